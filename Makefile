@@ -1,0 +1,55 @@
+# What a person types. Everything runs in .venv, which each target makes and fills by itself;
+# needed on the machine: Rust, Python 3.10 or newer, make.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+
+.PHONY: help
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
+
+$(BIN)/maturin:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "maturin>=1.16,<2"
+
+# The package in .venv, editable, with the extras of every target.
+.venv/built: $(BIN)/maturin pyproject.toml $(NATIVE)
+	. $(BIN)/activate && maturin develop --release --quiet --extras dev
+	@touch $@
+
+.PHONY: build
+build: .venv/built  ## Build the package into .venv, editable
+
+.PHONY: demo
+demo: .venv/built  ## Train a network on real data, with NumPy and with instep
+	$(BIN)/python -m instep demo
+
+.PHONY: test
+test: .venv/built  ## Run every test, Rust and Python, docstring examples included
+	cargo test --quiet
+	$(BIN)/python -m pytest
+
+.PHONY: bench
+bench: .venv/built  ## Time the course's NumPy loop against instep
+	$(BIN)/python -m pytest benches
+
+.PHONY: lint
+lint: .venv/built  ## Check formatting, lints, types and stubs
+	cargo fmt --check
+	cargo clippy --quiet --all-targets --features python -- --deny warnings
+	cargo clippy --quiet --all-targets -- --deny warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/stubtest instep._instep
+
+.PHONY: format
+format: .venv/built  ## Format all sources
+	cargo fmt
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: clean
+clean:  ## Remove what the other targets made
+	rm -rf .venv target dist

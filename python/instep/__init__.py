@@ -1,0 +1,21 @@
+"""Optimizer steps in place on NumPy buffers: fused, without allocating, to the bit.
+
+Examples
+--------
+The update loop of a course notebook, replaced by an import:
+
+>>> import numpy as np
+>>> from instep import initialize_adam, update_parameters_with_adam
+>>> parameters = {"W1": np.ones((2, 3)), "b1": np.zeros((2, 1))}
+>>> grads = {"dW1": np.full((2, 3), 0.5), "db1": np.full((2, 1), -0.5)}
+>>> v, s = initialize_adam(parameters)
+>>> parameters, v, s = update_parameters_with_adam(parameters, grads, v, s, t=1)
+"""
+
+from instep import _instep, course, reference
+from instep.configuration import config, show_config
+from instep.course import *  # noqa: F403
+
+__version__ = _instep.config()["version"]
+
+__all__ = ["__version__", "config", "course", "reference", "show_config", *course.__all__]

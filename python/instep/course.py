@@ -1,0 +1,787 @@
+"""The update functions of the deep-learning course, in place.
+
+The functions have the names, argument order and return values of the course's notebooks, so a
+notebook changes an import and keeps its code. Parameters are ``{"W1", "b1", ..., "WL", "bL"}``,
+gradients and states ``{"dW1", "db1", ...}``, each a plain `numpy.ndarray` of float32 or float64, of
+any shape and memory layout. The arrays of one parameter agree in dtype and shape; different
+parameters may have different dtypes.
+
+.. warning::
+   The arrays are **written in place**: the returned dicts are the very objects passed in, and so
+   are the arrays in them. Whoever kept ``best = parameters["W1"]`` sees it change; keep
+   ``parameters["W1"].copy()`` instead.
+
+Every function checks all of its arguments before it writes anything: a call that raises has changed
+nothing. One call steps all arrays in compiled code, without allocating, and gives the bits of the
+NumPy formula, which `instep.reference` spells out.
+
+One thing differs from the course code by intent: float32 arrays stay float32. Under NumPy 2 the
+course's ``np.power(beta1, t)`` is a float64 scalar, and turns float32 parameters into float64.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instep._instep import Recipe
+
+__all__ = [
+    "initialize_adam",
+    "initialize_rmsprop",
+    "initialize_velocity",
+    "random_mini_batches",
+    "schedule_lr_decay",
+    "update_lr",
+    "update_parameters_with_adam",
+    "update_parameters_with_gd",
+    "update_parameters_with_momentum",
+    "update_parameters_with_rmsprop",
+]
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+def update_parameters_with_gd(parameters: Arrays, grads: Arrays, learning_rate: float) -> Arrays:
+    """Do one step of gradient descent, in place.
+
+    Parameters
+    ----------
+    parameters : dict of ndarray
+        ``{"W1", "b1", ..., "WL", "bL"}``, float32 or float64, of any shape. **Written in place.**
+    grads : dict of ndarray
+        ``{"dW1", "db1", ...}``, each of its parameter's dtype and shape. Only read; other keys
+        are ignored.
+    learning_rate : float
+        Step size, finite and not negative.
+
+    Returns
+    -------
+    parameters : dict of ndarray
+        The dict that was passed in, with the same arrays in it.
+
+    Raises
+    ------
+    TypeError
+        An array that is not a plain ndarray of native float32 or float64, or a gradient of another
+        dtype than its parameter; a learning rate that is not a number.
+    ValueError
+        A gradient of another shape than its parameter; a key of `parameters` that is not ``W1`` to
+        ``WL`` or ``b1`` to ``bL``; a read-only parameter; two arrays that share memory where one
+        is written; a learning rate that is negative, NaN or infinite.
+    KeyError
+        A key that is missing from `parameters` or `grads`.
+
+    Warnings
+    --------
+    A reference kept to an array of `parameters` sees it change: keep a copy instead.
+
+    Notes
+    -----
+    ``p = p - learning_rate*g``, as in the course and as ``torch.optim.SGD`` without momentum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> parameters = {"W1": np.array([[1.0, 2.0]]), "b1": np.array([[0.5]])}
+    >>> grads = {"dW1": np.array([[0.5, -0.5]]), "db1": np.array([[1.0]])}
+    >>> parameters = instep.update_parameters_with_gd(parameters, grads, 0.1)
+    >>> parameters["W1"]
+    array([[0.95, 2.05]])
+    """
+    _check_numbers(learning_rate=learning_rate)
+    p, g = _GD_DICTS.tuples(parameters, grads)
+    _GD.step((learning_rate,), p, g, (), _GD_DICTS.describe)
+    return parameters
+
+
+def initialize_velocity(parameters: Arrays) -> Arrays:
+    """Make the state of momentum: zeros for every parameter.
+
+    Parameters
+    ----------
+    parameters : dict of ndarray
+        ``{"W1", "b1", ..., "WL", "bL"}``, float32 or float64. Only read.
+
+    Returns
+    -------
+    v : dict of ndarray
+        ``{"dW1", "db1", ...}``: new arrays of zeros, each of its parameter's shape, dtype and
+        memory order.
+
+    Raises
+    ------
+    TypeError
+        A value that is not a plain ndarray of native float32 or float64.
+    ValueError
+        A key that is not ``W1`` to ``WL`` or ``b1`` to ``bL``.
+    KeyError
+        A missing key.
+
+    Notes
+    -----
+    ``v["d" + key] = 0`` for each key of `parameters`, as in the course.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> instep.initialize_velocity({"W1": np.ones((1, 2)), "b1": np.ones((1, 1))})
+    {'dW1': array([[0., 0.]]), 'db1': array([[0.]])}
+    """
+    return _zeros(parameters)
+
+
+def update_parameters_with_momentum(
+    parameters: Arrays, grads: Arrays, v: Arrays, beta: float, learning_rate: float
+) -> tuple[Arrays, Arrays]:
+    """Do one step of momentum, in place.
+
+    Parameters
+    ----------
+    parameters : dict of ndarray
+        ``{"W1", "b1", ..., "WL", "bL"}``, float32 or float64, of any shape. **Written in place.**
+    grads : dict of ndarray
+        ``{"dW1", "db1", ...}``, each of its parameter's dtype and shape. Only read; other keys
+        are ignored.
+    v : dict of ndarray
+        The moving average of the gradients, from `initialize_velocity`. **Written in place.**
+    beta : float
+        Decay of the average, in [0, 1).
+    learning_rate : float
+        Step size, finite and not negative.
+
+    Returns
+    -------
+    parameters, v : dict of ndarray
+        The dicts that were passed in, with the same arrays in them.
+
+    Raises
+    ------
+    TypeError
+        An array that is not a plain ndarray of native float32 or float64, or of another dtype than
+        its parameter; a hyper-parameter that is not a number.
+    ValueError
+        An array of another shape than its parameter; a key of `parameters` that is not ``W1`` to
+        ``WL`` or ``b1`` to ``bL``; a read-only parameter or state; two arrays that share memory
+        where one is written; a hyper-parameter out of its range.
+    KeyError
+        A key that is missing from `parameters`, `grads` or `v`.
+
+    Warnings
+    --------
+    A reference kept to an array of `parameters` or `v` sees it change: keep a copy instead.
+
+    Notes
+    -----
+    ``m = beta*m + (1-beta)*g``, ``p = p - learning_rate*m``: an exponential moving average without
+    bias correction, as in the course and HIPS autograd. The buffer of ``torch.optim.SGD`` is a sum
+    without the factor ``1-beta``; Keras and scikit-learn keep the learning rate inside it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> parameters = {"W1": np.array([[1.0, 2.0]]), "b1": np.array([[0.5]])}
+    >>> grads = {"dW1": np.array([[0.5, -0.5]]), "db1": np.array([[1.0]])}
+    >>> v = instep.initialize_velocity(parameters)
+    >>> parameters, v = instep.update_parameters_with_momentum(parameters, grads, v, 0.9, 0.1)
+    >>> parameters["W1"]
+    array([[0.995, 2.005]])
+    """
+    _check_numbers(learning_rate=learning_rate, beta=beta)
+    p, g, m = _MOMENTUM_DICTS.tuples(parameters, grads, v)
+    _MOMENTUM.step((learning_rate, beta), p, g, (m,), _MOMENTUM_DICTS.describe)
+    return parameters, v
+
+
+def initialize_rmsprop(parameters: Arrays) -> Arrays:
+    """Make the state of RMSprop: zeros for every parameter.
+
+    Parameters
+    ----------
+    parameters : dict of ndarray
+        ``{"W1", "b1", ..., "WL", "bL"}``, float32 or float64. Only read.
+
+    Returns
+    -------
+    s : dict of ndarray
+        ``{"dW1", "db1", ...}``: new arrays of zeros, each of its parameter's shape, dtype and
+        memory order.
+
+    Raises
+    ------
+    TypeError
+        A value that is not a plain ndarray of native float32 or float64.
+    ValueError
+        A key that is not ``W1`` to ``WL`` or ``b1`` to ``bL``.
+    KeyError
+        A missing key.
+
+    Notes
+    -----
+    ``s["d" + key] = 0`` for each key of `parameters`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> instep.initialize_rmsprop({"W1": np.ones((1, 2)), "b1": np.ones((1, 1))})
+    {'dW1': array([[0., 0.]]), 'db1': array([[0.]])}
+    """
+    return _zeros(parameters)
+
+
+def update_parameters_with_rmsprop(
+    parameters: Arrays,
+    grads: Arrays,
+    s: Arrays,
+    learning_rate: float = 0.01,
+    beta: float = 0.9,
+    epsilon: float = 1e-8,
+    *,
+    eps_mode: Literal["inside", "outside"] = "inside",
+) -> tuple[Arrays, Arrays]:
+    """Do one step of RMSprop, in place.
+
+    Parameters
+    ----------
+    parameters : dict of ndarray
+        ``{"W1", "b1", ..., "WL", "bL"}``, float32 or float64, of any shape. **Written in place.**
+    grads : dict of ndarray
+        ``{"dW1", "db1", ...}``, each of its parameter's dtype and shape. Only read; other keys
+        are ignored.
+    s : dict of ndarray
+        The moving average of the squared gradients, from `initialize_rmsprop`. **Written in
+        place.**
+    learning_rate : float, default 0.01
+        Step size, finite and not negative.
+    beta : float, default 0.9
+        Decay of the average, in [0, 1).
+    epsilon : float, default 1e-8
+        What keeps the division finite, itself finite and not negative.
+    eps_mode : {"inside", "outside"}, default "inside"
+        Whether `epsilon` is added inside the root or outside of it.
+
+    Returns
+    -------
+    parameters, s : dict of ndarray
+        The dicts that were passed in, with the same arrays in them.
+
+    Raises
+    ------
+    TypeError
+        An array that is not a plain ndarray of native float32 or float64, or of another dtype than
+        its parameter; a hyper-parameter that is not a number.
+    ValueError
+        An array of another shape than its parameter; a key of `parameters` that is not ``W1`` to
+        ``WL`` or ``b1`` to ``bL``; a read-only parameter or state; two arrays that share memory
+        where one is written; a hyper-parameter out of its range; an unknown `eps_mode`.
+    KeyError
+        A key that is missing from `parameters`, `grads` or `s`.
+
+    Warnings
+    --------
+    A reference kept to an array of `parameters` or `s` sees it change: keep a copy instead.
+
+    Notes
+    -----
+    ``v = beta*v + (1-beta)*g**2``, then
+
+    ``"inside"``
+        ``p = p - learning_rate*(g / sqrt(v + epsilon))``: Keras, PennyLane, optax by default.
+    ``"outside"``
+        ``p = p - learning_rate*(g / (sqrt(v) + epsilon))``: torch, autograd.
+
+    The rule is from Tieleman and Hinton, *Lecture 6.5 - rmsprop*, Coursera, 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> parameters = {"W1": np.array([[1.0, 2.0]]), "b1": np.array([[0.5]])}
+    >>> grads = {"dW1": np.array([[0.5, -0.5]]), "db1": np.array([[1.0]])}
+    >>> s = instep.initialize_rmsprop(parameters)
+    >>> parameters, s = instep.update_parameters_with_rmsprop(parameters, grads, s)
+    >>> s["dW1"]
+    array([[0.025, 0.025]])
+    """
+    recipe = _recipe(_RMSPROP, eps_mode)
+    _check_numbers(learning_rate=learning_rate, beta=beta, epsilon=epsilon)
+    p, g, v = _RMSPROP_DICTS.tuples(parameters, grads, s)
+    recipe.step((learning_rate, beta, epsilon), p, g, (v,), _RMSPROP_DICTS.describe)
+    return parameters, s
+
+
+def initialize_adam(parameters: Arrays) -> tuple[Arrays, Arrays]:
+    """Make the state of Adam: two sets of zeros for every parameter.
+
+    Parameters
+    ----------
+    parameters : dict of ndarray
+        ``{"W1", "b1", ..., "WL", "bL"}``, float32 or float64. Only read.
+
+    Returns
+    -------
+    v, s : dict of ndarray
+        ``{"dW1", "db1", ...}`` each: new arrays of zeros, each of its parameter's shape, dtype and
+        memory order. In the course's names, `v` is the average of the gradients and `s` that of
+        their squares.
+
+    Raises
+    ------
+    TypeError
+        A value that is not a plain ndarray of native float32 or float64.
+    ValueError
+        A key that is not ``W1`` to ``WL`` or ``b1`` to ``bL``.
+    KeyError
+        A missing key.
+
+    Notes
+    -----
+    ``v["d" + key] = s["d" + key] = 0`` for each key of `parameters`, as in the course.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> v, s = instep.initialize_adam({"W1": np.ones((1, 2)), "b1": np.ones((1, 1))})
+    >>> v
+    {'dW1': array([[0., 0.]]), 'db1': array([[0.]])}
+    """
+    return _zeros(parameters), _zeros(parameters)
+
+
+AdamMode: TypeAlias = Literal["inside", "outside", "hat", "scaled"]
+
+
+@overload
+def update_parameters_with_adam(
+    parameters: Arrays,
+    grads: Arrays,
+    v: Arrays,
+    s: Arrays,
+    t: int,
+    learning_rate: float = ...,
+    beta1: float = ...,
+    beta2: float = ...,
+    epsilon: float = ...,
+    *,
+    eps_mode: AdamMode = ...,
+    return_corrected: Literal[False] = ...,
+) -> tuple[Arrays, Arrays, Arrays]: ...
+@overload
+def update_parameters_with_adam(
+    parameters: Arrays,
+    grads: Arrays,
+    v: Arrays,
+    s: Arrays,
+    t: int,
+    learning_rate: float = ...,
+    beta1: float = ...,
+    beta2: float = ...,
+    epsilon: float = ...,
+    *,
+    eps_mode: AdamMode = ...,
+    return_corrected: Literal[True],
+) -> tuple[Arrays, Arrays, Arrays, Arrays, Arrays]: ...
+def update_parameters_with_adam(
+    parameters: Arrays,
+    grads: Arrays,
+    v: Arrays,
+    s: Arrays,
+    t: int,
+    learning_rate: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    *,
+    eps_mode: AdamMode = "inside",
+    return_corrected: bool = False,
+) -> tuple[Arrays, Arrays, Arrays] | tuple[Arrays, Arrays, Arrays, Arrays, Arrays]:
+    """Do one step of Adam, in place.
+
+    Parameters
+    ----------
+    parameters : dict of ndarray
+        ``{"W1", "b1", ..., "WL", "bL"}``, float32 or float64, of any shape. **Written in place.**
+    grads : dict of ndarray
+        ``{"dW1", "db1", ...}``, each of its parameter's dtype and shape. Only read; other keys
+        are ignored.
+    v : dict of ndarray
+        The moving average of the gradients, from `initialize_adam`. **Written in place.**
+    s : dict of ndarray
+        The moving average of the squared gradients, from `initialize_adam`. **Written in place.**
+    t : int
+        The number of this step, counted from 1. The caller counts.
+    learning_rate : float, default 0.01
+        Step size, finite and not negative.
+    beta1 : float, default 0.9
+        Decay of `v`, in [0, 1).
+    beta2 : float, default 0.999
+        Decay of `s`, in [0, 1).
+    epsilon : float, default 1e-8
+        What keeps the division finite, itself finite and not negative.
+    eps_mode : {"inside", "outside", "hat", "scaled"}, default "inside"
+        Where `epsilon` is added, see Notes.
+    return_corrected : bool, default False
+        Whether to return the bias-corrected averages too, as later versions of the course do. They
+        are new arrays: the one thing here that allocates.
+
+    Returns
+    -------
+    parameters, v, s : dict of ndarray
+        The dicts that were passed in, with the same arrays in them.
+    v_corrected, s_corrected : dict of ndarray
+        Only with ``return_corrected=True``: new dicts of new arrays, ``v/c1`` and ``s/c2``.
+
+    Raises
+    ------
+    TypeError
+        An array that is not a plain ndarray of native float32 or float64, or of another dtype than
+        its parameter; a `t` that is not an integer; a hyper-parameter that is not a number.
+    ValueError
+        An array of another shape than its parameter; a key of `parameters` that is not ``W1`` to
+        ``WL`` or ``b1`` to ``bL``; a read-only parameter or state; two arrays that share memory
+        where one is written; ``t < 1``; a hyper-parameter out of its range; an unknown `eps_mode`.
+    KeyError
+        A key that is missing from `parameters`, `grads`, `v` or `s`.
+
+    Warnings
+    --------
+    A reference kept to an array of `parameters`, `v` or `s` sees it change: keep a copy instead.
+
+    Notes
+    -----
+    ``m = beta1*m + (1-beta1)*g``, ``v = beta2*v + (1-beta2)*g**2`` (the course calls them ``v`` and
+    ``s``). With ``c1 = 1 - beta1**t``, ``c2 = 1 - beta2**t`` and ``a = learning_rate*sqrt(c2)/c1``,
+    in this order of operations:
+
+    ``"inside"``
+        ``p - (learning_rate*(m/c1)) / sqrt(v/c2 + epsilon)``: the course's first version.
+    ``"outside"``
+        ``p - (learning_rate*(m/c1)) / (sqrt(v/c2) + epsilon)``: Kingma and Ba, *Adam: a method for
+        stochastic optimization*, 2015, Algorithm 1; the course text, HIPS autograd.
+    ``"hat"``
+        ``p - (a*m) / (sqrt(v) + epsilon)``: the same paper, end of section 2; scikit-learn, Keras,
+        PennyLane, Thinc.
+    ``"scaled"``
+        ``p - (a*m) / (sqrt(v) + epsilon*sqrt(c2))``: algebraically ``"outside"`` (torch, optax),
+        with one division per element.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> parameters = {"W1": np.array([[1.0, 2.0]]), "b1": np.array([[0.5]])}
+    >>> grads = {"dW1": np.array([[0.5, -0.5]]), "db1": np.array([[1.0]])}
+    >>> v, s = instep.initialize_adam(parameters)
+    >>> for t in range(1, 4):
+    ...     parameters, v, s = instep.update_parameters_with_adam(parameters, grads, v, s, t)
+    >>> parameters["W1"].round(6)
+    array([[0.97, 2.03]])
+    """
+    recipe = _ADAM.get(eps_mode) or _refuse_eps_mode(_ADAM, eps_mode)
+    if type(t) is not int or t < 1:
+        _check_integer("t", t, least=1)
+    if not (
+        type(learning_rate) is type(beta1) is type(beta2) is type(epsilon) is float
+        and 0.0 <= learning_rate < math.inf
+        and 0.0 <= beta1 < 1.0
+        and 0.0 <= beta2 < 1.0
+        and 0.0 <= epsilon < math.inf
+    ):
+        _check_numbers(learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon)
+    try:
+        of_parameters, of_others = _getters(len(parameters))
+        p, g = of_parameters(parameters), of_others(grads)
+        first, second = of_others(v), of_others(s)
+    except (TypeError, KeyError):
+        _ADAM_DICTS.tuples(parameters, grads, v, s)
+        raise
+    # Both powers by one call: a ufunc treats the elements of an array alike.
+    power1, power2 = np.power(_pair(beta1, beta2), float(t)).tolist()
+    hypers = (learning_rate, beta1, beta2, epsilon, power1, power2)
+    if not return_corrected:
+        recipe.step(hypers, p, g, (first, second), _ADAM_DICTS.describe)
+        return parameters, v, s
+    keys = ["d" + key for key in _keys(len(p))]
+    # Memory first: nothing may fail after the step.
+    v_corrected = {key: np.empty_like(m, subok=False) for key, m in zip(keys, first, strict=True)}
+    s_corrected = {key: np.empty_like(m, subok=False) for key, m in zip(keys, second, strict=True)}
+    recipe.step(hypers, p, g, (first, second), _ADAM_DICTS.describe)
+    for corrected, state, power in ((v_corrected, v, power1), (s_corrected, s, power2)):
+        for key, out in corrected.items():
+            np.divide(state[key], out.dtype.type(1 - power), out=out)
+    return parameters, v, s, v_corrected, s_corrected
+
+
+def random_mini_batches(
+    X: NDArray[Any], Y: NDArray[Any], mini_batch_size: int = 64, seed: int = 0
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Shuffle examples and cut them into mini-batches.
+
+    Parameters
+    ----------
+    X : ndarray, shape (features, examples)
+        Inputs, one example a column. Only read.
+    Y : ndarray, shape (labels, examples)
+        Labels, one example a column. Only read.
+    mini_batch_size : int, default 64
+        Examples per batch, at least 1. The last batch has what remains.
+    seed : int, default 0
+        Seed of the permutation.
+
+    Returns
+    -------
+    mini_batches : list of (ndarray, ndarray)
+        Pairs of columns of `X` and `Y`. The pairs are views of two new, shuffled arrays.
+
+    Raises
+    ------
+    TypeError
+        `X` or `Y` that is not an ndarray; a `mini_batch_size` that is not an integer.
+    ValueError
+        `X` or `Y` that has not two axes, or another number of columns than the other;
+        ``mini_batch_size < 1``.
+
+    Warnings
+    --------
+    This seeds NumPy's **global** generator, as the course does: what the notebook draws from
+    ``np.random`` afterwards is what it drew with the course's function.
+
+    Notes
+    -----
+    ``np.random.seed(seed)``, ``np.random.permutation(m)``, then slices of `mini_batch_size`, as in
+    the course.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> X, Y = np.arange(10.0).reshape(2, 5), np.arange(5).reshape(1, 5)
+    >>> [y.tolist() for x, y in instep.random_mini_batches(X, Y, mini_batch_size=2, seed=1)]
+    [[[2, 1]], [[4, 0]], [[3]]]
+    """
+    for name, array in (("X", X), ("Y", Y)):
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{name} is a {type(array).__name__}; wanted a numpy.ndarray")
+        if array.ndim != 2:
+            raise ValueError(f"{name} has shape {array.shape}; wanted two axes, examples last")
+    m = X.shape[1]
+    if Y.shape[1] != m:
+        raise ValueError(f"Y has {Y.shape[1]} columns; wanted {m}, as X has")
+    _check_integer("mini_batch_size", mini_batch_size, least=1)
+    np.random.seed(seed)
+    permutation = np.random.permutation(m)
+    X, Y = X[:, permutation], Y[:, permutation]
+    ends = range(mini_batch_size, m + mini_batch_size, mini_batch_size)
+    return [(X[:, end - mini_batch_size : end], Y[:, end - mini_batch_size : end]) for end in ends]
+
+
+def update_lr(learning_rate0: float, epoch_num: float, decay_rate: float) -> float:
+    """Decay the learning rate with every epoch.
+
+    Parameters
+    ----------
+    learning_rate0 : float
+        The learning rate at epoch 0, finite and not negative.
+    epoch_num : float
+        The epoch, finite and not negative.
+    decay_rate : float
+        How fast, finite and not negative.
+
+    Returns
+    -------
+    learning_rate : float
+        ``learning_rate0 / (1 + decay_rate*epoch_num)``.
+
+    Raises
+    ------
+    TypeError
+        An argument that is not a number.
+    ValueError
+        An argument that is negative, NaN or infinite.
+
+    Notes
+    -----
+    Inverse time decay, as in the course. Nothing is written in place.
+
+    Examples
+    --------
+    >>> import instep
+    >>> instep.update_lr(0.5, 2, 1)
+    0.16666666666666666
+    """
+    _check_numbers(learning_rate0=learning_rate0, epoch_num=epoch_num, decay_rate=decay_rate)
+    return learning_rate0 / (1 + decay_rate * epoch_num)
+
+
+def schedule_lr_decay(
+    learning_rate0: float, epoch_num: float, decay_rate: float, time_interval: float = 1000
+) -> float:
+    """Decay the learning rate once in every `time_interval` epochs.
+
+    Parameters
+    ----------
+    learning_rate0 : float
+        The learning rate at epoch 0, finite and not negative.
+    epoch_num : float
+        The epoch, finite and not negative.
+    decay_rate : float
+        How fast, finite and not negative.
+    time_interval : float, default 1000
+        Epochs from one decay to the next, finite and greater than 0.
+
+    Returns
+    -------
+    learning_rate : float
+        ``learning_rate0 / (1 + decay_rate*floor(epoch_num/time_interval))``.
+
+    Raises
+    ------
+    TypeError
+        An argument that is not a number.
+    ValueError
+        An argument that is negative, NaN or infinite, or a `time_interval` of 0.
+
+    Notes
+    -----
+    Inverse time decay in steps, as in the course. Nothing is written in place.
+
+    Examples
+    --------
+    >>> import instep
+    >>> instep.schedule_lr_decay(0.5, 1500, 0.3)
+    0.3846153846153846
+    """
+    _check_numbers(
+        learning_rate0=learning_rate0,
+        epoch_num=epoch_num,
+        decay_rate=decay_rate,
+        time_interval=time_interval,
+    )
+    if time_interval == 0:
+        raise ValueError("time_interval is 0; wanted a number greater than 0")
+    return learning_rate0 / (1 + decay_rate * math.floor(epoch_num / time_interval))
+
+
+@lru_cache
+def _keys(count: int) -> tuple[str, ...]:
+    """W1, b1, ..., WL, bL: so many keys."""
+    return tuple(f"{'Wb'[index % 2]}{index // 2 + 1}" for index in range(count))
+
+
+@lru_cache
+def _getters(count: int) -> tuple[Callable[[Arrays], Any], Callable[[Arrays], Any]]:
+    """What takes the arrays of a dict of parameters, and of gradients or states, as a tuple."""
+    if count == 0:
+        return lambda arrays: (), lambda arrays: ()
+    keys = _keys(count + count % 2)
+    return itemgetter(*keys), itemgetter(*("d" + key for key in keys))
+
+
+class _Dicts:
+    """The dicts of one update function: takes their arrays out, and names them in errors."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def tuples(self, parameters: Arrays, *others: Arrays) -> list[tuple[NDArray[Any], ...]]:
+        """Return the arrays of each dict, in the order of the layers."""
+        try:
+            of_parameters, of_others = _getters(len(parameters))
+            return [of_parameters(parameters), *map(of_others, others)]
+        except (TypeError, KeyError):
+            _refuse_keys(dict(zip(self.names, (parameters, *others), strict=True)))
+            raise
+
+    def describe(self, role: int, index: int) -> str:
+        """Name the array at a place in `tuples`."""
+        key = _keys(index + 1)[index]
+        return f'{self.names[role]}["{"d" if role else ""}{key}"]'
+
+
+def _refuse_keys(dicts: dict[str, Arrays]) -> None:
+    """Say what is wrong with the dicts or their keys."""
+    for name, arrays in dicts.items():
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"{name} is a {type(arrays).__name__}; wanted a dict of arrays")
+    parameters = dicts["parameters"]
+    layers = (len(parameters) + 1) // 2
+    keys = _keys(2 * layers)
+    if strays := [key for key in parameters if key not in keys]:
+        raise ValueError(
+            f"parameters has the key {strays[0]!r}; wanted only W1, b1, ..., W{layers}, b{layers}"
+        )
+    for name, arrays in dicts.items():
+        for key in keys if name == "parameters" else ("d" + key for key in keys):
+            if key not in arrays:
+                raise KeyError(f'{name}["{key}"] is missing')
+
+
+def _recipe(recipes: dict[str, Recipe], eps_mode: str) -> Recipe:
+    try:
+        return recipes[eps_mode]
+    except (KeyError, TypeError):
+        wanted = ", ".join(map(repr, recipes))
+        raise ValueError(f"eps_mode is {eps_mode!r}; wanted one of {wanted}") from None
+
+
+def _check_numbers(**numbers: float) -> None:
+    """Check that each number is finite and not negative, and a beta less than 1."""
+    for name, number in numbers.items():
+        limit = 1.0 if name.startswith("beta") else math.inf
+        try:
+            if 0.0 <= number < limit:
+                continue
+        except (TypeError, ValueError):
+            kind = type(number).__name__
+            raise TypeError(f"{name} is {number!r} ({kind}); wanted a number") from None
+        wanted = f"0 <= {name} < 1" if limit == 1.0 else "a finite number that is not negative"
+        raise ValueError(f"{name} is {number!r}; wanted {wanted}")
+
+
+@lru_cache
+def _pair(beta1: float, beta2: float) -> NDArray[np.float64]:
+    return np.array((beta1, beta2), np.float64)
+
+
+def _check_integer(name: str, number: int, least: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+        kind = type(number).__name__
+        raise TypeError(f"{name} is {number!r} ({kind}); wanted an integer")
+    if number < least:
+        raise ValueError(f"{name} is {number}; wanted {least} or more")
+
+
+def _zeros(parameters: Arrays) -> Arrays:
+    """Make zeros like every parameter, under the key of its gradient."""
+    (arrays,) = _Dicts("parameters").tuples(parameters)
+    keys = _keys(len(arrays))
+    for key, array in zip(keys, arrays, strict=True):
+        name = f'parameters["{key}"]'
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            kind = type(array).__name__
+            raise TypeError(f"{name} is a {kind}; wanted a plain numpy.ndarray")
+        if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
+            raise TypeError(
+                f"{name} has dtype {array.dtype.str}; wanted float32 or float64, in this machine's "
+                "byte order"
+            )
+    return {"d" + k: np.zeros_like(p, subok=False) for k, p in zip(keys, arrays, strict=True)}
+
+
+_GD = Recipe("gradient_descent")
+_MOMENTUM = Recipe("momentum_ema")
+_RMSPROP = {mode: Recipe(f"rmsprop_{mode}") for mode in ("inside", "outside")}
+_ADAM = {mode: Recipe(f"adam_{mode}") for mode in ("inside", "outside", "hat", "scaled")}
+
+_GD_DICTS = _Dicts("parameters", "grads")
+_MOMENTUM_DICTS = _Dicts("parameters", "grads", "v")
+_RMSPROP_DICTS = _Dicts("parameters", "grads", "s")
+_ADAM_DICTS = _Dicts("parameters", "grads", "v", "s")

@@ -1,0 +1,59 @@
+//! The Python module `instep._instep`.
+
+use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::error::Error;
+
+mod arrays;
+mod recipe;
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Import(message) => PyImportError::new_err(message),
+            Error::Type(message) => PyTypeError::new_err(message),
+            Error::Value(message) => PyValueError::new_err(message),
+        }
+    }
+}
+
+/// The compiled core of instep.
+#[pymodule]
+mod _instep {
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    use crate::isa::Level;
+    use crate::rules::RECIPES;
+
+    #[pymodule_export]
+    use super::recipe::PyRecipe;
+
+    /// Refuses to load when `INSTEP_ISA` names a level that can't be used.
+    #[pymodule_init]
+    fn init() -> PyResult<()> {
+        Level::current()?;
+        Ok(())
+    }
+
+    /// The names of all recipes.
+    #[pyfunction]
+    fn recipes() -> Vec<&'static str> {
+        RECIPES.iter().map(|recipe| recipe.name).collect()
+    }
+
+    /// How this build runs here.
+    #[pyfunction]
+    fn config(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let levels: Vec<_> = Level::available().iter().map(|level| level.name()).collect();
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let config = PyDict::new(py);
+        config.set_item("version", env!("CARGO_PKG_VERSION"))?;
+        config.set_item("isa", Level::current()?.name())?;
+        config.set_item("isa_available", levels)?;
+        config.set_item("threads", 1)?;
+        config.set_item("profile", profile)?;
+        Ok(config)
+    }
+}

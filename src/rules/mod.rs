@@ -1,0 +1,104 @@
+//! The rules: one file each, and the one registry that the rest of the crate finds them in.
+
+use crate::element::Float;
+use crate::isa::Level;
+use crate::sweep;
+
+mod adam;
+mod gradient_descent;
+mod momentum;
+mod rmsprop;
+
+/// A rule in one order of its IEEE operations: a recipe.
+///
+/// `H` hyper-parameters come in as `f64`, `C` coefficients are derived from them and rounded once
+/// to the type of the arrays, and `S` state arrays go with every parameter. `update` is the whole
+/// arithmetic of one element. It must not branch on data and not fuse operations: the compiler
+/// makes packed code of it, and the bits have to be those of the NumPy reference.
+pub trait Rule<const H: usize, const C: usize, const S: usize> {
+    /// The recipe's name in the registry and in `instep.reference`.
+    const NAME: &'static str;
+    /// The hyper-parameters' names, in order.
+    const HYPERS: [&'static str; H];
+    /// The state arrays' names, in order.
+    const STATES: [&'static str; S];
+    /// Whether `update` calls [`Float::over`].
+    const DIVIDES_BY_COEFFICIENTS: bool = false;
+
+    /// The coefficients of one step, computed in `f64`.
+    fn coefficients(hypers: [f64; H]) -> [f64; C];
+
+    /// One element: its parameter, gradient and state in, the new parameter and state out.
+    fn update<F: Float>(coefficients: [F; C], p: F, g: F, state: [F; S]) -> (F, [F; S]);
+}
+
+/// The coefficients of one step, before they are rounded to the type of an array.
+pub type Coefficients = [f64; MAX_COEFFICIENTS];
+
+/// One step over slices of the same length: parameter, gradient, state.
+pub type Step<F> = fn(Level, &Coefficients, &mut [F], &[F], &mut [&mut [F]]);
+
+/// The most hyper-parameters that a rule may have.
+pub const MAX_HYPERS: usize = 8;
+/// The most coefficients that a rule may have.
+pub const MAX_COEFFICIENTS: usize = 8;
+/// The most state arrays that a rule may have.
+pub const MAX_STATES: usize = 4;
+
+/// A registered rule, with its types erased.
+#[derive(Debug)]
+pub struct Recipe {
+    /// The name that Python asks for.
+    pub name: &'static str,
+    /// The hyper-parameters' names, in the order in which `coefficients` takes them.
+    pub hypers: &'static [&'static str],
+    /// The state arrays' names, in the order in which a step takes them.
+    pub states: &'static [&'static str],
+    coefficients: fn(&[f64]) -> Option<Coefficients>,
+    /// The step for `f32` arrays.
+    pub step_f32: Step<f32>,
+    /// The step for `f64` arrays.
+    pub step_f64: Step<f64>,
+}
+
+impl Recipe {
+    const fn of<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>() -> Self {
+        const { assert!(H <= MAX_HYPERS && C <= MAX_COEFFICIENTS && S <= MAX_STATES) }
+        Self {
+            name: R::NAME,
+            hypers: const { &R::HYPERS },
+            states: const { &R::STATES },
+            coefficients: |hypers| {
+                let mut out = [0.0; MAX_COEFFICIENTS];
+                out[..C].copy_from_slice(&R::coefficients(hypers.try_into().ok()?));
+                Some(out)
+            },
+            step_f32: sweep::step::<R, f32, H, C, S>,
+            step_f64: sweep::step::<R, f64, H, C, S>,
+        }
+    }
+
+    /// The coefficients of one step, or `None` when the number of hyper-parameters is not the rule's.
+    #[must_use]
+    pub fn coefficients(&self, hypers: &[f64]) -> Option<Coefficients> {
+        (self.coefficients)(hypers)
+    }
+}
+
+/// Every recipe. A new rule is one file beside this one and one line here.
+pub static RECIPES: &[Recipe] = &[
+    Recipe::of::<gradient_descent::GradientDescent, _, _, _>(),
+    Recipe::of::<momentum::Ema, _, _, _>(),
+    Recipe::of::<rmsprop::Inside, _, _, _>(),
+    Recipe::of::<rmsprop::Outside, _, _, _>(),
+    Recipe::of::<adam::Inside, _, _, _>(),
+    Recipe::of::<adam::Outside, _, _, _>(),
+    Recipe::of::<adam::Hat, _, _, _>(),
+    Recipe::of::<adam::Scaled, _, _, _>(),
+];
+
+/// The recipe of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Recipe> {
+    RECIPES.iter().find(|recipe| recipe.name == name)
+}
