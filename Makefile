@@ -15,7 +15,7 @@ $(BIN)/maturin:
 
 # The package in .venv, editable, with the extras of every target.
 .venv/built: $(BIN)/maturin pyproject.toml $(NATIVE)
-	. $(BIN)/activate && maturin develop --release --quiet --extras dev
+	. $(BIN)/activate && PIP_QUIET=1 maturin develop --release --quiet --extras dev
 	@touch $@
 
 .PHONY: build
@@ -33,6 +33,10 @@ test: .venv/built  ## Run every test, Rust and Python, docstring examples includ
 .PHONY: bench
 bench: .venv/built  ## Time the course's NumPy loop against instep
 	$(BIN)/python -m pytest benches
+
+.PHONY: wheel
+wheel: .venv/built  ## Build the wheel and try it with the newest NumPy and the oldest
+	$(BIN)/python -m pytest tests/wheel_check.py
 
 .PHONY: lint
 lint: .venv/built  ## Check formatting, lints, types and stubs

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Final, TypedDict, final
+from typing import Any, TypedDict, final
 
 from numpy.typing import NDArray
 
@@ -10,7 +10,7 @@ class _Config(TypedDict):
     threads: int
     profile: str
 
-__all__: Final[list[str]]
+__all__ = ["Recipe", "config", "recipes"]
 
 @final
 class Recipe:

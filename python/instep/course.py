@@ -45,6 +45,7 @@ __all__ = [
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
+
 def update_parameters_with_gd(parameters: Arrays, grads: Arrays, learning_rate: float) -> Arrays:
     """Do one step of gradient descent, in place.
 
@@ -485,7 +486,7 @@ def update_parameters_with_adam(
     >>> parameters["W1"].round(6)
     array([[0.97, 2.03]])
     """
-    recipe = _ADAM.get(eps_mode) or _refuse_eps_mode(_ADAM, eps_mode)
+    recipe = _recipe(_ADAM, eps_mode)
     if type(t) is not int or t < 1:
         _check_integer("t", t, least=1)
     if not (
@@ -678,9 +679,9 @@ def _keys(count: int) -> tuple[str, ...]:
 
 @lru_cache
 def _getters(count: int) -> tuple[Callable[[Arrays], Any], Callable[[Arrays], Any]]:
-    """What takes the arrays of a dict of parameters, and of gradients or states, as a tuple."""
+    """Return what takes the arrays of parameters, and of gradients or states, out of a dict."""
     if count == 0:
-        return lambda arrays: (), lambda arrays: ()
+        return lambda _: (), lambda _: ()
     keys = _keys(count + count % 2)
     return itemgetter(*keys), itemgetter(*("d" + key for key in keys))
 

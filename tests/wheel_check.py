@@ -1,0 +1,120 @@
+"""What a user installs: the wheel, in an empty environment with NumPy alone.
+
+Not collected by `make test`; `make wheel` runs it.
+"""
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+COURSE = """
+import numpy as np, instep
+
+def bits(arrays):
+    return [a.tobytes() for a in arrays.values()]
+
+rng = np.random.default_rng(0)
+shapes = {"W1": (64, 65), "b1": (64, 1), "W2": (3, 64), "b2": (3, 1)}
+for dtype in (np.float32, np.float64):
+    f = dtype
+    draw = lambda: {k: rng.standard_normal(s).astype(dtype) for k, s in shapes.items()}
+    parameters = draw()
+    wanted = {k: p.copy() for k, p in parameters.items()}
+    v, s = instep.initialize_adam(parameters)
+    m = {k: np.zeros_like(p) for k, p in parameters.items()}
+    q = {k: np.zeros_like(p) for k, p in parameters.items()}
+    for t in range(1, 6):
+        g = draw()
+        grads = {"d" + k: a for k, a in g.items()}
+        instep.update_parameters_with_adam(parameters, grads, v, s, t)
+        c1, c2 = f(1 - np.power(0.9, t)), f(1 - np.power(0.999, t))
+        for k in wanted:
+            m[k] = f(0.9) * m[k] + f(1 - 0.9) * g[k]
+            q[k] = f(0.999) * q[k] + f(1 - 0.999) * (g[k] * g[k])
+            wanted[k] = wanted[k] - (f(0.01) * (m[k] / c1)) / np.sqrt(q[k] / c2 + f(1e-8))
+    assert bits(parameters) == bits(wanted) and bits(v) == bits(m) and bits(s) == bits(q)
+    parameters, _ = instep.update_parameters_with_momentum(parameters, grads, v, 0.9, 0.01)
+    parameters, _ = instep.update_parameters_with_rmsprop(parameters, grads, s)
+    parameters = instep.update_parameters_with_gd(parameters, grads, 0.01)
+    assert all(p.dtype == dtype and np.isfinite(p).all() for p in parameters.values())
+print("numpy", np.__version__)
+"""
+
+IMPORT = """
+import os, time, numpy
+threads = len(os.listdir("/proc/self/task"))
+start = time.perf_counter()
+import instep
+print(time.perf_counter() - start)
+assert len(os.listdir("/proc/self/task")) == threads
+"""
+
+
+def run(*command: object, cwd: Path = ROOT) -> str:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--wheel-dir", folder)
+    (wheel,) = folder.iterdir()
+    return wheel
+
+
+def environment(folder: Path, *requirements: object) -> Path:
+    """Make an environment with nothing but `requirements`; return its Python."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    run(python, "-m", "pip", "install", *requirements)
+    return python
+
+
+def test_wheel_is_small_and_for_every_python_and_linux(wheel: Path) -> None:
+    _, version, python, abi, platform = wheel.stem.split("-")
+    assert (python, abi) == ("cp310", "abi3")
+    assert platform.startswith("manylinux_")
+    assert wheel.stat().st_size < 2_000_000
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("_instep.abi3.so", "_instep.pyi", "py.typed", "course.py", "reference.py"):
+        assert f"instep/{name}" in names
+    for name in ("LICENSE-MIT", "LICENSE-APACHE"):
+        assert f"instep-{version}.dist-info/licenses/{name}" in names
+    assert all(name.startswith(("instep/", "instep-")) for name in names)
+
+
+@pytest.mark.parametrize("numpy", ["numpy", "numpy==1.26.*"])
+def test_course_functions_with_numpy_alone(wheel: Path, tmp_path: Path, numpy: str) -> None:
+    python = environment(tmp_path / "env", numpy, wheel)
+    installed = run(python, "-m", "pip", "list", "--format=freeze").split()
+    assert {line.split("==")[0] for line in installed} <= {"instep", "numpy", "pip", "setuptools"}
+    version = run(python, "-c", COURSE, cwd=tmp_path).split()[1]
+    assert version.startswith("1.26.") == numpy.endswith("1.26.*")
+
+
+def test_import_is_quick_and_starts_no_thread(wheel: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "env", "numpy", wheel)
+    seconds = min(float(run(python, "-c", IMPORT, cwd=tmp_path)) for _ in range(10))
+    assert seconds < 0.030
+
+
+def test_pip_install_of_a_clone(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    run("git", "clone", "--quiet", ROOT, clone)
+    python = environment(tmp_path / "env", clone)
+    assert run(python, "-c", COURSE, cwd=tmp_path).startswith("numpy")
+
+
+def test_source_distribution_builds(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "maturin", "sdist", "--out", tmp_path)
+    (archive,) = tmp_path.iterdir()
+    python = environment(tmp_path / "env", archive)
+    assert run(python, "-c", COURSE, cwd=tmp_path).startswith("numpy")
