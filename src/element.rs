@@ -26,6 +26,9 @@ pub trait Element: Float + Default + Send + Sync + 'static {
     /// Rounds a number to this type.
     fn nearest(x: f64) -> Self;
 
+    /// The same number as an `f64`.
+    fn widen(self) -> f64;
+
     /// Whether it is NaN.
     fn is_nan(self) -> bool;
 }
@@ -38,6 +41,11 @@ impl Element for f32 {
     }
 
     #[inline(always)]
+    fn widen(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline(always)]
     fn is_nan(self) -> bool {
         self.is_nan()
     }
@@ -47,6 +55,11 @@ impl Element for f64 {
     #[inline(always)]
     fn nearest(x: f64) -> Self {
         x
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        self
     }
 
     #[inline(always)]

@@ -24,6 +24,8 @@
 
 pub mod element;
 pub mod error;
+pub mod extras;
+pub mod gradient;
 pub mod isa;
 pub mod rules;
 mod sweep;

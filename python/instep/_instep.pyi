@@ -1,7 +1,18 @@
 from collections.abc import Callable
-from typing import Any, TypedDict, final
+from typing import Any, TypeAlias, TypedDict, final
 
 from numpy.typing import NDArray
+
+_Tuple: TypeAlias = tuple[NDArray[Any], ...]
+_Group: TypeAlias = tuple[
+    Recipe,
+    tuple[float, ...],
+    tuple[float, float, float],
+    _Tuple,
+    tuple[NDArray[Any] | None, ...],
+    tuple[_Tuple, ...],
+    tuple[float, _Tuple] | None,
+]
 
 class _Config(TypedDict):
     version: str
@@ -10,7 +21,7 @@ class _Config(TypedDict):
     threads: int
     profile: str
 
-__all__ = ["Recipe", "config", "recipes"]
+__all__ = ["Recipe", "config", "recipes", "step"]
 
 @final
 class Recipe:
@@ -26,12 +37,21 @@ class Recipe:
     def step(
         self,
         hypers: tuple[float, ...],
-        params: tuple[NDArray[Any], ...],
-        grads: tuple[NDArray[Any], ...],
-        states: tuple[tuple[NDArray[Any], ...], ...],
-        describe: Callable[[int, int], str],
+        params: _Tuple,
+        grads: _Tuple,
+        states: tuple[_Tuple, ...],
+        describe: Callable[[int, int, int], str],
         /,
     ) -> None: ...
 
 def recipes() -> list[str]: ...
 def config() -> _Config: ...
+def step(
+    groups: tuple[_Group, ...],
+    describe: Callable[[int, int, int], str],
+    grad_scale: float,
+    max_norm: float | None,
+    nonfinite: str,
+    zero_grads: bool,
+    /,
+) -> tuple[float | None, bool]: ...

@@ -701,7 +701,7 @@ class _Dicts:
             _refuse_keys(dict(zip(self.names, (parameters, *others), strict=True)))
             raise
 
-    def describe(self, role: int, index: int) -> str:
+    def describe(self, _group: int, role: int, index: int) -> str:
         """Name the array at a place in `tuples`."""
         key = _keys(index + 1)[index]
         return f'{self.names[role]}["{"d" if role else ""}{key}"]'

@@ -6,7 +6,9 @@ use pyo3::prelude::*;
 use crate::error::Error;
 
 mod arrays;
+mod plan;
 mod recipe;
+mod step;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -29,6 +31,8 @@ mod _instep {
 
     #[pymodule_export]
     use super::recipe::PyRecipe;
+    #[pymodule_export]
+    use super::step::step;
 
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used.
     #[pymodule_init]

@@ -5,13 +5,15 @@ use std::iter;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::arrays::{Arrays, Plan};
+use super::arrays::Work;
+use super::plan::{Call, Group, Plan};
 use crate::error::Error;
+use crate::extras::Extras;
 use crate::isa::Level;
 use crate::rules::{self, MAX_HYPERS, Recipe};
 
 /// Below this many elements a sweep is shorter than handing the interpreter over and back.
-const DETACH_FROM: usize = 16_384;
+pub(super) const DETACH_FROM: usize = 16_384;
 
 /// Recipe(name, isa=None)
 /// --
@@ -64,36 +66,41 @@ impl PyRecipe {
         &self,
         py: Python<'py>,
         hypers: &Bound<'py, PyTuple>,
-        params: &Bound<'py, PyTuple>,
-        grads: &Bound<'py, PyTuple>,
+        params: Bound<'py, PyTuple>,
+        grads: Bound<'py, PyTuple>,
         states: &Bound<'py, PyTuple>,
-        describe: &Bound<'py, PyAny>,
+        describe: Bound<'py, PyAny>,
     ) -> PyResult<()> {
+        let work = self.work(hypers, Extras::NONE, false)?;
+        let group = Group::new(work, params, grads, states, None)?;
+        let plan = Plan::check(&Call { groups: vec![group], describe, optional_gradients: false })?;
+        if plan.len() < DETACH_FROM {
+            plan.run(1.0);
+        } else {
+            py.detach(|| plan.run(1.0));
+        }
+        Ok(())
+    }
+}
+
+impl PyRecipe {
+    /// The work of one step with these numbers.
+    pub(super) fn work(
+        &self,
+        hypers: &Bound<'_, PyTuple>,
+        extras: Extras,
+        clear_gradient: bool,
+    ) -> PyResult<Work> {
         let mut numbers = [0.0; MAX_HYPERS];
         for (number, item) in iter::zip(&mut numbers, hypers.iter_borrowed()) {
             *number = item.extract()?;
         }
-        let coefficients = numbers.get(..hypers.len()).and_then(|h| self.recipe.coefficients(h));
+        let (recipe, level) = (self.recipe, self.level);
+        let coefficients = numbers.get(..hypers.len()).and_then(|h| recipe.coefficients(h));
         let Some(coefficients) = coefficients else {
-            let what =
-                format!("hypers has {} numbers; wanted {:?}", hypers.len(), self.recipe.hypers);
+            let what = format!("hypers has {} numbers; wanted {:?}", hypers.len(), recipe.hypers);
             return Err(Error::Value(what).into());
         };
-        let states =
-            states.iter().map(Bound::cast_into::<PyTuple>).collect::<Result<Vec<_>, _>>()?;
-        let roles: Vec<_> = [params, grads].into_iter().chain(&states).collect();
-        if roles.len() != 2 + self.recipe.states.len()
-            || roles.iter().any(|r| r.len() != params.len())
-        {
-            let what = "params, grads and each of the recipe's states must be tuples of one length";
-            return Err(Error::Value(what.to_owned()).into());
-        }
-        let plan = Plan::check(&Arrays { roles, describe })?;
-        if plan.len() < DETACH_FROM {
-            plan.run(self.recipe, self.level, &coefficients);
-        } else {
-            py.detach(|| plan.run(self.recipe, self.level, &coefficients));
-        }
-        Ok(())
+        Ok(Work { recipe, level, coefficients, extras, clear_gradient })
     }
 }

@@ -1,0 +1,114 @@
+//! Extra work on the elements, before and after the rule, while they are in the first-level cache.
+//!
+//! In this order, with `g` the gradient as it came and `p` the parameter:
+//!
+//! | what | arithmetic |
+//! |---|---|
+//! | decoupled weight decay | `p = p*shrink` |
+//! | scale, sign, weight decay | `g' = scale*g`, or `g' = scale*g + weight_decay*p` |
+//! | the rule | `p, state = rule(p, g', state)` |
+//! | average | `a = average*a + (1-average)*p` |
+
+use crate::element::Element;
+use crate::isa::{self, Kernel, Level};
+use crate::rules::{Coefficients, Step};
+
+/// The extra work of a step. [`Extras::NONE`] changes no bit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Extras {
+    /// What the gradient is multiplied by: a loss scale, a clipping factor, -1 to maximize.
+    pub scale: f64,
+    /// What of the parameter is added to the gradient; 0 adds nothing.
+    pub weight_decay: f64,
+    /// What the parameter is multiplied by before the rule; 1 for nothing.
+    pub shrink: f64,
+    /// The decay of the parameters' moving average, where one is kept.
+    pub average: Option<f64>,
+}
+
+impl Extras {
+    /// No extra work.
+    pub const NONE: Self = Self { scale: 1.0, weight_decay: 0.0, shrink: 1.0, average: None };
+
+    /// How many elements to take at a time: what is read for them should stay in the cache.
+    pub const TILE: usize = 512;
+
+    /// A step over slices of one length, with the extra work around it.
+    ///
+    /// `scratch` is as long as they, `average` too if an average is kept.
+    #[expect(clippy::too_many_arguments, reason = "a step's own, and what the extra work reads")]
+    pub fn step<F: Element>(
+        &self,
+        step: Step<F>,
+        level: Level,
+        coefficients: &Coefficients,
+        p: &mut [F],
+        g: &[F],
+        state: &mut [&mut [F]],
+        average: Option<&mut [F]>,
+        scratch: &mut [F],
+    ) {
+        let gradient = if (Self { average: None, ..*self }) == Self::NONE {
+            g
+        } else {
+            isa::run(level, Prepare { extras: self, p, g, out: scratch });
+            &*scratch
+        };
+        step(level, coefficients, p, gradient, state);
+        if let (Some(decay), Some(average)) = (self.average, average) {
+            isa::run(level, Average { decay, p, a: average });
+        }
+    }
+}
+
+struct Prepare<'a, F> {
+    extras: &'a Extras,
+    p: &'a mut [F],
+    g: &'a [F],
+    out: &'a mut [F],
+}
+
+impl<F: Element> Kernel for Prepare<'_, F> {
+    #[inline(always)]
+    fn run(self, _: bool) {
+        let Self { extras, p, g, out } = self;
+        let n = p.len();
+        let (g, out) = (&g[..n], &mut out[..n]);
+        if extras.shrink.to_bits() != 1.0_f64.to_bits() {
+            let shrink = F::nearest(extras.shrink);
+            for p in p.iter_mut() {
+                *p = *p * shrink;
+            }
+        }
+        let scale = F::nearest(extras.scale);
+        if extras.weight_decay == 0.0 {
+            for i in 0..n {
+                out[i] = scale * g[i];
+            }
+        } else {
+            let weight_decay = F::nearest(extras.weight_decay);
+            for i in 0..n {
+                out[i] = scale * g[i] + weight_decay * p[i];
+            }
+        }
+    }
+}
+
+struct Average<'a, F> {
+    decay: f64,
+    p: &'a [F],
+    a: &'a mut [F],
+}
+
+impl<F: Element> Kernel for Average<'_, F> {
+    #[inline(always)]
+    fn run(self, _: bool) {
+        let Self { decay, p, a } = self;
+        let (decay, rest) = (F::nearest(decay), F::nearest(1.0 - decay));
+        let n = p.len();
+        let a = &mut a[..n];
+        for i in 0..n {
+            a[i] = decay * a[i] + rest * p[i];
+        }
+    }
+}

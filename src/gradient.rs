@@ -1,0 +1,98 @@
+//! What is asked of gradients before a step: their norm, and whether they are finite.
+
+use crate::element::Element;
+use crate::isa::{self, Kernel, Level};
+
+/// The elements whose squares make one partial sum. Fixed, as the order of the sums is: the bits of
+/// a norm depend on neither threads nor instructions.
+pub const BLOCK: usize = 4096;
+
+/// The partial sums that run side by side within a block.
+const LANES: usize = 16;
+
+/// The sum of the squares of at most [`BLOCK`] elements, in `f64`.
+///
+/// Element `i` is added to sum `i % LANES`, in order; then the sums are added, in order.
+pub fn sum_of_squares<F: Element>(level: Level, g: &[F]) -> f64 {
+    let mut sums = [0.0; LANES];
+    isa::run(level, Squares { g, sums: &mut sums });
+    sums.iter().sum()
+}
+
+struct Squares<'a, F> {
+    g: &'a [F],
+    sums: &'a mut [f64; LANES],
+}
+
+impl<F: Element> Kernel for Squares<'_, F> {
+    #[inline(always)]
+    fn run(self, _: bool) {
+        let (rows, rest) = self.g.as_chunks::<LANES>();
+        let mut sums = [0.0; LANES];
+        for row in rows {
+            for lane in 0..LANES {
+                let x = row[lane].widen();
+                sums[lane] += x * x;
+            }
+        }
+        for (sum, x) in sums.iter_mut().zip(rest) {
+            *sum += x.widen() * x.widen();
+        }
+        *self.sums = sums;
+    }
+}
+
+/// Whether no element is NaN or infinite.
+pub fn all_finite<F: Element>(level: Level, g: &[F]) -> bool {
+    let mut finite = true;
+    isa::run(level, Finite { g, finite: &mut finite });
+    finite
+}
+
+struct Finite<'a, F> {
+    g: &'a [F],
+    finite: &'a mut bool,
+}
+
+impl<F: Element> Kernel for Finite<'_, F> {
+    #[inline(always)]
+    fn run(self, _: bool) {
+        let zero = F::nearest(0.0);
+        // NaN for NaN and Inf, zero for all else.
+        *self.finite = self.g.iter().filter(|&&x| x * zero != zero).count() == 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_alike_at_every_level_and_length() {
+        let g: Vec<f32> = (0..300_u16).map(|i| f32::from(i) * 0.37 - 50.0).collect();
+        for n in 0..g.len() {
+            let mut lanes = [0.0; LANES];
+            for (i, &x) in g[..n].iter().enumerate() {
+                lanes[i % LANES] += f64::from(x) * f64::from(x);
+            }
+            let wanted: f64 = lanes.iter().sum();
+            for level in Level::available() {
+                assert_eq!(sum_of_squares(level, &g[..n]).to_bits(), wanted.to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn one_bad_element_is_found_wherever_it_is() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for place in 0..100 {
+                let mut g = vec![f64::MAX; 100];
+                g[place] = bad;
+                for level in Level::available() {
+                    assert!(!all_finite(level, &g));
+                    assert!(all_finite(level, &g[..place]));
+                }
+            }
+        }
+    }
+}

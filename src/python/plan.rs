@@ -1,0 +1,357 @@
+//! The checks of a call, all of them before the first write, and the plan that comes of them.
+
+use std::ops::Range;
+
+use numpy::PyUntypedArray;
+use numpy::prelude::*;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PySlice, PyTuple};
+
+use super::arrays::{Dtype, GRADIENT, Job, MAX_ROLES, PARAMETER, View, Work};
+use crate::error::Error;
+
+/// A call as Python gave it.
+pub(super) struct Call<'py> {
+    pub(super) groups: Vec<Group<'py>>,
+    /// `describe(group, role, index)` is what the caller calls that array.
+    pub(super) describe: Bound<'py, PyAny>,
+    /// Whether a gradient may be `None`, and its parameter left alone.
+    pub(super) optional_gradients: bool,
+}
+
+/// Parameters with one recipe and the same numbers.
+pub(super) struct Group<'py> {
+    pub(super) work: Work,
+    /// A tuple for each role: parameters, gradients, each state, averages; all of one length.
+    pub(super) roles: Vec<Bound<'py, PyTuple>>,
+}
+
+impl<'py> Group<'py> {
+    /// # Errors
+    /// When the tuples are not of one length, or not as many as the work needs.
+    pub(super) fn new(
+        work: Work,
+        params: Bound<'py, PyTuple>,
+        grads: Bound<'py, PyTuple>,
+        states: &Bound<'py, PyTuple>,
+        averages: Option<Bound<'py, PyTuple>>,
+    ) -> PyResult<Self> {
+        let mut roles = Vec::with_capacity(MAX_ROLES);
+        roles.extend([params, grads]);
+        for state in states {
+            roles.push(state.cast_into::<PyTuple>()?);
+        }
+        roles.extend(averages);
+        if roles.len() != work.roles() || roles.iter().any(|role| role.len() != roles[0].len()) {
+            let what = "params, grads, each state of the recipe and averages, if they are kept, \
+                        must be tuples of one length";
+            return Err(Error::Value(what.to_owned()).into());
+        }
+        Ok(Self { work, roles })
+    }
+}
+
+/// Which array of the call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    group: usize,
+    index: usize,
+    role: usize,
+}
+
+impl<'py> Call<'py> {
+    fn get(&self, place: Place) -> PyResult<Borrowed<'_, 'py, PyAny>> {
+        self.groups[place.group].roles[place.role].get_borrowed_item(place.index)
+    }
+
+    fn is_written(&self, place: Place) -> bool {
+        place.role != GRADIENT || self.groups[place.group].work.clear_gradient
+    }
+
+    fn name(&self, place: Place) -> PyResult<String> {
+        self.describe.call1((place.group, place.role, place.index))?.extract()
+    }
+
+    /// What the caller calls a gradient.
+    pub(super) fn gradient_name(&self, group: usize, index: usize) -> PyResult<String> {
+        self.name(Place { group, index, role: GRADIENT })
+    }
+
+    /// A `TypeError` that begins with the array's name.
+    fn type_error(&self, place: Place, what: &str) -> PyErr {
+        match self.name(place) {
+            Ok(name) => Error::Type(format!("{name} {what}")).into(),
+            Err(error) => error,
+        }
+    }
+
+    /// A `ValueError` that begins with the array's name.
+    fn value_error(&self, place: Place, what: &str) -> PyErr {
+        match self.name(place) {
+            Ok(name) => Error::Value(format!("{name} {what}")).into(),
+            Err(error) => error,
+        }
+    }
+}
+
+/// The bytes of one array, for finding arrays that share some.
+struct Span {
+    bytes: Range<usize>,
+    place: Place,
+    written: bool,
+}
+
+/// All arrays of a call, checked: nothing can fail any more.
+pub(super) struct Plan {
+    /// Each with its group and its index there.
+    jobs: Vec<(Job, usize, usize)>,
+    works: Vec<Work>,
+    len: usize,
+}
+
+impl Plan {
+    /// Looks at every array of the call.
+    ///
+    /// # Errors
+    /// As the README's table says what bad input gets.
+    pub(super) fn check(call: &Call<'_>) -> PyResult<Self> {
+        let count = call.groups.iter().map(|group| group.roles[PARAMETER].len()).sum();
+        let arrays = call.groups.iter().map(|g| g.roles[PARAMETER].len() * g.roles.len()).sum();
+        let works = call.groups.iter().map(|group| group.work).collect();
+        let mut plan = Self { jobs: Vec::with_capacity(count), works, len: 0 };
+        let mut spans = Vec::with_capacity(arrays);
+        let mut suspects = Vec::new();
+        // Types first: these checks may run Python code, which must not happen while views live.
+        each_parameter(call, |place, roles| {
+            (0..roles).try_for_each(|role| check_type(call, Place { role, ..place }))
+        })?;
+        each_parameter(call, |place, roles| {
+            let first = check_array(call, place)?;
+            let mut views = [first; MAX_ROLES];
+            for (role, view) in views[..roles].iter_mut().enumerate().skip(1) {
+                *view = check_companion(call, Place { role, ..place }, &first)?;
+            }
+            for (role, view) in views[..roles].iter().enumerate() {
+                let place = Place { role, ..place };
+                let written = call.is_written(place);
+                spans.extend(view.span().map(|bytes| Span { bytes, place, written }));
+                if written && !view.is_dense() && !view.is_nested() {
+                    suspects.push(place);
+                }
+            }
+            let job = Job::new(&views[..roles]);
+            if job.len() > 0 {
+                plan.len += job.len();
+                plan.jobs.push((job, place.group, place.index));
+            }
+            Ok(())
+        })?;
+        refuse_folded(call, &suspects)?;
+        refuse_shared_memory(call, spans)?;
+        Ok(plan)
+    }
+
+    /// The number of elements of all parameters.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The root of the sum of the squares of all gradients.
+    pub(super) fn gradient_norm(&self) -> f64 {
+        let squares =
+            self.jobs.iter().map(|(job, group, _)| job.sum_of_squares(self.works[*group].level));
+        squares.sum::<f64>().sqrt()
+    }
+
+    /// The group and index of the first gradient with an element that is NaN or infinite.
+    pub(super) fn first_nonfinite(&self) -> Option<(usize, usize)> {
+        let mut jobs = self.jobs.iter();
+        jobs.find_map(|(job, group, index)| {
+            (!job.is_finite(self.works[*group].level)).then_some((*group, *index))
+        })
+    }
+
+    /// The step itself, with every gradient multiplied by `scale`.
+    pub(super) fn run(mut self, scale: f64) {
+        for work in &mut self.works {
+            work.extras.scale *= scale;
+        }
+        for (job, group, _) in &mut self.jobs {
+            job.run(&self.works[*group]);
+        }
+    }
+}
+
+/// Visits the parameters that have a gradient, each as the place of its own array, and the number
+/// of its roles.
+#[inline(always)]
+fn each_parameter(
+    call: &Call<'_>,
+    mut visit: impl FnMut(Place, usize) -> PyResult<()>,
+) -> PyResult<()> {
+    for (group, Group { roles, .. }) in call.groups.iter().enumerate() {
+        for index in 0..roles[PARAMETER].len() {
+            let place = Place { group, index, role: PARAMETER };
+            if call.optional_gradients && call.get(Place { role: GRADIENT, ..place })?.is_none() {
+                continue;
+            }
+            visit(place, roles.len())?;
+        }
+    }
+    Ok(())
+}
+
+/// An ndarray, and none with a mask.
+fn check_type(call: &Call<'_>, place: Place) -> PyResult<()> {
+    let item = call.get(place)?;
+    if item.is_exact_instance_of::<PyUntypedArray>() {
+        return Ok(());
+    }
+    if !item.is_instance_of::<PyUntypedArray>() {
+        let what = format!("is a {}; wanted a numpy.ndarray", item.get_type().name()?);
+        return Err(call.type_error(place, &what));
+    }
+    let masked = item.py().import("numpy.ma")?.getattr("MaskedArray")?;
+    if item.is_instance(&masked)? {
+        let what = "is a numpy.ma.MaskedArray, whose mask a step would ignore; \
+                    wanted a plain numpy.ndarray";
+        return Err(call.type_error(place, what));
+    }
+    Ok(())
+}
+
+/// An array of floats, writable where the step writes.
+#[inline(always)]
+fn check_array<'a>(call: &'a Call<'_>, place: Place) -> PyResult<View<'a>> {
+    let item = call.get(place)?;
+    let array = item.cast::<PyUntypedArray>()?;
+    let Some(dtype) = Dtype::of(&array.dtype()) else {
+        let what = format!(
+            "has dtype {}; wanted float32 or float64, in this machine's byte order",
+            array.dtype().str()?
+        );
+        return Err(call.type_error(place, &what));
+    };
+    let view = View::of(array, dtype);
+    if call.is_written(place) && !view.is_writable() {
+        let what = "is read-only, and a step writes it; pass a writable array";
+        return Err(call.value_error(place, what));
+    }
+    Ok(view)
+}
+
+/// A gradient or state: as [`check_array`], and of its parameter's dtype and shape.
+#[inline(always)]
+fn check_companion<'a>(
+    call: &'a Call<'_>,
+    place: Place,
+    parameter: &View<'_>,
+) -> PyResult<View<'a>> {
+    let view = check_array(call, place)?;
+    if view.dtype != parameter.dtype {
+        let (has, wanted) = (view.dtype.name(), parameter.dtype.name());
+        let name = call.name(Place { role: PARAMETER, ..place })?;
+        let what = format!("has dtype {has}; wanted {wanted}, the dtype of {name}");
+        return Err(call.type_error(place, &what));
+    }
+    if view.shape != parameter.shape {
+        let (has, wanted) = (shape(view.shape), shape(parameter.shape));
+        let name = call.name(Place { role: PARAMETER, ..place })?;
+        let what = format!("has shape {has}; wanted {wanted}, the shape of {name}");
+        return Err(call.value_error(place, &what));
+    }
+    Ok(view)
+}
+
+/// A shape as Python prints it.
+fn shape(shape: &[isize]) -> String {
+    match shape {
+        [only] => format!("({only},)"),
+        _ => format!("({})", shape.iter().map(isize::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Refuses a written array with two elements that share memory.
+fn refuse_folded(call: &Call<'_>, suspects: &[Place]) -> PyResult<()> {
+    for &place in suspects {
+        if overlaps_itself(&*call.get(place)?)? {
+            let what = "has elements that share memory with each other, and a step writes it; \
+                        pass a copy";
+            return Err(call.value_error(place, what));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two elements of one array share memory, for an array that [`View::is_nested`] can't
+/// clear: along each axis, the first place against all later ones.
+fn overlaps_itself(array: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = array.py();
+    let ndim: usize = array.getattr(intern!(py, "ndim"))?.extract()?;
+    let first = PySlice::new(py, 0, 1, 1);
+    let rest = PySlice::new(py, 1, isize::MAX, 1);
+    for axis in 0..ndim {
+        let mut place = vec![&first; axis + 1];
+        let one = PyTuple::new(py, &place)?;
+        place[axis] = &rest;
+        let others = PyTuple::new(py, place)?;
+        if share_memory(&array.get_item(one)?, &array.get_item(others)?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether two arrays have a byte in common. `NumPy` solves the equation of their strides; where
+/// that is too hard, they are taken to have one.
+fn share_memory(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<bool> {
+    const MAX_WORK: usize = 1_000_000;
+    let py = a.py();
+    let function = py.import(intern!(py, "numpy"))?.getattr(intern!(py, "shares_memory"))?;
+    match function.call1((a, b, MAX_WORK)) {
+        Ok(answer) => answer.extract(),
+        // `numpy.exceptions.TooHardError` is a RuntimeError.
+        Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses two arrays that share memory, if the step writes one of them.
+fn refuse_shared_memory(call: &Call<'_>, mut spans: Vec<Span>) -> PyResult<()> {
+    spans.sort_unstable_by_key(|span| span.bytes.start);
+    if are_apart(&spans) {
+        return Ok(());
+    }
+    // The spans of strided arrays may interleave while no byte is shared: look closer.
+    for (i, a) in spans.iter().enumerate() {
+        for b in spans[i + 1..].iter().take_while(|b| b.bytes.start < a.bytes.end) {
+            if !(a.written || b.written) {
+                continue;
+            }
+            if share_memory(&*call.get(a.place)?, &*call.get(b.place)?)? {
+                let (first, second) = (a.place.min(b.place), a.place.max(b.place));
+                let other = call.name(first)?;
+                let what = format!(
+                    "shares memory with {other}, and a step writes one of them; pass a copy"
+                );
+                return Err(call.value_error(second, &what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether no written span of `spans`, which are sorted by their starts, overlaps another.
+fn are_apart(spans: &[Span]) -> bool {
+    let (mut end, mut end_written) = (0, 0);
+    spans.iter().all(|Span { bytes, written, .. }| {
+        let apart = bytes.start >= if *written { end } else { end_written };
+        end = end.max(bytes.end);
+        if *written {
+            end_written = end_written.max(bytes.end);
+        }
+        apart
+    })
+}
