@@ -15,7 +15,8 @@ $(BIN)/maturin:
 
 # The package in .venv, editable, with the extras of every target.
 .venv/built: $(BIN)/maturin pyproject.toml $(NATIVE)
-	. $(BIN)/activate && PIP_QUIET=1 maturin develop --release --quiet --extras dev
+	. $(BIN)/activate && PIP_QUIET=1 maturin develop --release --quiet
+	$(BIN)/python -m pip install --quiet "instep[dev]"
 	@touch $@
 
 .PHONY: build
