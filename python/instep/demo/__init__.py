@@ -1,0 +1,89 @@
+"""The demo: one network, trained twice per rule, and to the same bits.
+
+It trains the course's network on scanned digits, with gradient descent, momentum, RMSprop and Adam;
+each rule once with the update loop of the notebooks and once with instep. The modules, in the order
+in which they come into play:
+
+- `instep.demo.digits`: the data;
+- `instep.demo.network`: forward and backward pass, in NumPy;
+- `instep.demo.updates_numpy`: the update loop that a notebook has;
+- `instep.demo.training`: both runs of a rule, batch by batch in turn, compared to the bit;
+- `instep.demo.report`: the table and the picture.
+
+It needs the extra: ``pip install 'instep[demo]'``.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+from threadpoolctl import threadpool_limits
+
+from instep.configuration import config
+from instep.demo import digits, report
+from instep.demo.training import RULES, train_twice
+
+__all__ = ["run"]
+
+
+def run(
+    hidden: Sequence[int], epochs: int, dtype: Literal["float32", "float64"], out: Path
+) -> bool:
+    """Train, print the table and draw the picture.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Units of each hidden layer.
+    epochs : int
+        Passes over the data.
+    dtype : {"float32", "float64"}
+        Of data, weights and state.
+    out : Path
+        Where to write the picture, a PNG.
+
+    Returns
+    -------
+    identical : bool
+        Whether instep gave the bits of the NumPy loop, for every rule.
+    """
+    console = Console(highlight=False)
+    data = digits.load(dtype)
+    layers = "-".join(map(str, (len(data.X_train), *hidden, len(data.Y_train))))
+    here = config()
+    console.print(
+        f"Training a {layers} network on {data.X_train.shape[1]:,} digits, {dtype}, "
+        f"twice per rule.\ninstep {here['version']} ({here['isa']}), NumPy {here['numpy']}.\n"
+    )
+
+    comparisons = []
+    progress = Progress(
+        TextColumn("{task.description:16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeElapsedColumn(),
+        console=console,
+        auto_refresh=False,
+    )
+    # No thread but this one, be it for the bars or in NumPy's matrix products, where threads go on
+    # spinning after their work is done: they would disturb the updates that are timed.
+    with threadpool_limits(1), progress:
+        tasks = [progress.add_task(rule.name, start=False, total=epochs) for rule in RULES]
+        for rule, task in zip(RULES, tasks, strict=True):
+            progress.start_task(task)
+            advance = partial(progress.update, task, advance=1, refresh=True)
+            comparisons.append(train_twice(rule, data, hidden, epochs, advance))
+
+    console.print()
+    console.print(report.table(comparisons))
+    console.print()
+    console.print(report.verdict(comparisons))
+    report.draw(comparisons, f"{layers} network on digits, {dtype}", out)
+    # As Text: what looks like markup in a file's name is none.
+    console.print(Text(f"Loss curves and update times: {out}"), soft_wrap=True)
+    return not any(comparison.differing for comparison in comparisons)
