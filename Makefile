@@ -35,6 +35,16 @@ test: .venv/built  ## Run every test, Rust and Python, docstring examples includ
 bench: .venv/built  ## Time the course's NumPy loop against instep
 	$(BIN)/python -m pytest benches
 
+# The peers, in an environment of their own: some 600 MB that no other target needs.
+.venv-peers/made:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet "optax>=0.2.8"
+	@touch $@
+
+.PHONY: trajectories
+trajectories: .venv-peers/made  ## Make the stored values of the peers again
+	.venv-peers/bin/python tests/trajectories/make_schedules_optax.py
+
 .PHONY: wheel
 wheel: .venv/built  ## Build the wheel and try it with the newest NumPy and the oldest
 	$(BIN)/python -m pytest tests/wheel_check.py
@@ -57,4 +67,4 @@ format: .venv/built  ## Format all sources
 
 .PHONY: clean
 clean:  ## Remove what the other targets made
-	rm -rf .venv target dist
+	rm -rf .venv .venv-peers target dist
