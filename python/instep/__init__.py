@@ -12,10 +12,18 @@ The update loop of a course notebook, replaced by an import:
 >>> parameters, v, s = update_parameters_with_adam(parameters, grads, v, s, t=1)
 """
 
-from instep import _instep, course, reference
+from instep import _instep, course, reference, schedules
 from instep.configuration import config, show_config
 from instep.course import *  # noqa: F403
 
 __version__ = _instep.config()["version"]
 
-__all__ = ["__version__", "config", "course", "reference", "show_config", *course.__all__]
+__all__ = [
+    "__version__",
+    "config",
+    "course",
+    "reference",
+    "schedules",
+    "show_config",
+    *course.__all__,
+]

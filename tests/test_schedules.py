@@ -1,0 +1,517 @@
+import copy
+import dataclasses
+import json
+import math
+import pickle
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import instep
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from instep import schedules
+from instep.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseTime,
+    Linear,
+    OneCycle,
+    Polynomial,
+    Scaled,
+    Schedule,
+    Sequential,
+    StepDecay,
+    Warmup,
+)
+
+CLASSES = [
+    getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "Constant")
+]
+
+# The peers' values
+
+OPTAX = json.loads((Path(__file__).parent / "trajectories" / "schedules_optax.json").read_text())
+
+# What gives the values of each row of the stored table.
+LIKE_OPTAX: dict[str, Schedule] = {
+    "constant": Constant(0.1),
+    "linear down": Linear(0.3, 0.02, 20),
+    "linear up": Linear(0.0, 0.3, 7),
+    "cosine": Cosine(0.3, 0.0, 20),
+    "cosine to a tenth": Cosine(0.3, 0.03, 20),
+    "polynomial 1": Polynomial(0.3, 0.02, 20, 1),
+    "polynomial 2": Polynomial(0.3, 0.02, 20, 2),
+    "polynomial 0.5, up": Polynomial(0.02, 0.3, 20, 0.5),
+    "exponential": Exponential(0.3, 0.95),
+    "exponential every 7": Exponential(0.3, 0.5, 7),
+    "exponential every 7, staircase": Exponential(0.3, 0.5, 7, staircase=True),
+    "one cycle": OneCycle(0.3, 20),
+    "one cycle, other factors": OneCycle(0.3, 20, 0.25, 10, 100),
+    "warm-up, constant": Warmup(0.3, 8, 0.01),
+    "warm-up, cosine": Warmup(Cosine(0.3, 0.03, 15), 5),
+    "warm-up, exponential": Warmup(Exponential(0.3, 0.5, 7), 5, 0.01),
+    "piecewise constant": Sequential([0.3, 0.15, 0.015], [6, 15]),
+    "joined": Sequential([Linear(0.0, 0.3, 6), 0.3, Cosine(0.3, 0.0, 8)], [6, 12]),
+    "restarts": Sequential([Warmup(Cosine(0.3, 0.0, 7), 2), Warmup(Cosine(0.2, 0.0, 9), 3)], [9]),
+}
+
+
+def test_every_row_of_the_table_is_compared() -> None:
+    assert list(LIKE_OPTAX) == list(OPTAX["schedules"])
+
+
+@pytest.mark.parametrize("name", LIKE_OPTAX)
+def test_values_of_optax(name: str) -> None:
+    wanted = OPTAX["schedules"][name]["values"]
+    values = [LIKE_OPTAX[name](step) for step in range(len(wanted))]
+    # optax adds and takes away the largest rate, which is 0.3: its small ones are so exact.
+    assert values == pytest.approx(wanted, rel=1e-14, abs=2e-16)
+
+
+# torch is too large to install here. These are the closed formulas that it documents for its
+# schedulers (those of `_get_closed_form_lr`, and OneCycleLR's phases), written out once more: `lr`
+# is the optimizer's, `k` how often the scheduler's step() was called.
+
+
+def torch_linear(k: int, lr: float, start_factor: float, end_factor: float, total: int) -> float:
+    return lr * (start_factor + (end_factor - start_factor) * min(total, k) / total)
+
+
+def torch_cosine_annealing(k: int, lr: float, t_max: int, eta_min: float) -> float:
+    return eta_min + (lr - eta_min) * (1 + math.cos(math.pi * k / t_max)) / 2
+
+
+def torch_polynomial(k: int, lr: float, total: int, power: float) -> float:
+    return lr * math.pow(1.0 - min(total, k) / total, power)
+
+
+def torch_one_cycle(
+    k: int, max_lr: float, total: int, pct_start: float, div: float, final_div: float
+) -> float:
+    initial, top, last = max_lr / div, pct_start * total - 1, total - 1
+    if k <= top:
+        begin, end, part = initial, max_lr, k / top
+    else:
+        begin, end, part = max_lr, initial / final_div, (k - top) / (last - top)
+    return end + (begin - end) / 2 * (math.cos(math.pi * part) + 1)
+
+
+def like_torch_one_cycle(total: int, pct_start: float) -> OneCycle:
+    return OneCycle(0.3, total - 1, (pct_start * total - 1) / (total - 1))
+
+
+LIKE_TORCH: dict[str, tuple[Schedule, int, Callable[[int], float]]] = {
+    "LambdaLR": (InverseTime(0.3, 0.7), 60, lambda k: 0.3 * (1 / (1 + 0.7 * k))),
+    "LinearLR": (
+        Linear(0.3 * 0.1, 0.3 * 0.8, 40),
+        60,
+        lambda k: torch_linear(k, 0.3, 0.1, 0.8, 40),
+    ),
+    "CosineAnnealingLR": (
+        Cosine(0.3, 0.01, 40),
+        41,  # and up again from there
+        lambda k: torch_cosine_annealing(k, 0.3, 40, 0.01),
+    ),
+    "PolynomialLR": (
+        Polynomial(0.3, 0.0, 40, 0.9),
+        60,
+        lambda k: torch_polynomial(k, 0.3, 40, 0.9),
+    ),
+    "ExponentialLR": (Exponential(0.3, 0.9), 60, lambda k: 0.3 * 0.9**k),
+    "StepLR": (StepDecay(0.3, 0.1, 7), 60, lambda k: 0.3 * 0.1 ** (k // 7)),
+    "MultiStepLR": (
+        Sequential([0.3, 0.03, 0.003], [10, 25]),
+        60,
+        lambda k: 0.3 * 0.1 ** ((k >= 10) + (k >= 25)),
+    ),
+    "OneCycleLR": (
+        like_torch_one_cycle(50, 0.3),
+        50,
+        lambda k: torch_one_cycle(k, 0.3, 50, 0.3, 25, 1e4),
+    ),
+    "OneCycleLR, its peak between two steps": (
+        like_torch_one_cycle(47, 0.25),
+        47,
+        lambda k: torch_one_cycle(k, 0.3, 47, 0.25, 25, 1e4),
+    ),
+    "SequentialLR of LinearLR and CosineAnnealingLR": (
+        Warmup(Cosine(0.3, 0.0, 40), 10, 0.003),
+        51,
+        lambda k: (
+            torch_linear(k, 0.3, 0.01, 1.0, 10)
+            if k < 10
+            else torch_cosine_annealing(k - 10, 0.3, 40, 0.0)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIKE_TORCH)
+def test_documented_formulas_of_torch(name: str) -> None:
+    schedule, steps, formula = LIKE_TORCH[name]
+    values = [schedule(step) for step in range(steps)]
+    assert values == pytest.approx([formula(k) for k in range(steps)], rel=1e-13, abs=2e-16)
+
+
+# Numbers printed in the docstrings of torch's schedulers.
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [
+        (StepDecay(0.05, 0.1, 30), {0: 0.05, 29: 0.05, 30: 0.005, 59: 0.005, 60: 0.0005}),
+        (Sequential([0.05, 0.005, 0.0005], [30, 80]), {29: 0.05, 30: 0.005, 79: 0.005, 80: 0.0005}),
+        (Polynomial(0.001, 0.0, 4, 1.0), {0: 0.001, 1: 0.00075, 2: 0.0005, 3: 0.00025, 4: 0.0}),
+        (
+            Sequential([0.005, Exponential(0.05, 0.9)], [20]),
+            {0: 0.005, 19: 0.005, 20: 0.05, 21: 0.045, 22: 0.0405},
+        ),
+    ],
+)
+def test_printed_values_of_torch(schedule: Schedule, values: dict[int, float]) -> None:
+    assert {step: schedule(step) for step in values} == pytest.approx(values, rel=1e-13)
+
+
+@given(
+    learning_rate=st.floats(0, 1e3),
+    rate=st.floats(0, 1e3),
+    step=st.integers(0, 10**7),
+    interval=st.integers(1, 10**4),
+)
+def test_bits_of_the_course(learning_rate: float, rate: float, step: int, interval: int) -> None:
+    wanted = instep.update_lr(learning_rate, step, rate)
+    assert InverseTime(learning_rate, rate)(step) == wanted
+    wanted = instep.schedule_lr_decay(learning_rate, step, rate, interval)
+    assert InverseTime(learning_rate, rate, interval, staircase=True)(step) == wanted
+    wanted = instep.schedule_lr_decay(learning_rate, step, rate)
+    assert InverseTime(learning_rate, rate, 1000, staircase=True)(step) == wanted
+
+
+# Properties
+
+rates = st.floats(0, 1e300) | st.floats(0, 1) | st.sampled_from([0.0, 5e-324, 0.1, 1.0])
+counts = st.integers(1, 50) | st.integers(1, 10**9)
+parts = st.floats(0, 1, exclude_min=True)
+steps_asked = st.integers(0, 60) | st.integers(0, 10**15)
+
+ramps = (
+    st.builds(Linear, rates, rates, counts)
+    | st.builds(Cosine, rates, rates, counts)
+    | st.builds(Polynomial, rates, rates, counts, st.floats(1e-3, 1e3))
+)
+decays = (
+    st.builds(Exponential, rates, parts, counts, staircase=st.booleans())
+    | st.builds(StepDecay, rates, parts, counts)
+    | st.builds(InverseTime, rates, rates, counts, staircase=st.booleans())
+)
+one_cycles = st.builds(
+    OneCycle, rates, counts, st.floats(0, 1), st.floats(1, 1e6), st.floats(1, 1e6)
+)
+simple = st.builds(Constant, rates) | ramps | decays | one_cycles
+
+
+def compose(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    boundaries = st.lists(counts, min_size=0, max_size=3, unique=True).map(sorted)
+    return (
+        st.builds(Warmup, inner, st.integers(0, 50), rates)
+        | st.builds(Scaled, inner, st.floats(0, 1))
+        | boundaries.flatmap(
+            lambda b: st.builds(
+                Sequential,
+                st.lists(inner, min_size=len(b) + 1, max_size=len(b) + 1),
+                st.just(b),
+            )
+        )
+    )
+
+
+every = st.recursive(simple, compose, max_leaves=4)
+
+
+@given(every, steps_asked)
+def test_rates_are_finite_floats_that_are_not_negative(schedule: Any, step: int) -> None:
+    rate = schedule(step)
+    assert type(rate) is float
+    assert 0.0 <= rate < math.inf
+    assert math.copysign(1.0, rate) == 1.0
+
+
+@given(every, st.lists(steps_asked, max_size=5))
+def test_copies_are_equal(schedule: Any, steps: list[int]) -> None:
+    again = eval(repr(schedule), vars(schedules))
+    pickled = [
+        pickle.loads(pickle.dumps(schedule, protocol))
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    ]
+    for other in (again, *pickled, copy.copy(schedule), copy.deepcopy(schedule)):
+        assert type(other) is type(schedule)
+        assert other == schedule
+        assert hash(other) == hash(schedule)
+        assert repr(other) == repr(schedule)
+        assert [other(step) for step in steps] == [schedule(step) for step in steps]
+
+
+@pytest.mark.parametrize("schedule", [*LIKE_OPTAX.values(), StepDecay(0.3, 0.5, 7), Scaled(1, 2)])
+def test_every_field_counts_for_equality(schedule: Any) -> None:
+    assert schedule != tuple(getattr(schedule, f.name) for f in dataclasses.fields(schedule))
+    for f in dataclasses.fields(schedule):
+        value = getattr(schedule, f.name)
+        if isinstance(value, tuple):
+            other: Any = (*value[:-1], 99)
+        elif isinstance(value, bool):
+            other = not value
+        elif isinstance(value, int):
+            other = value + 1
+        else:
+            other = 0.125 if isinstance(value, float) and value < 1 else 30.0
+        if value != ():
+            assert dataclasses.replace(schedule, **{f.name: other}) != schedule, f.name
+
+
+@example(Linear(0.03, 0.3, 5), 0, 0)  # 0.03 + (0.3 - 0.03) is not 0.3
+@example(Linear(0.3, 0.03, 5), 0, 0)
+@given(ramps, steps_asked, steps_asked)
+def test_ramps_go_from_start_to_end(ramp: Any, step: int, later: int) -> None:
+    step, later = sorted((step, later))
+    assert ramp(0) == ramp.start
+    assert ramp(ramp.steps) == ramp.end
+    low, high = sorted((ramp.start, ramp.end))
+    assert low <= ramp(step) <= high
+    # libm promises no monotone sin and pow: leave the last digit to it
+    slack = 1e-15 * high
+    if ramp.start <= ramp.end:
+        assert ramp(step) <= ramp(later) + slack
+    else:
+        assert ramp(step) >= ramp(later) - slack
+
+
+@given(decays, steps_asked, steps_asked)
+def test_decays_only_fall(decay: Any, step: int, later: int) -> None:
+    step, later = sorted((step, later))
+    assert decay(0) == decay.start
+    assert 0.0 <= decay(later) <= decay(step) * (1 + 1e-15) <= decay.start * (1 + 1e-15)
+
+
+@given(decays, st.integers(0, 1000))
+def test_stairs_are_flat_and_meet_the_curve(decay: Any, stair: int) -> None:
+    if getattr(decay, "staircase", True):
+        first = stair * decay.every
+        assert decay(first + decay.every - 1) == decay(first)
+        if not isinstance(decay, StepDecay):
+            curve = dataclasses.replace(decay, staircase=False)
+            assert curve(first) == decay(first)
+
+
+@given(one_cycles, steps_asked, steps_asked)
+def test_one_cycle_goes_up_then_down(cycle: OneCycle, step: int, later: int) -> None:
+    top = cycle.warmup_fraction * cycle.steps
+    initial = cycle.peak / cycle.div_factor
+    final = initial / cycle.final_div_factor
+    assert final <= cycle(step) <= cycle.peak
+    if top > 0:
+        assert cycle(0) == initial
+    if top < cycle.steps:
+        assert cycle(cycle.steps) == final
+    if top.is_integer():
+        assert cycle(int(top)) == cycle.peak
+    step, later = sorted((step, later))
+    slack = 1e-15 * cycle.peak
+    if later <= top:
+        assert initial <= cycle(step) <= cycle(later) + slack
+    elif step >= top:
+        assert cycle(step) >= cycle(later) - slack
+
+
+def test_one_cycle_without_a_way_up_or_down() -> None:
+    assert [OneCycle(0.5, 2, 0.0, 5, 1)(step) for step in (0, 2, 3)] == [0.5, 0.1, 0.1]
+    assert [OneCycle(0.5, 2, 1.0, 5, 1)(step) for step in (0, 2, 3)] == [0.1, 0.5, 0.5]
+    assert OneCycle(0.5, 2, 0.5, 25, 0.04)(9) == 0.5
+    # peak/div_factor/final_div_factor is above the peak here, by rounding alone
+    assert OneCycle(0.72, 2, 0.5, 22.8, 1 / 22.8)(9) == 0.72
+
+
+@given(ramps | one_cycles, steps_asked)
+def test_the_last_value_is_held(schedule: Any, more: int) -> None:
+    assert schedule(schedule.steps + more) == schedule(schedule.steps)
+
+
+@given(every, st.integers(0, 50), rates, steps_asked)
+def test_warmup_meets_its_schedule(inner: Any, steps: int, start: float, step: int) -> None:
+    warm = Warmup(inner, steps, start)
+    assert warm(steps + step) == inner(step)
+    if steps > 0:
+        assert warm(0) == start
+        low, high = sorted((start, inner(0)))
+        assert low <= warm(step % steps) <= high
+        line = Fraction(start) + (Fraction(inner(0)) - Fraction(start)) * (step % steps) / steps
+        assert warm(step % steps) == pytest.approx(float(line), rel=1e-14, abs=1e-14 * high)
+
+
+@given(every, every, counts, steps_asked)
+def test_sequential_starts_each_schedule_at_its_boundary(
+    first: Any, second: Any, boundary: int, step: int
+) -> None:
+    both = Sequential((first, second), (boundary,))
+    assert both(step % boundary) == first(step % boundary)
+    assert both(boundary - 1) == first(boundary - 1)
+    assert both(boundary + step) == second(step)
+    assert Sequential([first], [])(step) == first(step)
+
+
+@given(every, st.floats(0, 1), steps_asked)
+def test_scaled_is_a_product(inner: Any, factor: float, step: int) -> None:
+    assert Scaled(inner, factor)(step) == factor * inner(step)
+
+
+def test_small_rates_keep_their_digits() -> None:
+    # The textbook form, (1 + cos(x))/2, is off by 1 part in 10,000 here.
+    steps = 10**6
+    last = Cosine(1.0, 0.0, steps)(steps - 1)
+    assert last == pytest.approx((math.pi / 2 / steps) ** 2, rel=1e-11, abs=0.0)
+    assert Linear(0.0, 0.1, steps)(1) == pytest.approx(1e-7, rel=1e-15, abs=0.0)
+    assert Linear(0.1, 0.0, steps)(steps - 1) == pytest.approx(1e-7, rel=1e-15, abs=0.0)
+
+
+# Arguments
+
+
+def test_numbers_become_python_numbers() -> None:
+    cosine = Cosine(np.float32(0.5), np.float64(0.25), np.int64(8))  # type: ignore[arg-type]
+    assert cosine == Cosine(0.5, 0.25, 8)
+    assert repr(cosine) == "Cosine(start=0.5, end=0.25, steps=8)"
+    assert [type(value) for value in dataclasses.astuple(cosine)] == [float, float, int]
+    assert repr(Constant(-0.0)) == "Constant(lr=0.0)"
+    assert repr(Constant(1)) == "Constant(lr=1.0)"
+    sequential = Sequential([np.float32(0.5), 1], [np.int64(7)])  # type: ignore[list-item]
+    assert repr(sequential) == "Sequential(schedules=(0.5, 1.0), boundaries=(7,))"
+    assert [type(value) for value in (*sequential.schedules, *sequential.boundaries)] == [
+        float,
+        float,
+        int,
+    ]
+    assert type(Linear(1, 0, 3)(np.int32(1))) is float  # type: ignore[arg-type]
+    assert Linear(1, 0, 4)(np.uint8(3)) == 0.25  # type: ignore[arg-type]
+
+
+def test_any_function_of_the_step_is_a_schedule() -> None:
+    def narrow(step: int) -> Any:
+        return np.float32(step + 2)
+
+    for schedule in (Warmup(narrow, 2), Sequential([narrow], []), Scaled(narrow, 0.5)):
+        assert (schedule(1), type(schedule(1))) == (
+            {Warmup: 1.0, Sequential: 3.0, Scaled: 1.5}[type(schedule)],
+            float,
+        )
+
+
+def test_fields_cannot_be_set() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Constant(0.1).lr = 0.2  # type: ignore[misc]
+
+
+def test_base_has_no_rate() -> None:
+    with pytest.raises(NotImplementedError):
+        schedules._Schedule()(0)
+    with pytest.raises(NotImplementedError):
+        schedules._Schedule().__post_init__()
+
+
+NAN = math.nan
+BAD_VALUES: list[tuple[Callable[[], object], str]] = [
+    (lambda: Constant(-0.1), "lr is -0.1; wanted a finite number that is not negative"),
+    (lambda: Constant(NAN), "lr is nan; wanted a finite number that is not negative"),
+    (lambda: Constant(math.inf), "lr is inf; wanted a finite number that is not negative"),
+    (lambda: Constant(10**400), "lr is 1000"),
+    (lambda: Linear(-1, 0, 5), "start is -1; wanted a finite number that is not negative"),
+    (lambda: Linear(1, NAN, 5), "end is nan; wanted a finite number that is not negative"),
+    (lambda: Linear(1, 0, 0), "steps is 0; wanted 1 or more"),
+    (lambda: Cosine(1, -1, 5), "end is -1; wanted a finite number that is not negative"),
+    (lambda: Cosine(1, 0, -3), "steps is -3; wanted 1 or more"),
+    (lambda: Polynomial(1, 0, 5, 0), "power is 0.0; wanted a number greater than 0"),
+    (lambda: Polynomial(1, 0, 5, -2), "power is -2; wanted a finite number that is not neg"),
+    (lambda: Polynomial(1, 0, 0, 2), "steps is 0; wanted 1 or more"),
+    (lambda: Exponential(1, 0), "rate is 0.0; wanted 0 < rate <= 1"),
+    (lambda: Exponential(1, 1.01), "rate is 1.01; wanted 0 < rate <= 1"),
+    (lambda: Exponential(1, 0.5, 0), "every is 0; wanted 1 or more"),
+    (lambda: StepDecay(1, 0, 5), "factor is 0.0; wanted 0 < factor <= 1"),
+    (lambda: StepDecay(1, 10, 5), "factor is 10.0; wanted 0 < factor <= 1"),
+    (lambda: StepDecay(1, 0.5, 0), "every is 0; wanted 1 or more"),
+    (lambda: InverseTime(1, -1), "rate is -1; wanted a finite number that is not negative"),
+    (lambda: InverseTime(1, 1, 0), "every is 0; wanted 1 or more"),
+    (lambda: OneCycle(NAN, 5), "peak is nan; wanted a finite number that is not negative"),
+    (lambda: OneCycle(1, 0), "steps is 0; wanted 1 or more"),
+    (lambda: OneCycle(1, 5, 1.5), "warmup_fraction is 1.5; wanted 0 <= warmup_fraction <= 1"),
+    (lambda: OneCycle(1, 5, 0.3, 0.5), "div_factor is 0.5; wanted 1 or more"),
+    (lambda: OneCycle(1, 5, 0.3, 2, 0.4), "final_div_factor is 0.4; wanted 1/div_factor or more"),
+    (lambda: Warmup(-0.1, 5), "schedule is -0.1; wanted a finite number that is not negative"),
+    (lambda: Warmup(0.1, -1), "steps is -1; wanted 0 or more"),
+    (lambda: Warmup(0.1, 5, -1), "start is -1; wanted a finite number that is not negative"),
+    (lambda: Warmup(lambda step: -step, 0)(3), "schedule(3) is -3; wanted a finite number"),
+    (lambda: Warmup(lambda step: NAN, 5)(3), "schedule(0) is nan; wanted a finite number"),
+    (lambda: Sequential([], []), "schedules is []; wanted at least one schedule"),
+    (lambda: Sequential([1, 2], []), "boundaries has 0 steps; wanted 1, one fewer than schedules"),
+    (lambda: Sequential([1], [3]), "boundaries has 1 steps; wanted 0, one fewer than schedules"),
+    (lambda: Sequential([1, NAN], [3]), "schedules[1] is nan; wanted a finite number"),
+    (lambda: Sequential([1, 2], [0]), "boundaries[0] is 0; wanted 1 or more"),
+    (lambda: Sequential([1, 2, 3], [5, 5]), "boundaries[1] is 5; wanted 6 or more"),
+    (
+        lambda: Sequential([1, lambda step: math.inf], [5])(7),
+        "schedules[1](2) is inf; wanted a finite number",
+    ),
+    (lambda: Scaled(1, -1), "factor is -1; wanted a finite number that is not negative"),
+    (lambda: Scaled(1e200, 1e200)(4), "factor*schedule(4) is inf; wanted a finite number"),
+    (lambda: Constant(1)(-1), "step is -1; wanted 0 or more"),
+]
+BAD_TYPES: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Constant("0.1"), "lr is '0.1' (str); wanted a number"),  # type: ignore[arg-type]
+    (lambda: Constant(None), "lr is None (NoneType); wanted a number"),  # type: ignore[arg-type]
+    (lambda: Constant(True), "lr is True (bool); wanted a number"),
+    (lambda: Constant(1j), "lr is 1j (complex); wanted a number"),  # type: ignore[arg-type]
+    (lambda: Constant(np.ones(1)), "lr is array([1.]) (ndarray); wanted"),  # type: ignore[arg-type]
+    (lambda: Linear(1, 0, 5.0), "steps is 5.0 (float); wanted an integer"),  # type: ignore[arg-type]
+    (lambda: Cosine(1, 0, True), "steps is True (bool); wanted an integer"),
+    (lambda: InverseTime(1, 1, staircase=1), "staircase is 1 (int); wanted True or"),  # type: ignore[arg-type]
+    (lambda: Exponential(1, 1, staircase="no"), "staircase is 'no' (str); wanted"),  # type: ignore[arg-type]
+    (lambda: Warmup("cosine", 5), "schedule is 'cosine' (str); wanted a schedule or a number"),  # type: ignore[arg-type]
+    (lambda: Warmup(True, 5), "schedule is True (bool); wanted a schedule or a number"),
+    (lambda: Warmup(0.1, 5.0), "steps is 5.0 (float); wanted an integer"),  # type: ignore[arg-type]
+    (lambda: Warmup(lambda step: "x", 0)(0), "schedule(0) is 'x' (str); wanted a number"),  # type: ignore[arg-type, return-value]
+    (lambda: Scaled(None, 1), "schedule is None (NoneType); wanted a schedule"),  # type: ignore[arg-type]
+    (lambda: Sequential(Constant(1), []), "schedules is Constant(lr=1.0) (Constant); wanted a"),  # type: ignore[arg-type]
+    (lambda: Sequential([1, None], [3]), "schedules[1] is None (NoneType); wanted a"),  # type: ignore[list-item]
+    (lambda: Sequential([1, 2], 3), "boundaries is 3 (int); wanted a list"),  # type: ignore[arg-type]
+    (lambda: Sequential([1, 2], [3.0]), "boundaries[0] is 3.0 (float); wanted an"),  # type: ignore[list-item]
+    (lambda: Constant(1)(2.0), "step is 2.0 (float); wanted an integer"),  # type: ignore[arg-type]
+    (lambda: Constant(1)(True), "step is True (bool); wanted an integer"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_VALUES, ids=[m for _, m in BAD_VALUES])
+def test_bad_values(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        call()
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_TYPES, ids=[m for _, m in BAD_TYPES])
+def test_bad_types(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match="^" + re.escape(message)):
+        call()
+
+
+# The module
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_class_is_tested_and_documented(kind: type) -> None:
+    table = "\n".join(repr(schedule) for schedule in LIKE_OPTAX.values())
+    table += "\n".join(repr(row[0]) for row in LIKE_TORCH.values())
+    assert kind is Scaled or f"{kind.__name__}(" in table
+    doc = kind.__doc__ or ""
+    for part in ("Parameters", "Raises", "Notes", "Examples", "torch"):
+        assert part in doc
+    formula = doc.split("Notes\n    -----\n    ")[1]
+    assert formula.startswith(("``", "With ``"))
