@@ -1,0 +1,191 @@
+"""The course's update functions: the NumPy loop against instep, in turns."""
+
+import math
+import statistics
+import timeit
+from collections import deque
+from collections.abc import Callable
+from functools import cache
+from itertools import cycle, pairwise
+from typing import Any
+
+import instep
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benches import course_loop
+
+Net = tuple[int, ...]
+Arrays = dict[str, NDArray[Any]]
+
+CONTESTANTS = {"numpy": course_loop, "instep": instep.course}
+RULES = ["gd", "momentum", "rmsprop", "adam"]
+DTYPES = ["float32", "float64"]
+NETS: list[Net] = [
+    (2, 5, 2, 1),
+    (64, 128, 64, 10),
+    (784, 256, 128, 10),
+    (784, 1024, 1024, 10),
+    (1024, 4096, 4096, 1024),
+]
+
+TURN_SECONDS = 0.005
+PAIR_SECONDS = 8.0
+LEAST_ROUNDS = 11
+MOST_ROUNDS = 100
+SMOKE_ROUNDS = 2
+
+
+def label(value: str | Net) -> str:
+    return value if isinstance(value, str) else "-".join(map(str, value))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    nets = NETS[:1] if metafunc.config.getoption("smoke") else NETS
+    for name, values in (
+        ("rule", RULES),
+        ("dtype", DTYPES),
+        ("net", nets),
+        ("contestant", list(CONTESTANTS)),
+    ):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, values, ids=label)
+
+
+@pytest.fixture
+def most_rounds(request: pytest.FixtureRequest) -> int:
+    return SMOKE_ROUNDS if request.config.getoption("smoke") else MOST_ROUNDS
+
+
+def random_arrays(net: Net, dtype: str, prefix: str, seed: int) -> Arrays:
+    generator = np.random.default_rng(seed)
+    arrays = {}
+    for layer, (inputs, outputs) in enumerate(pairwise(net), start=1):
+        for name, shape in (("W", (outputs, inputs)), ("b", (outputs, 1))):
+            arrays[f"{prefix}{name}{layer}"] = generator.standard_normal(shape, np.dtype(dtype))
+    return arrays
+
+
+def new_update(
+    contestant: str, rule: str, net: Net, dtype: str
+) -> tuple[Callable[[], object], Arrays]:
+    """Return what does one step on arrays of its own, and the parameters among them."""
+    functions: Any = CONTESTANTS[contestant]
+    parameters = random_arrays(net, dtype, prefix="", seed=1)
+    grads = random_arrays(net, dtype, prefix="d", seed=2)
+    v, s = ({key: np.zeros_like(grad) for key, grad in grads.items()} for _ in range(2))
+
+    hypers: Any = (0.01, 0.9, 0.999, 1e-8)
+    if contestant == "numpy" and dtype == "float32":
+        # Of a Python float np.power makes a float64, which turns every array into float64: the
+        # loop would be timed at another dtype than instep.
+        hypers = map(np.float32, hypers)
+    lr, beta1, beta2, epsilon = hypers
+    # Starts anew before the powers of the betas become subnormal.
+    steps = cycle(range(1, 1001))
+
+    updates: dict[str, Callable[[], object]] = {
+        "gd": lambda: functions.update_parameters_with_gd(parameters, grads, lr),
+        "momentum": lambda: functions.update_parameters_with_momentum(
+            parameters, grads, v, beta1, lr
+        ),
+        "rmsprop": lambda: functions.update_parameters_with_rmsprop(
+            parameters, grads, s, lr, beta1, epsilon
+        ),
+        "adam": lambda: functions.update_parameters_with_adam(
+            parameters, grads, v, s, next(steps), lr, beta1, beta2, epsilon
+        ),
+    }
+    return updates[rule], parameters
+
+
+@cache
+def step_seconds(rule: str, net: Net, dtype: str, most_rounds: int) -> dict[str, list[float]]:
+    """Return how long a step takes each contestant, once for every round.
+
+    A round is one turn of each contestant, and a turn as many steps as take some milliseconds:
+    what slows the machine down for a while slows both.
+    """
+    updates = {name: new_update(name, rule, net, dtype)[0] for name in CONTESTANTS}
+    once = {
+        name: min(timeit.repeat(update, number=1, repeat=2)) for name, update in updates.items()
+    }
+    steps = {name: math.ceil(TURN_SECONDS / once[name]) for name in CONTESTANTS}
+    round_seconds = sum(steps[name] * once[name] for name in CONTESTANTS)
+    rounds = min(most_rounds, max(LEAST_ROUNDS, int(PAIR_SECONDS / round_seconds)))
+
+    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    order = list(CONTESTANTS)
+    for _ in range(rounds):
+        for name in order:
+            seconds[name].append(timeit.timeit(updates[name], number=steps[name]) / steps[name])
+        order.reverse()
+    return seconds
+
+
+ticks: deque[float] = deque()
+
+
+def measured_clock() -> float:
+    return ticks.popleft()
+
+
+# pytest-benchmark runs one benchmark after the other, never in turns. So its clock plays back what
+# was measured in turns, and it does the rest: the statistics, the tables and the JSON.
+@pytest.mark.benchmark(timer=measured_clock)
+def test_step(
+    benchmark: Any,
+    record_property: Callable[[str, object], None],
+    rule: str,
+    net: Net,
+    dtype: str,
+    contestant: str,
+    most_rounds: int,
+) -> None:
+    seconds = step_seconds(rule, net, dtype, most_rounds)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    ratio = medians["numpy"] / medians["instep"]
+
+    ticks.clear()
+    for time in seconds[contestant]:
+        ticks.extend((0.0, time))
+    benchmark.group = f"{rule}, {list(net)}, {dtype}"
+    benchmark.extra_info["parameters"] = sum((m + 1) * n for m, n in pairwise(net))
+    benchmark.extra_info["ratio"] = ratio
+    benchmark.pedantic(lambda: None, rounds=len(seconds[contestant]))
+
+    if contestant == "instep":
+        record_property("ratio", (rule, dtype, str(list(net)), *medians.values(), ratio))
+
+
+def test_contestants_do_the_same(rule: str, dtype: str) -> None:
+    updates, parameters = zip(
+        *(new_update(contestant, rule, NETS[0], dtype) for contestant in CONTESTANTS), strict=True
+    )
+    for _ in range(1100):
+        for update in updates:
+            update()
+    by_numpy, by_instep = parameters
+    for key, array in by_numpy.items():
+        assert array.dtype == by_instep[key].dtype == dtype
+        assert np.isfinite(array).all()
+        if dtype == "float64":
+            np.testing.assert_array_equal(array, by_instep[key])
+        else:
+            # The loop's float32 hyper-parameters round once more.
+            np.testing.assert_allclose(array, by_instep[key], rtol=1e-4, atol=1e-4)
+
+
+def test_contestants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[object] = []
+
+    def timed(update: object, number: int) -> float:
+        turns.append(update)
+        return 1.0
+
+    monkeypatch.setattr(timeit, "timeit", timed)
+    step_seconds.__wrapped__("gd", NETS[0], "float64", 4)
+    first, second = turns[:2]
+    assert first is not second
+    assert turns == [first, second, second, first, first, second, second, first]
