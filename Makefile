@@ -33,7 +33,10 @@ test: .venv/built  ## Run every test, Rust and Python, docstring examples includ
 
 .PHONY: bench
 bench: .venv/built  ## Time the course's NumPy loop against instep
-	$(BIN)/python -m pytest benches
+	@mkdir -p benches/results
+	$(BIN)/python -m pytest benches --benchmark-columns=median,iqr,rounds \
+		--benchmark-json=benches/results/course.json
+	$(BIN)/python -m benches.plot_course benches/results/course.json benches/results/course.png
 
 # The peers, in an environment of their own: some 600 MB that no other target needs.
 .venv-peers/made:
