@@ -32,10 +32,10 @@ NETS: list[Net] = [
     (1024, 4096, 4096, 1024),
 ]
 
-TURN_SECONDS = 0.005
+TURN_SECONDS = 0.02
 PAIR_SECONDS = 8.0
 LEAST_ROUNDS = 11
-MOST_ROUNDS = 250
+MOST_ROUNDS = 75
 SMOKE_ROUNDS = 2
 
 
@@ -105,7 +105,7 @@ def new_update(
 def measure(rule: str, net: Net, dtype: str, most_rounds: int) -> dict[str, list[float]]:
     """Return how long a step takes each contestant, once for every round.
 
-    A round is one turn of each contestant, and a turn as many steps as take some milliseconds:
+    A round is one turn of each contestant, and a turn as many steps as fill TURN_SECONDS:
     what slows the machine down for a while slows both.
     """
     updates = {name: new_update(name, rule, net, dtype)[0] for name in CONTESTANTS}
