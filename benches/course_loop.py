@@ -13,7 +13,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def update_parameters_with_gd(parameters: Arrays, grads: Arrays, learning_rate: float) -> Arrays:
-    L = len(parameters) // 2  # noqa: N806
+    L = len(parameters) // 2
     for l in range(L):  # noqa: E741
         parameters["W" + str(l + 1)] = (
             parameters["W" + str(l + 1)] - learning_rate * grads["dW" + str(l + 1)]
@@ -27,7 +27,7 @@ def update_parameters_with_gd(parameters: Arrays, grads: Arrays, learning_rate: 
 def update_parameters_with_momentum(
     parameters: Arrays, grads: Arrays, v: Arrays, beta: float, learning_rate: float
 ) -> tuple[Arrays, Arrays]:
-    L = len(parameters) // 2  # noqa: N806
+    L = len(parameters) // 2
     for l in range(L):  # noqa: E741
         v["dW" + str(l + 1)] = beta * v["dW" + str(l + 1)] + (1 - beta) * grads["dW" + str(l + 1)]
         v["db" + str(l + 1)] = beta * v["db" + str(l + 1)] + (1 - beta) * grads["db" + str(l + 1)]
@@ -48,7 +48,7 @@ def update_parameters_with_rmsprop(
     beta: float = 0.9,
     epsilon: float = 1e-8,
 ) -> tuple[Arrays, Arrays]:
-    L = len(parameters) // 2  # noqa: N806
+    L = len(parameters) // 2
     for l in range(L):  # noqa: E741
         s["dW" + str(l + 1)] = beta * s["dW" + str(l + 1)] + (1 - beta) * np.power(
             grads["dW" + str(l + 1)], 2
@@ -76,7 +76,7 @@ def update_parameters_with_adam(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> tuple[Arrays, Arrays, Arrays]:
-    L = len(parameters) // 2  # noqa: N806
+    L = len(parameters) // 2
     v_corrected = {}
     s_corrected = {}
     for l in range(L):  # noqa: E741
