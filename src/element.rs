@@ -11,8 +11,40 @@ pub trait Float:
     + Mul<Output = Self>
     + Div<Output = Self>
 {
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+
     /// The square root.
     fn sqrt(self) -> Self;
+
+    /// The number without its sign.
+    fn abs(self) -> Self;
+
+    /// Whether it is NaN.
+    fn is_nan(self) -> bool;
+
+    /// The larger of two, or NaN if one of them is: as `np.maximum`, if `other` is not -0. (Of two
+    /// zeros, `NumPy` takes the second on some CPUs and the positive one on others.)
+    #[inline(always)]
+    fn maximum(self, other: Self) -> Self {
+        let larger = if self > other { self } else { other };
+        if self.is_nan() { self } else { larger }
+    }
+
+    /// As `np.sign`: -1, 0 (for -0 too) or 1, and NaN for NaN.
+    #[inline(always)]
+    fn sign(self) -> Self {
+        if self > Self::ZERO {
+            Self::ONE
+        } else if self < Self::ZERO {
+            Self::ZERO - Self::ONE
+        } else {
+            // A zero loses its sign, NaN stays.
+            self + Self::ZERO
+        }
+    }
 
     /// `self / divisor`, for a divisor that is the same for all elements and not over 1, as bias
     /// corrections are.
@@ -28,9 +60,6 @@ pub trait Element: Float + Default + Send + Sync + 'static {
 
     /// The same number as an `f64`.
     fn widen(self) -> f64;
-
-    /// Whether it is NaN.
-    fn is_nan(self) -> bool;
 }
 
 impl Element for f32 {
@@ -44,11 +73,6 @@ impl Element for f32 {
     fn widen(self) -> f64 {
         f64::from(self)
     }
-
-    #[inline(always)]
-    fn is_nan(self) -> bool {
-        self.is_nan()
-    }
 }
 
 impl Element for f64 {
@@ -61,17 +85,25 @@ impl Element for f64 {
     fn widen(self) -> f64 {
         self
     }
+}
+
+impl Float for f32 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.abs()
+    }
 
     #[inline(always)]
     fn is_nan(self) -> bool {
         self.is_nan()
-    }
-}
-
-impl Float for f32 {
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.sqrt()
     }
 
     #[inline(always)]
@@ -81,9 +113,22 @@ impl Float for f32 {
 }
 
 impl Float for f64 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
     #[inline(always)]
     fn sqrt(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.abs()
+    }
+
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
     }
 
     #[inline(always)]
@@ -99,9 +144,22 @@ impl Float for f64 {
 pub struct Reciprocal<F>(pub F);
 
 impl Float for Reciprocal<f32> {
+    const ZERO: Self = Self(0.0);
+    const ONE: Self = Self(1.0);
+
     #[inline(always)]
     fn sqrt(self) -> Self {
         Self(self.0.sqrt())
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(self.0.abs())
+    }
+
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.0.is_nan()
     }
 
     /// Rounding twice gives the bits of rounding once: a quotient of 24-bit numbers is at least
@@ -121,9 +179,22 @@ impl Reciprocal<f64> {
 }
 
 impl Float for Reciprocal<f64> {
+    const ZERO: Self = Self(0.0);
+    const ONE: Self = Self(1.0);
+
     #[inline(always)]
     fn sqrt(self) -> Self {
         Self(self.0.sqrt())
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(self.0.abs())
+    }
+
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.0.is_nan()
     }
 
     /// From a quotient off by less than one unit in the last place and the rounded reciprocal, one
