@@ -6,9 +6,10 @@ recipe of the same name writes the same bits in place, for float32 and float64. 
 be read and to be compared with, not to be fast.
 
 Hyper-parameters are Python floats. What is derived from them is computed in float64 and then
-rounded once to the dtype of the arrays. The powers ``beta1**t`` and ``beta2**t`` are arguments,
-because their last bit depends on how they are computed: `instep.course` takes them from
-``np.power``, as the course code does.
+rounded once to the dtype of the arrays. What depends on the number ``t`` of the step is an argument
+itself. ``beta1_power`` and ``beta2_power`` are ``beta1**t`` and ``beta2**t``, whose last bit
+depends on how they are computed: `instep.course` takes them from ``np.power``, as the course code
+does. In the formulas, ``c1 = 1 - beta1_power`` and ``c2 = 1 - beta2_power``.
 
 Each function takes the parameter ``p``, its gradient ``g`` and its state arrays, all of one shape
 and dtype, and returns ``(p, *state)``, new. NaN and Inf propagate as in any NumPy expression.
@@ -30,13 +31,27 @@ from numpy.typing import NDArray
 
 __all__ = [
     "adam_hat",
+    "adam_hat_amsgrad",
     "adam_inside",
+    "adam_inside_amsgrad",
     "adam_outside",
+    "adam_outside_amsgrad",
     "adam_scaled",
+    "adam_scaled_amsgrad",
     "gradient_descent",
     "momentum_ema",
+    "momentum_heavy_ball",
+    "momentum_heavy_ball_nesterov",
+    "momentum_lr_inside",
+    "momentum_lr_inside_nesterov",
     "rmsprop_inside",
+    "rmsprop_inside_centered",
+    "rmsprop_inside_centered_momentum",
+    "rmsprop_inside_momentum",
     "rmsprop_outside",
+    "rmsprop_outside_centered",
+    "rmsprop_outside_centered_momentum",
+    "rmsprop_outside_momentum",
 ]
 
 Array = NDArray[Any]
@@ -55,6 +70,42 @@ def momentum_ema(p: Array, g: Array, m: Array, *, lr: float, beta: float) -> tup
     return p - f(lr) * m, m
 
 
+def momentum_heavy_ball(
+    p: Array, g: Array, m: Array, *, lr: float, momentum: float, rest: float
+) -> tuple[Array, Array]:
+    """Momentum as a decaying sum, ``m = momentum*m + rest*g``: ``p = p - lr*m``."""
+    f = p.dtype.type
+    m = f(momentum) * m + f(rest) * g
+    return p - f(lr) * m, m
+
+
+def momentum_heavy_ball_nesterov(
+    p: Array, g: Array, m: Array, *, lr: float, momentum: float, rest: float
+) -> tuple[Array, Array]:
+    """`momentum_heavy_ball`, looking ahead: ``p = p - lr*(g + momentum*m)``."""
+    f = p.dtype.type
+    m = f(momentum) * m + f(rest) * g
+    return p - f(lr) * (g + f(momentum) * m), m
+
+
+def momentum_lr_inside(
+    p: Array, g: Array, m: Array, *, lr: float, momentum: float
+) -> tuple[Array, Array]:
+    """Momentum as a sum of steps, ``m = momentum*m - lr*g``: ``p = p + m``."""
+    f = p.dtype.type
+    m = f(momentum) * m - f(lr) * g
+    return p + m, m
+
+
+def momentum_lr_inside_nesterov(
+    p: Array, g: Array, m: Array, *, lr: float, momentum: float
+) -> tuple[Array, Array]:
+    """`momentum_lr_inside`, looking ahead: ``p = p + (momentum*m - lr*g)``."""
+    f = p.dtype.type
+    m = f(momentum) * m - f(lr) * g
+    return p + (f(momentum) * m - f(lr) * g), m
+
+
 def rmsprop_inside(
     p: Array, g: Array, v: Array, *, lr: float, beta: float, eps: float
 ) -> tuple[Array, Array]:
@@ -71,6 +122,95 @@ def rmsprop_outside(
     f = p.dtype.type
     v = f(beta) * v + f(1 - beta) * (g * g)
     return p - f(lr) * (g / (np.sqrt(v) + f(eps))), v
+
+
+def _variance(g: Array, v: Array, g_mean: Array, beta: float) -> tuple[Array, Array, Array]:
+    f = g.dtype.type
+    v = f(beta) * v + f(1 - beta) * (g * g)
+    g_mean = f(beta) * g_mean + f(1 - beta) * g
+    return np.maximum(v - g_mean * g_mean, f(0)), v, g_mean
+
+
+def rmsprop_inside_centered(
+    p: Array, g: Array, v: Array, g_mean: Array, *, lr: float, beta: float, eps: float
+) -> tuple[Array, Array, Array]:
+    """`rmsprop_inside` by the variance: ``p = p - lr*(g / sqrt(d + eps))``.
+
+    ``d = maximum(v - g_mean*g_mean, 0)``.
+    """
+    f = p.dtype.type
+    d, v, g_mean = _variance(g, v, g_mean, beta)
+    return p - f(lr) * (g / np.sqrt(d + f(eps))), v, g_mean
+
+
+def rmsprop_outside_centered(
+    p: Array, g: Array, v: Array, g_mean: Array, *, lr: float, beta: float, eps: float
+) -> tuple[Array, Array, Array]:
+    """`rmsprop_outside` by the variance: ``p = p - lr*(g / (sqrt(d) + eps))``.
+
+    ``d = maximum(v - g_mean*g_mean, 0)``.
+    """
+    f = p.dtype.type
+    d, v, g_mean = _variance(g, v, g_mean, beta)
+    return p - f(lr) * (g / (np.sqrt(d) + f(eps))), v, g_mean
+
+
+def rmsprop_inside_momentum(
+    p: Array, g: Array, v: Array, m: Array, *, lr: float, beta: float, eps: float, momentum: float
+) -> tuple[Array, Array, Array]:
+    """`rmsprop_inside` with ``m = momentum*m + g/sqrt(v + eps)``: ``p = p - lr*m``."""
+    f = p.dtype.type
+    v = f(beta) * v + f(1 - beta) * (g * g)
+    m = f(momentum) * m + g / np.sqrt(v + f(eps))
+    return p - f(lr) * m, v, m
+
+
+def rmsprop_outside_momentum(
+    p: Array, g: Array, v: Array, m: Array, *, lr: float, beta: float, eps: float, momentum: float
+) -> tuple[Array, Array, Array]:
+    """`rmsprop_outside` with ``m = momentum*m + g/(sqrt(v) + eps)``: ``p = p - lr*m``."""
+    f = p.dtype.type
+    v = f(beta) * v + f(1 - beta) * (g * g)
+    m = f(momentum) * m + g / (np.sqrt(v) + f(eps))
+    return p - f(lr) * m, v, m
+
+
+def rmsprop_inside_centered_momentum(
+    p: Array,
+    g: Array,
+    v: Array,
+    g_mean: Array,
+    m: Array,
+    *,
+    lr: float,
+    beta: float,
+    eps: float,
+    momentum: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`rmsprop_inside_momentum` by the variance ``d`` of `rmsprop_inside_centered`."""
+    f = p.dtype.type
+    d, v, g_mean = _variance(g, v, g_mean, beta)
+    m = f(momentum) * m + g / np.sqrt(d + f(eps))
+    return p - f(lr) * m, v, g_mean, m
+
+
+def rmsprop_outside_centered_momentum(
+    p: Array,
+    g: Array,
+    v: Array,
+    g_mean: Array,
+    m: Array,
+    *,
+    lr: float,
+    beta: float,
+    eps: float,
+    momentum: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`rmsprop_outside_momentum` by the variance ``d`` of `rmsprop_outside_centered`."""
+    f = p.dtype.type
+    d, v, g_mean = _variance(g, v, g_mean, beta)
+    m = f(momentum) * m + g / (np.sqrt(d) + f(eps))
+    return p - f(lr) * m, v, g_mean, m
 
 
 def _moments(g: Array, m: Array, v: Array, beta1: float, beta2: float) -> tuple[Array, Array]:
@@ -161,3 +301,91 @@ def adam_scaled(
     m, v = _moments(g, m, v, beta1, beta2)
     a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
     return p - (f(a) * m) / (np.sqrt(v) + f(eps * math.sqrt(1 - beta2_power))), m, v
+
+
+def adam_inside_amsgrad(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`adam_inside` with ``v_max = maximum(v_max, v)`` in the place of ``v``."""
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    v_max = np.maximum(v_max, v)
+    c1, c2 = f(1 - beta1_power), f(1 - beta2_power)
+    return p - (f(lr) * (m / c1)) / np.sqrt(v_max / c2 + f(eps)), m, v, v_max
+
+
+def adam_outside_amsgrad(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`adam_outside` with ``v_max = maximum(v_max, v)`` in the place of ``v``."""
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    v_max = np.maximum(v_max, v)
+    c1, c2 = f(1 - beta1_power), f(1 - beta2_power)
+    return p - (f(lr) * (m / c1)) / (np.sqrt(v_max / c2) + f(eps)), m, v, v_max
+
+
+def adam_hat_amsgrad(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`adam_hat` with ``v_max = maximum(v_max, v)`` in the place of ``v``."""
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    v_max = np.maximum(v_max, v)
+    a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
+    return p - (f(a) * m) / (np.sqrt(v_max) + f(eps)), m, v, v_max
+
+
+def adam_scaled_amsgrad(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`adam_scaled` with ``v_max = maximum(v_max, v)`` in the place of ``v``."""
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    v_max = np.maximum(v_max, v)
+    a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
+    return p - (f(a) * m) / (np.sqrt(v_max) + f(eps * math.sqrt(1 - beta2_power))), m, v, v_max

@@ -3,43 +3,64 @@
 //!
 //! With `c1 = 1 - beta1**t` and `c2 = 1 - beta2**t`:
 //!
-//! | recipe | parameter update | coefficients |
+//! | form | parameter update | as in |
 //! |---|---|---|
-//! | [`Inside`] | `p - (lr*(m/c1)) / sqrt(v/c2 + eps)` | |
-//! | [`Outside`] | `p - (lr*(m/c1)) / (sqrt(v/c2) + eps)` | |
-//! | [`Hat`] | `p - (a*m) / (sqrt(v) + eps)` | `a = lr*sqrt(c2)/c1` |
-//! | [`Scaled`] | `p - (a*m) / (sqrt(v) + eps)` | `a` as above, `eps*sqrt(c2)` for `eps` |
+//! | [`Inside`] | `p - (lr*(m/c1)) / sqrt(v/c2 + eps)` | the course code |
+//! | [`Outside`] | `p - (lr*(m/c1)) / (sqrt(v/c2) + eps)` | the paper, the course text, autograd |
+//! | [`Hat`] | `p - (a*m) / (sqrt(v) + eps)` | scikit-learn, Keras, `PennyLane`, Thinc |
+//! | [`Scaled`] | `p - (a*m) / (sqrt(v) + eps*sqrt(c2))` | torch, optax: [`Outside`] by algebra |
+//!
+//! with `a = lr*sqrt(c2)/c1`. A recipe is a form with [`Plain`] moments or with [`Amsgrad`], which
+//! puts `v_max = maximum(v_max, v)` in the place of `v` in the parameter update, as torch and
+//! Keras do.
 //!
 //! The powers come from Python, because their last bit depends on who computes them.
+
+use std::array;
+use std::marker::PhantomData;
 
 use super::Rule;
 use crate::element::Float;
 
 const HYPERS: [&str; 6] = ["lr", "beta1", "beta2", "eps", "beta1_power", "beta2_power"];
-const STATES: [&str; 2] = ["m", "v"];
 
+/// The coefficients of the moments: `beta1`, `1-beta1`, `beta2`, `1-beta2`.
+pub(super) fn decay(beta1: f64, beta2: f64) -> [f64; 4] {
+    [beta1, 1.0 - beta1, beta2, 1.0 - beta2]
+}
+
+/// The new moments.
 #[inline(always)]
-fn moments<F: Float>([beta1, rest1, beta2, rest2]: [F; 4], g: F, [m, v]: [F; 2]) -> [F; 2] {
+pub(super) fn moments<F: Float>(decay: [F; 4], g: F, [m, v]: [F; 2]) -> [F; 2] {
+    let [beta1, rest1, beta2, rest2] = decay;
     [beta1 * m + rest1 * g, beta2 * v + rest2 * (g * g)]
 }
 
+/// How the moments make a step.
+pub(super) trait Form<const C: usize> {
+    const DIVIDES_BY_COEFFICIENTS: bool;
+
+    /// Those of the moments, then its own.
+    fn coefficients(hypers: [f64; 6]) -> [f64; C];
+
+    /// The new parameter.
+    fn update<F: Float>(coefficients: [F; C], p: F, m: F, v: F) -> F;
+}
+
 fn corrected_separately([lr, beta1, beta2, eps, power1, power2]: [f64; 6]) -> [f64; 8] {
-    let (c1, c2) = (1.0 - power1, 1.0 - power2);
-    [beta1, 1.0 - beta1, beta2, 1.0 - beta2, lr, c1, c2, eps]
+    let [beta1, rest1, beta2, rest2] = decay(beta1, beta2);
+    [beta1, rest1, beta2, rest2, lr, 1.0 - power1, 1.0 - power2, eps]
 }
 
 fn corrected_in_lr([lr, beta1, beta2, eps, power1, power2]: [f64; 6]) -> [f64; 6] {
-    let (c1, c2) = (1.0 - power1, 1.0 - power2);
-    let a = lr * c2.sqrt() / c1;
-    [beta1, 1.0 - beta1, beta2, 1.0 - beta2, a, eps]
+    let [beta1, rest1, beta2, rest2] = decay(beta1, beta2);
+    let a = lr * (1.0 - power2).sqrt() / (1.0 - power1);
+    [beta1, rest1, beta2, rest2, a, eps]
 }
 
 pub(super) struct Inside;
 
-impl Rule<6, 8, 2> for Inside {
-    const NAME: &'static str = "adam_inside";
-    const HYPERS: [&'static str; 6] = HYPERS;
-    const STATES: [&'static str; 2] = STATES;
+impl Form<8> for Inside {
     const DIVIDES_BY_COEFFICIENTS: bool = true;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
@@ -47,19 +68,14 @@ impl Rule<6, 8, 2> for Inside {
     }
 
     #[inline(always)]
-    fn update<F: Float>(c: [F; 8], p: F, g: F, state: [F; 2]) -> (F, [F; 2]) {
-        let [beta1, rest1, beta2, rest2, lr, c1, c2, eps] = c;
-        let [m, v] = moments([beta1, rest1, beta2, rest2], g, state);
-        (p - (lr * m.over(c1)) / (v.over(c2) + eps).sqrt(), [m, v])
+    fn update<F: Float>([.., lr, c1, c2, eps]: [F; 8], p: F, m: F, v: F) -> F {
+        p - (lr * m.over(c1)) / (v.over(c2) + eps).sqrt()
     }
 }
 
 pub(super) struct Outside;
 
-impl Rule<6, 8, 2> for Outside {
-    const NAME: &'static str = "adam_outside";
-    const HYPERS: [&'static str; 6] = HYPERS;
-    const STATES: [&'static str; 2] = STATES;
+impl Form<8> for Outside {
     const DIVIDES_BY_COEFFICIENTS: bool = true;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
@@ -67,38 +83,30 @@ impl Rule<6, 8, 2> for Outside {
     }
 
     #[inline(always)]
-    fn update<F: Float>(c: [F; 8], p: F, g: F, state: [F; 2]) -> (F, [F; 2]) {
-        let [beta1, rest1, beta2, rest2, lr, c1, c2, eps] = c;
-        let [m, v] = moments([beta1, rest1, beta2, rest2], g, state);
-        (p - (lr * m.over(c1)) / ((v.over(c2)).sqrt() + eps), [m, v])
+    fn update<F: Float>([.., lr, c1, c2, eps]: [F; 8], p: F, m: F, v: F) -> F {
+        p - (lr * m.over(c1)) / (v.over(c2).sqrt() + eps)
     }
 }
 
 pub(super) struct Hat;
 
-impl Rule<6, 6, 2> for Hat {
-    const NAME: &'static str = "adam_hat";
-    const HYPERS: [&'static str; 6] = HYPERS;
-    const STATES: [&'static str; 2] = STATES;
+impl Form<6> for Hat {
+    const DIVIDES_BY_COEFFICIENTS: bool = false;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 6] {
         corrected_in_lr(hypers)
     }
 
     #[inline(always)]
-    fn update<F: Float>(c: [F; 6], p: F, g: F, state: [F; 2]) -> (F, [F; 2]) {
-        let [beta1, rest1, beta2, rest2, a, eps] = c;
-        let [m, v] = moments([beta1, rest1, beta2, rest2], g, state);
-        (p - (a * m) / (v.sqrt() + eps), [m, v])
+    fn update<F: Float>([.., a, eps]: [F; 6], p: F, m: F, v: F) -> F {
+        p - (a * m) / (v.sqrt() + eps)
     }
 }
 
 pub(super) struct Scaled;
 
-impl Rule<6, 6, 2> for Scaled {
-    const NAME: &'static str = "adam_scaled";
-    const HYPERS: [&'static str; 6] = HYPERS;
-    const STATES: [&'static str; 2] = STATES;
+impl Form<6> for Scaled {
+    const DIVIDES_BY_COEFFICIENTS: bool = false;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 6] {
         let [.., power2] = hypers;
@@ -107,7 +115,44 @@ impl Rule<6, 6, 2> for Scaled {
     }
 
     #[inline(always)]
-    fn update<F: Float>(c: [F; 6], p: F, g: F, state: [F; 2]) -> (F, [F; 2]) {
-        Hat::update(c, p, g, state)
+    fn update<F: Float>(c: [F; 6], p: F, m: F, v: F) -> F {
+        Hat::update(c, p, m, v)
+    }
+}
+
+pub(super) struct Plain<T>(PhantomData<T>);
+
+impl<T: Form<C>, const C: usize> Rule<6, C, 2> for Plain<T> {
+    const HYPERS: [&'static str; 6] = HYPERS;
+    const STATES: [&'static str; 2] = ["m", "v"];
+    const DIVIDES_BY_COEFFICIENTS: bool = T::DIVIDES_BY_COEFFICIENTS;
+
+    fn coefficients(hypers: [f64; 6]) -> [f64; C] {
+        T::coefficients(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; C], p: F, g: F, state: [F; 2]) -> (F, [F; 2]) {
+        let [m, v] = moments(array::from_fn(|i| c[i]), g, state);
+        (T::update(c, p, m, v), [m, v])
+    }
+}
+
+pub(super) struct Amsgrad<T>(PhantomData<T>);
+
+impl<T: Form<C>, const C: usize> Rule<6, C, 3> for Amsgrad<T> {
+    const HYPERS: [&'static str; 6] = HYPERS;
+    const STATES: [&'static str; 3] = ["m", "v", "v_max"];
+    const DIVIDES_BY_COEFFICIENTS: bool = T::DIVIDES_BY_COEFFICIENTS;
+
+    fn coefficients(hypers: [f64; 6]) -> [f64; C] {
+        T::coefficients(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; C], p: F, g: F, [m, v, v_max]: [F; 3]) -> (F, [F; 3]) {
+        let [m, v] = moments(array::from_fn(|i| c[i]), g, [m, v]);
+        let v_max = v_max.maximum(v);
+        (T::update(c, p, m, v_max), [m, v, v_max])
     }
 }

@@ -6,7 +6,6 @@ use crate::element::Float;
 pub(super) struct GradientDescent;
 
 impl Rule<1, 1, 0> for GradientDescent {
-    const NAME: &'static str = "gradient_descent";
     const HYPERS: [&'static str; 1] = ["lr"];
     const STATES: [&'static str; 0] = [];
 

@@ -4,7 +4,10 @@ use crate::element::Float;
 use crate::isa::Level;
 use crate::sweep;
 
+use eps::{Inside, Outside};
+
 mod adam;
+mod eps;
 mod gradient_descent;
 mod momentum;
 mod rmsprop;
@@ -16,8 +19,6 @@ mod rmsprop;
 /// arithmetic of one element. It must not branch on data and not fuse operations: the compiler
 /// makes packed code of it, and the bits have to be those of the NumPy reference.
 pub trait Rule<const H: usize, const C: usize, const S: usize> {
-    /// The recipe's name in the registry and in `instep.reference`.
-    const NAME: &'static str;
     /// The hyper-parameters' names, in order.
     const HYPERS: [&'static str; H];
     /// The state arrays' names, in order.
@@ -48,7 +49,7 @@ pub const MAX_STATES: usize = 4;
 /// A registered rule, with its types erased.
 #[derive(Debug)]
 pub struct Recipe {
-    /// The name that Python asks for.
+    /// The name that Python asks for, and that of its definition in `instep.reference`.
     pub name: &'static str,
     /// The hyper-parameters' names, in the order in which `coefficients` takes them.
     pub hypers: &'static [&'static str],
@@ -62,10 +63,12 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    const fn of<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>() -> Self {
+    const fn of<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>(
+        name: &'static str,
+    ) -> Self {
         const { assert!(H <= MAX_HYPERS && C <= MAX_COEFFICIENTS && S <= MAX_STATES) }
         Self {
-            name: R::NAME,
+            name,
             hypers: const { &R::HYPERS },
             states: const { &R::STATES },
             coefficients: |hypers| {
@@ -87,18 +90,44 @@ impl Recipe {
 
 /// Every recipe. A new rule is one file beside this one and one line here.
 pub static RECIPES: &[Recipe] = &[
-    Recipe::of::<gradient_descent::GradientDescent, _, _, _>(),
-    Recipe::of::<momentum::Ema, _, _, _>(),
-    Recipe::of::<rmsprop::Inside, _, _, _>(),
-    Recipe::of::<rmsprop::Outside, _, _, _>(),
-    Recipe::of::<adam::Inside, _, _, _>(),
-    Recipe::of::<adam::Outside, _, _, _>(),
-    Recipe::of::<adam::Hat, _, _, _>(),
-    Recipe::of::<adam::Scaled, _, _, _>(),
+    Recipe::of::<gradient_descent::GradientDescent, _, _, _>("gradient_descent"),
+    Recipe::of::<momentum::Ema, _, _, _>("momentum_ema"),
+    Recipe::of::<momentum::HeavyBall, _, _, _>("momentum_heavy_ball"),
+    Recipe::of::<momentum::HeavyBallNesterov, _, _, _>("momentum_heavy_ball_nesterov"),
+    Recipe::of::<momentum::LrInside, _, _, _>("momentum_lr_inside"),
+    Recipe::of::<momentum::LrInsideNesterov, _, _, _>("momentum_lr_inside_nesterov"),
+    Recipe::of::<rmsprop::Plain<Inside>, _, _, _>("rmsprop_inside"),
+    Recipe::of::<rmsprop::Plain<Outside>, _, _, _>("rmsprop_outside"),
+    Recipe::of::<rmsprop::Centered<Inside>, _, _, _>("rmsprop_inside_centered"),
+    Recipe::of::<rmsprop::Centered<Outside>, _, _, _>("rmsprop_outside_centered"),
+    Recipe::of::<rmsprop::Momentum<Inside>, _, _, _>("rmsprop_inside_momentum"),
+    Recipe::of::<rmsprop::Momentum<Outside>, _, _, _>("rmsprop_outside_momentum"),
+    Recipe::of::<rmsprop::CenteredMomentum<Inside>, _, _, _>("rmsprop_inside_centered_momentum"),
+    Recipe::of::<rmsprop::CenteredMomentum<Outside>, _, _, _>("rmsprop_outside_centered_momentum"),
+    Recipe::of::<adam::Plain<adam::Inside>, _, _, _>("adam_inside"),
+    Recipe::of::<adam::Plain<adam::Outside>, _, _, _>("adam_outside"),
+    Recipe::of::<adam::Plain<adam::Hat>, _, _, _>("adam_hat"),
+    Recipe::of::<adam::Plain<adam::Scaled>, _, _, _>("adam_scaled"),
+    Recipe::of::<adam::Amsgrad<adam::Inside>, _, _, _>("adam_inside_amsgrad"),
+    Recipe::of::<adam::Amsgrad<adam::Outside>, _, _, _>("adam_outside_amsgrad"),
+    Recipe::of::<adam::Amsgrad<adam::Hat>, _, _, _>("adam_hat_amsgrad"),
+    Recipe::of::<adam::Amsgrad<adam::Scaled>, _, _, _>("adam_scaled_amsgrad"),
 ];
 
 /// The recipe of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Recipe> {
     RECIPES.iter().find(|recipe| recipe.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_is_found_by_its_name() {
+        for recipe in RECIPES {
+            assert!(find(recipe.name).is_some_and(|found| std::ptr::eq(found, recipe)));
+        }
+    }
 }

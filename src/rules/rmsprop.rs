@@ -1,51 +1,109 @@
-//! `RMSprop`: `v = beta*v + (1-beta)*(g*g)`, then a step of `g` over the root of `v`.
+//! `RMSprop`: `v = beta*v + (1-beta)*(g*g)`, then a step of `g` over a root.
 //!
-//! | recipe | parameter update |
-//! |---|---|
-//! | [`Inside`] | `p - lr*(g / sqrt(v + eps))` |
-//! | [`Outside`] | `p - lr*(g / (sqrt(v) + eps))` |
+//! | recipe | further state | parameter update |
+//! |---|---|---|
+//! | [`Plain`] | | `p - lr*(g / root(v))` |
+//! | [`Centered`] | `g_mean = beta*g_mean + (1-beta)*g` | `p - lr*(g / root(d))` |
+//! | [`Momentum`] | `m = momentum*m + g / root(v)` | `p - lr*m` |
+//! | [`CenteredMomentum`] | `g_mean` as above, `m = momentum*m + g / root(d)` | `p - lr*m` |
+//!
+//! with `d = maximum(v - g_mean*g_mean, 0)`, as rounding takes a variance below zero, and for
+//! `root(v)`:
+//!
+//! | eps | | as in |
+//! |---|---|---|
+//! | [`Inside`](super::Inside) | `sqrt(v + eps)` | Keras, optax, `PennyLane` |
+//! | [`Outside`](super::Outside) | `sqrt(v) + eps` | torch (but for the maximum), HIPS autograd |
+//!
+//! The momentum is torch's; that of Keras and optax has the learning rate inside.
+
+use std::marker::PhantomData;
 
 use super::Rule;
+use super::eps::Place;
 use crate::element::Float;
 
-const HYPERS: [&str; 3] = ["lr", "beta", "eps"];
-
-fn coefficients([lr, beta, eps]: [f64; 3]) -> [f64; 4] {
-    [lr, beta, 1.0 - beta, eps]
+#[inline(always)]
+fn mean_square<F: Float>([beta, rest]: [F; 2], g: F, v: F) -> F {
+    beta * v + rest * (g * g)
 }
 
-pub(super) struct Inside;
+/// The variance, and the new `v` and `g_mean`.
+#[inline(always)]
+fn variance<F: Float>([beta, rest]: [F; 2], g: F, [v, g_mean]: [F; 2]) -> (F, [F; 2]) {
+    let v = mean_square([beta, rest], g, v);
+    let g_mean = beta * g_mean + rest * g;
+    ((v - g_mean * g_mean).maximum(F::ZERO), [v, g_mean])
+}
 
-impl Rule<3, 4, 1> for Inside {
-    const NAME: &'static str = "rmsprop_inside";
-    const HYPERS: [&'static str; 3] = HYPERS;
+pub(super) struct Plain<Eps>(PhantomData<Eps>);
+
+impl<Eps: Place> Rule<3, 4, 1> for Plain<Eps> {
+    const HYPERS: [&'static str; 3] = ["lr", "beta", "eps"];
     const STATES: [&'static str; 1] = ["v"];
 
-    fn coefficients(hypers: [f64; 3]) -> [f64; 4] {
-        coefficients(hypers)
+    fn coefficients([lr, beta, eps]: [f64; 3]) -> [f64; 4] {
+        [lr, beta, 1.0 - beta, eps]
     }
 
     #[inline(always)]
     fn update<F: Float>([lr, beta, rest, eps]: [F; 4], p: F, g: F, [v]: [F; 1]) -> (F, [F; 1]) {
-        let v = beta * v + rest * (g * g);
-        (p - lr * (g / (v + eps).sqrt()), [v])
+        let v = mean_square([beta, rest], g, v);
+        (p - lr * (g / Eps::root(v, eps)), [v])
     }
 }
 
-pub(super) struct Outside;
+pub(super) struct Centered<Eps>(PhantomData<Eps>);
 
-impl Rule<3, 4, 1> for Outside {
-    const NAME: &'static str = "rmsprop_outside";
-    const HYPERS: [&'static str; 3] = HYPERS;
-    const STATES: [&'static str; 1] = ["v"];
+impl<Eps: Place> Rule<3, 4, 2> for Centered<Eps> {
+    const HYPERS: [&'static str; 3] = Plain::<Eps>::HYPERS;
+    const STATES: [&'static str; 2] = ["v", "g_mean"];
 
     fn coefficients(hypers: [f64; 3]) -> [f64; 4] {
-        coefficients(hypers)
+        Plain::<Eps>::coefficients(hypers)
     }
 
     #[inline(always)]
-    fn update<F: Float>([lr, beta, rest, eps]: [F; 4], p: F, g: F, [v]: [F; 1]) -> (F, [F; 1]) {
-        let v = beta * v + rest * (g * g);
-        (p - lr * (g / (v.sqrt() + eps)), [v])
+    fn update<F: Float>([lr, beta, rest, eps]: [F; 4], p: F, g: F, s: [F; 2]) -> (F, [F; 2]) {
+        let (d, s) = variance([beta, rest], g, s);
+        (p - lr * (g / Eps::root(d, eps)), s)
+    }
+}
+
+pub(super) struct Momentum<Eps>(PhantomData<Eps>);
+
+impl<Eps: Place> Rule<4, 5, 2> for Momentum<Eps> {
+    const HYPERS: [&'static str; 4] = ["lr", "beta", "eps", "momentum"];
+    const STATES: [&'static str; 2] = ["v", "m"];
+
+    fn coefficients([lr, beta, eps, momentum]: [f64; 4]) -> [f64; 5] {
+        [lr, beta, 1.0 - beta, eps, momentum]
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; 5], p: F, g: F, [v, m]: [F; 2]) -> (F, [F; 2]) {
+        let [lr, beta, rest, eps, momentum] = c;
+        let v = mean_square([beta, rest], g, v);
+        let m = momentum * m + g / Eps::root(v, eps);
+        (p - lr * m, [v, m])
+    }
+}
+
+pub(super) struct CenteredMomentum<Eps>(PhantomData<Eps>);
+
+impl<Eps: Place> Rule<4, 5, 3> for CenteredMomentum<Eps> {
+    const HYPERS: [&'static str; 4] = Momentum::<Eps>::HYPERS;
+    const STATES: [&'static str; 3] = ["v", "g_mean", "m"];
+
+    fn coefficients(hypers: [f64; 4]) -> [f64; 5] {
+        Momentum::<Eps>::coefficients(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; 5], p: F, g: F, [v, g_mean, m]: [F; 3]) -> (F, [F; 3]) {
+        let [lr, beta, rest, eps, momentum] = c;
+        let (d, [v, g_mean]) = variance([beta, rest], g, [v, g_mean]);
+        let m = momentum * m + g / Eps::root(d, eps);
+        (p - lr * m, [v, g_mean, m])
     }
 }
