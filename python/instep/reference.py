@@ -30,6 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "adadelta",
+    "adagrad_inside",
+    "adagrad_outside",
     "adam_hat",
     "adam_hat_amsgrad",
     "adam_inside",
@@ -211,6 +214,31 @@ def rmsprop_outside_centered_momentum(
     d, v, g_mean = _variance(g, v, g_mean, beta)
     m = f(momentum) * m + g / (np.sqrt(d) + f(eps))
     return p - f(lr) * m, v, g_mean, m
+
+
+def adagrad_inside(p: Array, g: Array, v: Array, *, lr: float, eps: float) -> tuple[Array, Array]:
+    """Adagrad with eps inside the root: ``p = p - lr*(g / sqrt(v + eps))``."""
+    f = p.dtype.type
+    v = v + g * g
+    return p - f(lr) * (g / np.sqrt(v + f(eps))), v
+
+
+def adagrad_outside(p: Array, g: Array, v: Array, *, lr: float, eps: float) -> tuple[Array, Array]:
+    """Adagrad with eps outside the root: ``p = p - lr*(g / (sqrt(v) + eps))``."""
+    f = p.dtype.type
+    v = v + g * g
+    return p - f(lr) * (g / (np.sqrt(v) + f(eps))), v
+
+
+def adadelta(
+    p: Array, g: Array, v: Array, u: Array, *, lr: float, rho: float, eps: float
+) -> tuple[Array, Array, Array]:
+    """Adadelta: ``p = p - lr*d``, ``d = (sqrt(u + eps)/sqrt(v + eps)) * g``."""
+    f = p.dtype.type
+    v = f(rho) * v + f(1 - rho) * (g * g)
+    d = (np.sqrt(u + f(eps)) / np.sqrt(v + f(eps))) * g
+    u = f(rho) * u + f(1 - rho) * (d * d)
+    return p - f(lr) * d, v, u
 
 
 def _moments(g: Array, m: Array, v: Array, beta1: float, beta2: float) -> tuple[Array, Array]:

@@ -6,6 +6,8 @@ use crate::sweep;
 
 use eps::{Inside, Outside};
 
+mod adadelta;
+mod adagrad;
 mod adam;
 mod eps;
 mod gradient_descent;
@@ -104,6 +106,9 @@ pub static RECIPES: &[Recipe] = &[
     Recipe::of::<rmsprop::Momentum<Outside>, _, _, _>("rmsprop_outside_momentum"),
     Recipe::of::<rmsprop::CenteredMomentum<Inside>, _, _, _>("rmsprop_inside_centered_momentum"),
     Recipe::of::<rmsprop::CenteredMomentum<Outside>, _, _, _>("rmsprop_outside_centered_momentum"),
+    Recipe::of::<adagrad::Adagrad<Inside>, _, _, _>("adagrad_inside"),
+    Recipe::of::<adagrad::Adagrad<Outside>, _, _, _>("adagrad_outside"),
+    Recipe::of::<adadelta::Adadelta, _, _, _>("adadelta"),
     Recipe::of::<adam::Plain<adam::Inside>, _, _, _>("adam_inside"),
     Recipe::of::<adam::Plain<adam::Outside>, _, _, _>("adam_outside"),
     Recipe::of::<adam::Plain<adam::Hat>, _, _, _>("adam_hat"),
