@@ -41,12 +41,17 @@ __all__ = [
     "adam_outside_amsgrad",
     "adam_scaled",
     "adam_scaled_amsgrad",
+    "adamax_inside",
+    "adamax_outside",
     "gradient_descent",
     "momentum_ema",
     "momentum_heavy_ball",
     "momentum_heavy_ball_nesterov",
     "momentum_lr_inside",
     "momentum_lr_inside_nesterov",
+    "nadam",
+    "radam",
+    "radam_unrectified",
     "rmsprop_inside",
     "rmsprop_inside_centered",
     "rmsprop_inside_centered_momentum",
@@ -417,3 +422,106 @@ def adam_scaled_amsgrad(
     v_max = np.maximum(v_max, v)
     a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
     return p - (f(a) * m) / (np.sqrt(v_max) + f(eps * math.sqrt(1 - beta2_power))), m, v, v_max
+
+
+def adamax_inside(
+    p: Array,
+    g: Array,
+    m: Array,
+    u: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+) -> tuple[Array, Array, Array]:
+    """Adamax with eps inside the maximum: ``p = p - ((lr/c1)*m) / u``.
+
+    ``u = maximum(beta2*u, abs(g) + eps)``.
+    """
+    f = p.dtype.type
+    m = f(beta1) * m + f(1 - beta1) * g
+    u = np.maximum(f(beta2) * u, np.abs(g) + f(eps))
+    return p - (f(lr / (1 - beta1_power)) * m) / u, m, u
+
+
+def adamax_outside(
+    p: Array,
+    g: Array,
+    m: Array,
+    u: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+) -> tuple[Array, Array, Array]:
+    """Adamax with eps outside the maximum: ``p = p - ((lr/c1)*m) / (u + eps)``.
+
+    ``u = maximum(beta2*u, abs(g))``.
+    """
+    f = p.dtype.type
+    m = f(beta1) * m + f(1 - beta1) * g
+    u = np.maximum(f(beta2) * u, np.abs(g))
+    return p - (f(lr / (1 - beta1_power)) * m) / (u + f(eps)), m, u
+
+
+def nadam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta2_power: float,
+    g_factor: float,
+    m_factor: float,
+) -> tuple[Array, Array, Array]:
+    """NAdam: ``p = p - (g_factor*g + m_factor*m) / (sqrt(v/c2) + eps)``."""
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    c2 = f(1 - beta2_power)
+    step = f(g_factor) * g + f(m_factor) * m
+    return p - step / (np.sqrt(v / c2) + f(eps)), m, v
+
+
+def radam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+    rectification: float,
+) -> tuple[Array, Array, Array]:
+    """RAdam: ``p = p - (a*m) / (sqrt(v) + eps)``, ``a = lr*rectification*sqrt(c2)/c1``."""
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    a = lr * rectification * math.sqrt(1 - beta2_power) / (1 - beta1_power)
+    return p - (f(a) * m) / (np.sqrt(v) + f(eps)), m, v
+
+
+def radam_unrectified(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    beta1_power: float,
+) -> tuple[Array, Array, Array]:
+    """RAdam's first steps: ``p = p - (lr/c1)*m``."""
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    return p - f(lr / (1 - beta1_power)) * m, m, v

@@ -9,9 +9,12 @@ use eps::{Inside, Outside};
 mod adadelta;
 mod adagrad;
 mod adam;
+mod adamax;
 mod eps;
 mod gradient_descent;
 mod momentum;
+mod nadam;
+mod radam;
 mod rmsprop;
 
 /// A rule in one order of its IEEE operations: a recipe.
@@ -117,6 +120,11 @@ pub static RECIPES: &[Recipe] = &[
     Recipe::of::<adam::Amsgrad<adam::Outside>, _, _, _>("adam_outside_amsgrad"),
     Recipe::of::<adam::Amsgrad<adam::Hat>, _, _, _>("adam_hat_amsgrad"),
     Recipe::of::<adam::Amsgrad<adam::Scaled>, _, _, _>("adam_scaled_amsgrad"),
+    Recipe::of::<adamax::Inside, _, _, _>("adamax_inside"),
+    Recipe::of::<adamax::Outside, _, _, _>("adamax_outside"),
+    Recipe::of::<nadam::Nadam, _, _, _>("nadam"),
+    Recipe::of::<radam::Rectified, _, _, _>("radam"),
+    Recipe::of::<radam::Unrectified, _, _, _>("radam_unrectified"),
 ];
 
 /// The recipe of that name.
