@@ -44,6 +44,7 @@ __all__ = [
     "adamax_inside",
     "adamax_outside",
     "gradient_descent",
+    "lion",
     "momentum_ema",
     "momentum_heavy_ball",
     "momentum_heavy_ball_nesterov",
@@ -525,3 +526,12 @@ def radam_unrectified(
     f = p.dtype.type
     m, v = _moments(g, m, v, beta1, beta2)
     return p - f(lr / (1 - beta1_power)) * m, m, v
+
+
+def lion(
+    p: Array, g: Array, m: Array, *, lr: float, beta1: float, beta2: float
+) -> tuple[Array, Array]:
+    """Lion: ``p = p - lr*sign(beta1*m + (1-beta1)*g)``, then ``m = beta2*m + (1-beta2)*g``."""
+    f = p.dtype.type
+    direction = np.sign(f(beta1) * m + f(1 - beta1) * g)
+    return p - f(lr) * direction, f(beta2) * m + f(1 - beta2) * g

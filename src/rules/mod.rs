@@ -12,6 +12,7 @@ mod adam;
 mod adamax;
 mod eps;
 mod gradient_descent;
+mod lion;
 mod momentum;
 mod nadam;
 mod radam;
@@ -125,6 +126,7 @@ pub static RECIPES: &[Recipe] = &[
     Recipe::of::<nadam::Nadam, _, _, _>("nadam"),
     Recipe::of::<radam::Rectified, _, _, _>("radam"),
     Recipe::of::<radam::Unrectified, _, _, _>("radam_unrectified"),
+    Recipe::of::<lion::Lion, _, _, _>("lion"),
 ];
 
 /// The recipe of that name.
