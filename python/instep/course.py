@@ -501,7 +501,7 @@ def update_parameters_with_adam(
         of_parameters, of_others = _getters(len(parameters))
         p, g = of_parameters(parameters), of_others(grads)
         first, second = of_others(v), of_others(s)
-    except (TypeError, KeyError):
+    except (LookupError, TypeError, ValueError):
         _ADAM_DICTS.tuples(parameters, grads, v, s)
         raise
     # Both powers by one call: a ufunc treats the elements of an array alike.
@@ -697,7 +697,7 @@ class _Dicts:
         try:
             of_parameters, of_others = _getters(len(parameters))
             return [of_parameters(parameters), *map(of_others, others)]
-        except (TypeError, KeyError):
+        except (LookupError, TypeError, ValueError):
             _refuse_keys(dict(zip(self.names, (parameters, *others), strict=True)))
             raise
 
