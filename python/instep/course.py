@@ -22,6 +22,7 @@ course's ``np.power(beta1, t)`` is a float64 scalar, and turns float32 parameter
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from numbers import Real
 from operator import itemgetter
 from typing import Any, Literal, TypeAlias, overload
 
@@ -733,18 +734,20 @@ def _recipe(recipes: dict[str, Recipe], eps_mode: str) -> Recipe:
         raise ValueError(f"eps_mode is {eps_mode!r}; wanted one of {wanted}") from None
 
 
-def _check_numbers(**numbers: float) -> None:
+def _check_numbers(**numbers: Any) -> None:
     """Check that each number is finite and not negative, and a beta less than 1."""
     for name, number in numbers.items():
-        limit = 1.0 if name.startswith("beta") else math.inf
-        try:
-            if 0.0 <= number < limit:
-                continue
-        except (TypeError, ValueError):
+        if type(number) is not float and not isinstance(number, Real):
             kind = type(number).__name__
-            raise TypeError(f"{name} is {number!r} ({kind}); wanted a number") from None
-        wanted = f"0 <= {name} < 1" if limit == 1.0 else "a finite number that is not negative"
-        raise ValueError(f"{name} is {number!r}; wanted {wanted}")
+            raise TypeError(f"{name} is {number!r} ({kind}); wanted a number")
+        try:
+            value = float(number)
+        except OverflowError:
+            value = math.inf
+        limit = 1.0 if name.startswith("beta") else math.inf
+        if not 0.0 <= value < limit:
+            wanted = f"0 <= {name} < 1" if limit == 1.0 else "a finite number that is not negative"
+            raise ValueError(f"{name} is {number!r}; wanted {wanted}")
 
 
 @lru_cache
