@@ -513,12 +513,12 @@ def update_parameters_with_adam(
         return parameters, v, s
     keys = ["d" + key for key in _keys(len(p))]
     # Memory first: nothing may fail after the step.
-    v_corrected = {key: np.empty_like(m, subok=False) for key, m in zip(keys, first, strict=True)}
-    s_corrected = {key: np.empty_like(m, subok=False) for key, m in zip(keys, second, strict=True)}
+    v_corrected, s_corrected = _empty_like(keys, first), _empty_like(keys, second)
     recipe.step(hypers, p, g, (first, second), _ADAM_DICTS.describe)
-    for corrected, state, power in ((v_corrected, v, power1), (s_corrected, s, power2)):
-        for key, out in corrected.items():
-            np.divide(state[key], out.dtype.type(1 - power), out=out)
+    with np.errstate(all="ignore"):
+        for corrected, state, power in ((v_corrected, v, power1), (s_corrected, s, power2)):
+            for key, out in corrected.items():
+                np.divide(state[key], out.dtype.type(1 - power), out=out)
     return parameters, v, s, v_corrected, s_corrected
 
 
@@ -761,6 +761,12 @@ def _check_integer(name: str, number: int, least: int) -> None:
         raise TypeError(f"{name} is {number!r} ({kind}); wanted an integer")
     if number < least:
         raise ValueError(f"{name} is {number}; wanted {least} or more")
+
+
+def _empty_like(keys: list[str], arrays: tuple[NDArray[Any], ...]) -> Arrays:
+    """Make room for an array each, but not for what is none: a step refuses that."""
+    pairs = zip(keys, arrays, strict=True)
+    return {key: np.empty_like(a, subok=False) for key, a in pairs if isinstance(a, np.ndarray)}
 
 
 def _zeros(parameters: Arrays) -> Arrays:
