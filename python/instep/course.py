@@ -581,8 +581,8 @@ def random_mini_batches(
     np.random.seed(seed)
     permutation = np.random.permutation(m)
     X, Y = X[:, permutation], Y[:, permutation]
-    ends = range(mini_batch_size, m + mini_batch_size, mini_batch_size)
-    return [(X[:, end - mini_batch_size : end], Y[:, end - mini_batch_size : end]) for end in ends]
+    size = int(mini_batch_size)
+    return [(X[:, at : at + size], Y[:, at : at + size]) for at in range(0, m, size)]
 
 
 def update_lr(learning_rate0: float, epoch_num: float, decay_rate: float) -> float:
