@@ -780,7 +780,7 @@ def _zeros(parameters: Arrays) -> Arrays:
             raise TypeError(f"{name} is a {kind}; wanted a plain numpy.ndarray")
         if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
             raise TypeError(
-                f"{name} has dtype {array.dtype.str}; wanted float32 or float64, in this machine's "
+                f"{name} has dtype {array.dtype}; wanted float32 or float64, in this machine's "
                 "byte order"
             )
     return {"d" + k: np.zeros_like(p, subok=False) for k, p in zip(keys, arrays, strict=True)}
