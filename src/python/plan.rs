@@ -290,8 +290,10 @@ fn refuse_folded(call: &Call<'_>, suspects: &[Place]) -> PyResult<()> {
 fn overlaps_itself(array: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = array.py();
     let ndim: usize = array.getattr(intern!(py, "ndim"))?.extract()?;
-    let first = PySlice::new(py, 0, 1, 1);
-    let rest = PySlice::new(py, 1, isize::MAX, 1);
+    // Not by `PySlice::new`, which never gives back the numbers that it makes (PyO3 0.30.1).
+    let slice = py.get_type::<PySlice>();
+    let first = slice.call1((0, 1))?;
+    let rest = slice.call1((1, py.None()))?;
     for axis in 0..ndim {
         let mut place = vec![&first; axis + 1];
         let one = PyTuple::new(py, &place)?;
