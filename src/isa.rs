@@ -91,11 +91,10 @@ impl Level {
     /// # Errors
     /// When it is not the name of a level, or names one that this CPU does not have.
     pub fn named(word: &str) -> Result<Self, Error> {
-        let names = |levels: &[Self]| {
-            let names: Vec<_> = levels.iter().map(|level| level.name()).collect();
-            names.join(", ")
-        };
-        let available = Self::available();
+        Self::among(&Self::available(), word)
+    }
+
+    fn among(available: &[Self], word: &str) -> Result<Self, Error> {
         if let Some(level) = available.iter().find(|level| level.name() == word) {
             return Ok(*level);
         }
@@ -104,7 +103,8 @@ impl Level {
         } else {
             "which is no instruction level; wanted one of"
         };
-        Err(Error::Import(format!("{VARIABLE} is {word:?}, {wanted}: {}", names(&available))))
+        let names: Vec<_> = available.iter().map(|level| level.name()).collect();
+        Err(Error::Import(format!("{VARIABLE} is {word:?}, {wanted}: {}", names.join(", "))))
     }
 
     /// Its name in `INSTEP_ISA`.
@@ -186,6 +186,14 @@ mod tests {
         for level in Level::available() {
             assert_eq!(Level::named(level.name()), Ok(level));
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_level_that_this_cpu_lacks_is_refused_with_those_it_has() {
+        let old_cpu = &Level::available()[..1];
+        let message = "INSTEP_ISA is \"avx512\", but this CPU has only: baseline".to_owned();
+        assert_eq!(Level::among(old_cpu, "avx512"), Err(Error::Import(message)));
     }
 
     #[test]
