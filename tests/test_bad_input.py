@@ -995,7 +995,7 @@ def test_a_recipe_of_another_name_or_level() -> None:
 def test_the_step_of_a_recipe() -> None:
     recipe = _instep.Recipe("momentum_ema")
 
-    def describe(role: int, index: int) -> str:
+    def describe(_group: int, role: int, index: int) -> str:
         return f"array {index} of role {role}"
 
     def ones() -> tuple[Any, ...]:
@@ -1027,7 +1027,7 @@ def test_the_step_of_a_recipe() -> None:
         assert message in str(info.value)
     assert all((array == 1).all() for arrays in (p, g, m) for array in arrays)
 
-    def raising(role: int, index: int) -> str:
+    def raising(_group: int, role: int, index: int) -> str:
         raise LookupError("no name")
 
     with pytest.raises(LookupError, match="no name"):

@@ -60,7 +60,7 @@ def reference_of(recipe: _instep.Recipe) -> Callable[..., tuple[Array, ...]]:
     return function
 
 
-def describe(role: int, index: int) -> str:
+def describe(_group: int, role: int, index: int) -> str:
     return f"array {index} of role {role}"
 
 
@@ -268,7 +268,8 @@ def test_every_pair_of_hard_values(recipe: _instep.Recipe, dtype: Any) -> None:
             (quarter, rest, first, second),
             (first, rest, second, quarter),
         ):
-            arrays = of_values(recipe, columns.__getitem__, dtype)
+            roles = [*columns, *[rest] * len(recipe.states)]
+            arrays = of_values(recipe, roles.__getitem__, dtype)
             assert_steps_agree(recipe, [hypers_at(recipe, DEFAULTS, 2)], arrays)
 
 

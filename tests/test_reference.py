@@ -119,12 +119,17 @@ def arguments(name: str, t: int, dtype: type) -> tuple[dict[str, Array], Numbers
     """Arrays by their names and hyper-parameters by theirs, as the function takes them."""
     rng = np.random.default_rng(t)
     function = getattr(reference, name)
-    hypers = {**HYPERS, "beta1_power": HYPERS["beta1"] ** t, "beta2_power": HYPERS["beta2"] ** t}
+    hypers = {key: HYPERS.get(key, 0.3) for key in keywords(function)}
+    for key in hypers:
+        if key.endswith("_power"):
+            hypers[key] = HYPERS[key.removesuffix("_power")] ** t
     arrays: dict[str, Array] = {}
     for role in function.__code__.co_varnames[: function.__code__.co_argcount]:
         values = rng.standard_normal(200) * 10.0 ** rng.integers(-5, 3, 200)
-        arrays[role] = (np.abs(values) if role == "v" else values).astype(dtype)
-    return arrays, {key: hypers[key] for key in keywords(function)}
+        arrays[role] = (values if role in ("p", "g", "m", "g_mean") else np.abs(values)).astype(
+            dtype
+        )
+    return arrays, hypers
 
 
 def keywords(function: Any) -> tuple[str, ...]:
