@@ -274,6 +274,40 @@ def test_every_pair_of_hard_values(recipe: _instep.Recipe, dtype: Any) -> None:
 
 
 @every_case
+def test_zeros_of_both_signs(recipe: _instep.Recipe, dtype: Any) -> None:
+    """In every combination, and in blocks without a NaN."""
+    some = (0.0, -0.0, 0.5, -0.5)
+    columns = np.array([*product(some, some, some, (0.0, -0.0, 0.5), some, some)]).T
+    for values in (DEFAULTS, {**DEFAULTS, "lr": 0.0}):
+        hypers = [hypers_at(recipe, values, t) for t in (1, 2)]
+        assert_steps_agree(recipe, hypers, of_values(recipe, columns.__getitem__, dtype))
+
+
+@every_case
+def test_the_ends_of_the_range_without_nan(recipe: _instep.Recipe, dtype: Any) -> None:
+    """As large and as small as numbers can be while no division makes a NaN of them."""
+    rng = np.random.default_rng(11)
+    double = dtype.itemsize == 8
+    root = 1e-137 if double else 1e-18
+    small, large = root * root * 100, (1e300 if double else 1e35)
+    for t in (1, 2, 40, 1_000, 10**6):
+        for _ in range(5):
+
+            def values(role: int) -> Array:
+                low, high = (root, 1 / root) if role == 1 else (small, large)
+                numbers = np.exp(rng.uniform(np.log(low), np.log(high), 64 * 40 + 5))
+                ends = rng.choice([low, high, 0.0], numbers.size)
+                numbers = np.where(rng.random(numbers.size) < 0.3, ends, numbers)
+                signed = role < 2 or recipe.states[role - 2] == "m"
+                return numbers * rng.choice([1, -1], numbers.size) if signed else numbers
+
+            arrays = of_values(recipe, values, dtype)
+            hypers = hypers_at(recipe, {**DEFAULTS, "eps": small}, t)
+            assert_steps_agree(recipe, [hypers], arrays)
+            assert not np.isnan(arrays[0]).any()
+
+
+@every_case
 def test_a_moment_that_dies_out(recipe: _instep.Recipe, dtype: Any) -> None:
     """With gradients of zero the moments go through all magnitudes down to subnormal numbers."""
     values = {**DEFAULTS, "beta": 0.1, "beta1": 0.1, "beta2": 0.01}
