@@ -81,11 +81,11 @@ def update_parameters_with_rmsprop(
 ) -> tuple[Arrays, Arrays]:
     L = len(parameters) // 2
     for l in range(L):
-        s["dW" + str(l + 1)] = beta * s["dW" + str(l + 1)] + (1 - beta) * np.power(
-            grads["dW" + str(l + 1)], 2
+        s["dW" + str(l + 1)] = (
+            beta * s["dW" + str(l + 1)] + (1 - beta) * grads["dW" + str(l + 1)] ** 2
         )
-        s["db" + str(l + 1)] = beta * s["db" + str(l + 1)] + (1 - beta) * np.power(
-            grads["db" + str(l + 1)], 2
+        s["db" + str(l + 1)] = (
+            beta * s["db" + str(l + 1)] + (1 - beta) * grads["db" + str(l + 1)] ** 2
         )
         parameters["W" + str(l + 1)] = parameters["W" + str(l + 1)] - learning_rate * (
             grads["dW" + str(l + 1)] / np.sqrt(s["dW" + str(l + 1)] + epsilon)
@@ -127,11 +127,11 @@ def update_parameters_with_adam(
         v["db" + str(l + 1)] = beta1 * v["db" + str(l + 1)] + (1 - beta1) * grads["db" + str(l + 1)]
         v_corrected["dW" + str(l + 1)] = v["dW" + str(l + 1)] / (1 - np.power(beta1, t))
         v_corrected["db" + str(l + 1)] = v["db" + str(l + 1)] / (1 - np.power(beta1, t))
-        s["dW" + str(l + 1)] = beta2 * s["dW" + str(l + 1)] + (1 - beta2) * np.power(
-            grads["dW" + str(l + 1)], 2
+        s["dW" + str(l + 1)] = (
+            beta2 * s["dW" + str(l + 1)] + (1 - beta2) * grads["dW" + str(l + 1)] ** 2
         )
-        s["db" + str(l + 1)] = beta2 * s["db" + str(l + 1)] + (1 - beta2) * np.power(
-            grads["db" + str(l + 1)], 2
+        s["db" + str(l + 1)] = (
+            beta2 * s["db" + str(l + 1)] + (1 - beta2) * grads["db" + str(l + 1)] ** 2
         )
         s_corrected["dW" + str(l + 1)] = s["dW" + str(l + 1)] / (1 - np.power(beta2, t))
         s_corrected["db" + str(l + 1)] = s["db" + str(l + 1)] / (1 - np.power(beta2, t))
@@ -164,7 +164,7 @@ def update_parameters_with_adam_outside(
             d = "d" + w + str(l)
             v[d] = beta1 * v[d] + (1 - beta1) * grads[d]
             v_corrected[d] = v[d] / (1 - np.power(beta1, t))
-            s[d] = beta2 * s[d] + (1 - beta2) * (grads[d] ** 2)
+            s[d] = beta2 * s[d] + (1 - beta2) * np.square(grads[d])
             s_corrected[d] = s[d] / (1 - np.power(beta2, t))
             parameters[w + str(l)] = parameters[w + str(l)] - learning_rate * v_corrected[d] / (
                 np.sqrt(s_corrected[d]) + epsilon
