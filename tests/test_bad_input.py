@@ -371,13 +371,18 @@ def test_read_only(function: str, place: Place) -> None:
 
 
 @places("W1", "b3", roles=("grads",))
-def test_a_read_only_gradient_works(function: str, place: Place) -> None:
+def test_a_read_only_gradient_works(function: str, place: Place, tmp_path: Path) -> None:
     call = Call(function)
     call.at(place).flags.writeable = False
     assert_works(call)
     call = Call(function)
     array = call.at(place)
     call.put(place, np.frombuffer(array.tobytes()).reshape(array.shape))
+    assert_works(call)
+    # In memory that the operating system lets nobody write, and gathered element by element.
+    path = tmp_path / "gradient"
+    array[::-1].tofile(path)
+    call.put(place, np.memmap(path, np.float64, "r", shape=array.shape)[::-1])
     assert_works(call)
 
 
@@ -500,6 +505,21 @@ def test_shared_memory_far_apart_in_a_long_list(function: str) -> None:
     wide = as_strided(base[3:], (6, 1), (800, 8), writeable=False)
     call.put(Place("grads", "W1"), wide)
     assert_refused(call, ValueError, "shares memory with", "pass a copy", 'grads["dW1"]')
+
+
+@every_function
+def test_shared_memory_behind_arrays_that_lie_in_between(function: str) -> None:
+    """The first array reaches over all of the others, and only the last is in its way."""
+    call = Call(function)
+    base = np.ones(100)
+    arrays = {"W1": base[::2], "b1": base[1:2], "W2": base[3:4], "b2": base[41:42]}
+    for parameter, array in arrays.items():
+        for role in call.dicts:
+            call.put(Place(role, parameter), np.ones(array.shape))
+        call.put(Place("parameters", parameter), array)
+    assert_works(call)
+    call.put(Place("parameters", "b2"), base[40:41])
+    assert_refused(call, ValueError, 'parameters["b2"] shares memory with parameters["W1"]')
 
 
 def interleaved(shape: tuple[int, ...]) -> tuple[Any, Any]:
