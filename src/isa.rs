@@ -80,13 +80,14 @@ impl Level {
         static CURRENT: OnceLock<Result<Level, Error>> = OnceLock::new();
         CURRENT
             .get_or_init(|| match env::var_os(VARIABLE) {
-                Some(word) if !word.is_empty() => Self::named(&word.to_string_lossy()),
+                Some(word) if !word.is_empty() => Self::named(&word.to_string_lossy())
+                    .map_err(|error| Error::Import(format!("{VARIABLE} {error}"))),
                 _ => Ok(Self::available().pop().unwrap_or(Self(Kind::Baseline))),
             })
             .clone()
     }
 
-    /// The level of that name.
+    /// The level of that name; an error is worded to follow what the name was given as.
     ///
     /// # Errors
     /// When it is not the name of a level, or names one that this CPU does not have.
@@ -104,7 +105,7 @@ impl Level {
             "which is no instruction level; wanted one of"
         };
         let names: Vec<_> = available.iter().map(|level| level.name()).collect();
-        Err(Error::Import(format!("{VARIABLE} is {word:?}, {wanted}: {}", names.join(", "))))
+        Err(Error::Value(format!("is {word:?}, {wanted}: {}", names.join(", "))))
     }
 
     /// Its name in `INSTEP_ISA`.
@@ -192,15 +193,15 @@ mod tests {
     #[test]
     fn a_level_that_this_cpu_lacks_is_refused_with_those_it_has() {
         let old_cpu = &Level::available()[..1];
-        let message = "INSTEP_ISA is \"avx512\", but this CPU has only: baseline".to_owned();
-        assert_eq!(Level::among(old_cpu, "avx512"), Err(Error::Import(message)));
+        let message = "is \"avx512\", but this CPU has only: baseline".to_owned();
+        assert_eq!(Level::among(old_cpu, "avx512"), Err(Error::Value(message)));
     }
 
     #[test]
     fn an_unknown_word_is_refused_with_the_words_that_are_known() {
-        let Err(Error::Import(message)) = Level::named("sse9") else {
+        let Err(Error::Value(message)) = Level::named("sse9") else {
             panic!("sse9 was taken for a level")
         };
-        assert!(message.contains("INSTEP_ISA is \"sse9\"") && message.contains("baseline"));
+        assert!(message.contains("is \"sse9\"") && message.contains("baseline"));
     }
 }

@@ -32,7 +32,12 @@ impl PyRecipe {
     fn new(name: &str, isa: Option<&str>) -> Result<Self, Error> {
         let recipe = rules::find(name)
             .ok_or_else(|| Error::Value(format!("name is {name:?}, which is no recipe")))?;
-        let level = isa.map_or_else(Level::current, Level::named)?;
+        let level = match isa {
+            Some(word) => {
+                Level::named(word).map_err(|error| Error::Value(format!("isa {error}")))?
+            }
+            None => Level::current()?,
+        };
         Ok(Self { recipe, level })
     }
 
