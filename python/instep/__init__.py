@@ -12,18 +12,25 @@ The update loop of a course notebook, replaced by an import:
 >>> parameters, v, s = update_parameters_with_adam(parameters, grads, v, s, t=1)
 """
 
-from instep import _instep, course, reference, schedules
+from instep import _instep, course, functional, optimizers, reference, schedules
 from instep.configuration import config, show_config
 from instep.course import *  # noqa: F403
+from instep.optimizer import Optimizer, StepResult
+from instep.optimizers import *  # noqa: F403
 
 __version__ = _instep.config()["version"]
 
 __all__ = [
+    "Optimizer",
+    "StepResult",
     "__version__",
     "config",
     "course",
+    "functional",
+    "optimizers",
     "reference",
     "schedules",
     "show_config",
     *course.__all__,
+    *optimizers.__all__,
 ]

@@ -1,0 +1,381 @@
+"""What all optimizers have in common: parameters, groups, state, and the way of a step.
+
+A rule is a small class in `instep.optimizers`; it says which recipe to run, with which numbers.
+"""
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instep import _instep
+from instep.checks import check_array, check_number
+from instep.tree import Tree, called
+
+__all__ = ["LearningRate", "Nonfinite", "Optimizer", "Options", "StepResult"]
+
+LearningRate: TypeAlias = float | Callable[[int], float]
+"""A number, or a callable of the number of steps done, as those of `instep.schedules` are."""
+
+Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
+
+Options: TypeAlias = Mapping[str, Any]
+"""The options of one group: ``lr``, ``weight_decay``, ``maximize`` and those of the rule."""
+
+
+class StepResult(NamedTuple):
+    """What a step returns."""
+
+    grad_norm: float | None
+    """The norm of all gradients before clipping, if ``max_norm`` was given."""
+    skipped: bool
+    """Whether nothing was done, because of a gradient that is not finite."""
+
+
+class Optimizer(ABC):
+    """The base of all optimizers.
+
+    Parameters
+    ----------
+    params : tree of ndarray, or list of groups
+        An array, or lists, tuples and dicts of arrays, nested at will; each a plain ndarray of
+        float32 or float64, of any shape and memory layout. **Steps write them in place.** A list of
+        dicts with the key ``"params"`` is a list of groups, each with its own parameters and, where
+        it says so, its own options.
+    options : dict
+        The options of groups that do not say otherwise.
+    zero_grads : bool, default False
+        Whether a step sets the gradients to zero after use.
+    average : float, optional
+        The decay of a moving average of the parameters, if one is to be kept.
+
+    Attributes
+    ----------
+    param_groups : list of dict
+        The groups, each a dict of ``"params"`` and options. Options may be assigned at any time.
+    t : int
+        The number of steps done, by all parameters alike.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        options: dict[str, Any],
+        *,
+        zero_grads: bool = False,
+        average: float | None = None,
+    ) -> None:
+        if average is not None:
+            average = check_number("average", average, below=1.0)
+        self.t = 0
+        self.zero_grads = zero_grads
+        self.average = average
+        self.param_groups: list[dict[str, Any]] = []
+        self._groups: list[_Group] = []
+        self._defaults = options
+        self._has_groups = _is_list_of_groups(params)
+        self._averages_are_in = False
+        self._lock = threading.Lock()
+        for group in params if self._has_groups else [{"params": params}]:
+            self.add_param_group(group)
+
+    @classmethod
+    @abstractmethod
+    def recipe(cls, options: Options, t: int) -> str:
+        """Return the name of the recipe for step `t`; its states are the same for all steps.
+
+        Raises
+        ------
+        ValueError
+            An unknown mode.
+        """
+
+    @classmethod
+    @abstractmethod
+    def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
+        """Return the numbers of the recipe for step `t`, counted from 1.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An option that is not a number, or out of its range.
+        """
+
+    @classmethod
+    def decouples(cls, options: Options) -> bool:
+        """Return whether weight decay shrinks the parameter, and is not a part of the gradient."""
+        return False
+
+    @classmethod
+    def initial(cls, state: str, options: Options) -> float:
+        """Return what a state array is filled with at first."""
+        return 0.0
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Add a group of parameters; their state starts now.
+
+        Parameters
+        ----------
+        group : dict
+            ``{"params": ..., "lr": ...}``: the options it does not give are the optimizer's own.
+
+        Raises
+        ------
+        TypeError
+            A parameter that is not a plain ndarray of native float32 or float64.
+        ValueError
+            An option that the rule does not have, or out of its range; parameters that were not
+            given as groups in the first place.
+        """
+        if self._groups and not self._has_groups:
+            raise ValueError("params was not a list of groups, so no group can be added")
+        for option in group:
+            if option != "params" and option not in self._defaults:
+                wanted = ", ".join(self._defaults)
+                raise ValueError(f"params has a group with the option {option!r}; wanted {wanted}")
+        options = {**self._defaults, **group}
+        path = (len(self._groups),) if self._has_groups else ()
+        built = _Group(self, options, Tree(options["params"], path))
+        taken = {name for other in self._groups for name in other.names}
+        for name in built.names:
+            if name in taken:
+                raise ValueError(f"params has two arrays named {name!r}; rename a key")
+            taken.add(name)
+        self._groups.append(built)
+        self.param_groups.append(options)
+
+    def step(
+        self,
+        grads: Any,
+        *,
+        lr: float | None = None,
+        grad_scale: float = 1.0,
+        max_norm: float | None = None,
+        nonfinite: Nonfinite = "propagate",
+    ) -> StepResult:
+        """Do one step, in place.
+
+        Parameters
+        ----------
+        grads : tree of ndarray
+            Of the structure of the parameters; for groups, a list with such a tree for each.
+            ``None`` for an array leaves its parameter and state alone. Only read, unless the
+            optimizer was made with ``zero_grads=True``.
+        lr : float, optional
+            The learning rate of this step, instead of the groups' own.
+        grad_scale : float, default 1.0
+            What the gradients are multiplied by: one over the number of accumulated batches, one
+            over a loss scale.
+        max_norm : float, optional
+            The most that the norm of all gradients together may be: if it is more, they are
+            multiplied by ``max_norm/(norm + 1e-6)``, as torch does. ``math.inf`` only asks for the
+            norm.
+        nonfinite : {"propagate", "skip", "raise"}, default "propagate"
+            What to do about a gradient with NaN or Inf: step all the same, as NumPy would; leave
+            everything as it was, the step count included; or raise.
+
+        Returns
+        -------
+        StepResult
+            ``grad_norm``, the norm of all gradients after `grad_scale` and before clipping, if
+            `max_norm` was given, else None; and ``skipped``.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            A tree of another structure; an array that does not go with its parameter; arrays that
+            share memory where one is written; an option out of its range.
+        FloatingPointError
+            A gradient with NaN or Inf, with ``nonfinite="raise"``.
+        RuntimeError
+            A step within `averaged`.
+
+        Notes
+        -----
+        A call that raises has changed nothing. All is done in one pass over the arrays, with a
+        second one over the gradients for `max_norm` and `nonfinite`; nothing is allocated. The norm
+        is summed in float64 over fixed blocks in a fixed order, so its bits do not depend on the
+        machine. Two threads that step the same optimizer do so one after the other.
+        """
+        grad_scale = check_number("grad_scale", grad_scale, least=-math.inf)
+        if max_norm is not None and max_norm != math.inf:
+            max_norm = check_number("max_norm", max_norm)
+        with self._lock:
+            if self._averages_are_in:
+                raise RuntimeError("step was called within averaged()")
+            t = self.t + 1
+            calls = tuple(
+                group.call(
+                    group.tree.leaves(tree, "grads"),
+                    check_rate(group.options["lr"] if lr is None else lr, t),
+                    t,
+                )
+                for group, tree in zip(self._groups, self._by_group(grads), strict=True)
+            )
+            norm, skipped = _instep.step(
+                calls, self._describe, grad_scale, max_norm, nonfinite, self.zero_grads
+            )
+            if not skipped:
+                self.t = t
+        return StepResult(norm, skipped)
+
+    def _by_group(self, grads: Any) -> list[Any]:
+        if not self._has_groups:
+            return [grads]
+        if not isinstance(grads, (list, tuple)):
+            kind = type(grads).__name__
+            raise TypeError(f"grads is a {kind}; wanted a list, with the gradients of each group")
+        if len(grads) != len(self._groups):
+            wanted = len(self._groups)
+            raise ValueError(f"grads has length {len(grads)}; wanted {wanted}, one for each group")
+        return list(grads)
+
+    def _describe(self, group: int, role: int, index: int) -> str:
+        return self._groups[group].describe(role, index)
+
+    @property
+    def state(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """The state arrays themselves, by the parameter's name and their own."""
+        return {
+            name: {state: arrays[i] for state, arrays in group.states.items()}
+            for group in self._groups
+            for i, name in enumerate(group.names)
+        }
+
+    @property
+    def averages(self) -> Any:
+        """The moving averages of the parameters, in the structure of the parameters.
+
+        Raises
+        ------
+        ValueError
+            An optimizer that was made without ``average``.
+        """
+        trees = [group.tree.build(iter(group.averages())) for group in self._groups]
+        return trees if self._has_groups else trees[0]
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averages in the place of the parameters, and the parameters back at the end.
+
+        The very arrays of the parameters hold the averages within, so that a model that uses them
+        can be evaluated. A step within raises.
+
+        Raises
+        ------
+        ValueError
+            An optimizer that was made without ``average``.
+        """
+        with self._lock:
+            if self._averages_are_in:
+                raise RuntimeError("averaged() was entered within averaged()")
+            self._swap_averages()
+            self._averages_are_in = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._swap_averages()
+                self._averages_are_in = False
+
+    def _swap_averages(self) -> None:
+        pairs = [
+            pair
+            for group in self._groups
+            for pair in zip(group.params, group.averages(), strict=True)
+        ]
+        copies = [param.copy() for param, _ in pairs]
+        for (param, average), copy in zip(pairs, copies, strict=True):
+            param[...] = average
+            average[...] = copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock out, for `copy.deepcopy` and `pickle`: parameters are copied too."""
+        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what `__getstate__` gave."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+class _Group:
+    """The parameters of a group, with their names, states and averages."""
+
+    def __init__(self, optimizer: Optimizer, options: dict[str, Any], tree: Tree) -> None:
+        self.rule = type(optimizer)
+        self.options = options
+        self.tree = tree
+        self.names = [name or "params" for name in tree.names]
+        self.params = tree.leaves(options["params"], "params")
+        for path, param in zip(tree.paths, self.params, strict=True):
+            check_array(called("params", path), param)
+        self.kept: tuple[float, tuple[NDArray[Any], ...]] | None = None
+        self.states: dict[str, tuple[NDArray[Any], ...]] = {}
+        for state in compiled(self.rule.recipe(options, 1)).states:
+            initial = self.rule.initial(state, options)
+            self.states[state] = tuple(np.full_like(p, initial, subok=False) for p in self.params)
+        if optimizer.average is not None:
+            averages = tuple(np.array(p, order="K", subok=False) for p in self.params)
+            self.kept = (optimizer.average, averages)
+        self.call((None,) * len(self.params), check_rate(options["lr"], 1), 1)
+
+    def call(self, grads: tuple[Any, ...], lr: float, t: int) -> "_instep._Group":
+        """Return the group as the compiled step takes it, its options checked."""
+        rule, options = self.rule, self.options
+        recipe = compiled(rule.recipe(options, t))
+        if recipe.states != tuple(self.states):
+            raise ValueError(
+                f"the options of a group were changed to those of {recipe.name}, which keeps other "
+                f"states: {recipe.states} instead of {tuple(self.states)}; make a new optimizer"
+            )
+        decay, shrink = check_number("weight_decay", options["weight_decay"]), 1.0
+        if rule.decouples(options):
+            decay, shrink = 0.0, 1.0 - lr * decay
+        return (
+            recipe,
+            rule.hypers(options, lr, t),
+            (-1.0 if options["maximize"] else 1.0, decay, shrink),
+            self.params,
+            grads,
+            tuple(self.states.values()),
+            self.kept,
+        )
+
+    def averages(self) -> tuple[NDArray[Any], ...]:
+        if self.kept is None:
+            raise ValueError("no averages are kept; make the optimizer with average=0.999, say")
+        return self.kept[1]
+
+    def describe(self, role: int, index: int) -> str:
+        if role < 2:
+            return called(("params", "grads")[role], self.tree.paths[index])
+        states = list(self.states)
+        if role - 2 < len(states):
+            return f'state["{self.names[index]}"]["{states[role - 2]}"]'
+        return f'averages["{self.names[index]}"]'
+
+
+def check_rate(lr: LearningRate, t: int) -> float:
+    """Return the learning rate of step `t`."""
+    return check_number("lr", lr(t - 1) if callable(lr) else lr)
+
+
+@lru_cache
+def compiled(recipe: str) -> _instep.Recipe:
+    """Return the compiled recipe of a name."""
+    return _instep.Recipe(recipe)
+
+
+def _is_list_of_groups(params: Any) -> bool:
+    return (
+        isinstance(params, (list, tuple))
+        and len(params) > 0
+        and all(isinstance(group, dict) and "params" in group for group in params)
+    )
