@@ -328,25 +328,14 @@ class _Group:
 
     def call(self, grads: tuple[Any, ...], lr: float, t: int) -> "_instep._Group":
         """Return the group as the compiled step takes it, its options checked."""
-        rule, options = self.rule, self.options
-        recipe = compiled(rule.recipe(options, t))
+        recipe, hypers, extras = work(self.rule, self.options, lr, t)
         if recipe.states != tuple(self.states):
             raise ValueError(
                 f"the options of a group were changed to those of {recipe.name}, which keeps other "
                 f"states: {recipe.states} instead of {tuple(self.states)}; make a new optimizer"
             )
-        decay, shrink = check_number("weight_decay", options["weight_decay"]), 1.0
-        if rule.decouples(options):
-            decay, shrink = 0.0, 1.0 - lr * decay
-        return (
-            recipe,
-            rule.hypers(options, lr, t),
-            (-1.0 if options["maximize"] else 1.0, decay, shrink),
-            self.params,
-            grads,
-            tuple(self.states.values()),
-            self.kept,
-        )
+        states = tuple(self.states.values())
+        return recipe, hypers, extras, self.params, grads, states, self.kept
 
     def averages(self) -> tuple[NDArray[Any], ...]:
         if self.kept is None:
@@ -360,6 +349,17 @@ class _Group:
         if role - 2 < len(states):
             return f'state["{self.names[index]}"]["{states[role - 2]}"]'
         return f'averages["{self.names[index]}"]'
+
+
+def work(
+    rule: type[Optimizer], options: Options, lr: float, t: int
+) -> tuple[_instep.Recipe, tuple[float, ...], tuple[float, float, float]]:
+    """Return what a step does: recipe, numbers, and sign, weight decay and shrinking around it."""
+    decay, shrink = check_number("weight_decay", options["weight_decay"]), 1.0
+    if rule.decouples(options):
+        decay, shrink = 0.0, 1.0 - lr * decay
+    sign = -1.0 if options["maximize"] else 1.0
+    return compiled(rule.recipe(options, t)), rule.hypers(options, lr, t), (sign, decay, shrink)
 
 
 def check_rate(lr: LearningRate, t: int) -> float:
