@@ -26,7 +26,7 @@ from typing import Any
 
 from instep import _instep, optimizers
 from instep.checks import check_integer
-from instep.optimizer import Optimizer, check_rate, compiled
+from instep.optimizer import Optimizer, check_rate, compiled, work
 from instep.tree import called
 
 __all__ = ["states"]
@@ -37,7 +37,7 @@ _RULES: dict[str, type[Optimizer]] = {
 
 
 def states(rule: str, **options: Any) -> tuple[str, ...]:
-    """Return the names of the state arrays of a rule, in the order in which its function takes them.
+    """Return the names of the state arrays of a rule, in the order its function takes them.
 
     Parameters
     ----------

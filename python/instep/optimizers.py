@@ -202,7 +202,8 @@ class RMSprop(Optimizer):
 
     Then ``p = p - lr*(g/divisor)``, or with momentum ``m = momentum*m + g/divisor`` and
     ``p = p - lr*m``, as torch. Sources: Tieleman and Hinton, *Lecture 6.5 - rmsprop*, 2012;
-    centered: Graves, *Generating sequences with recurrent neural networks*, 2013, equations 38 to 41.
+    centered: Graves, *Generating sequences with recurrent neural networks*, 2013, equations 38 to
+    41.
 
     Examples
     --------
