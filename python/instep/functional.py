@@ -92,8 +92,8 @@ def _function(name: str) -> Callable[..., None]:
         given = [tuple(x) if isinstance(x, (list, tuple)) else (x,) for x in (p, g, *state)]
         for role, arrays in zip(roles, given, strict=True):
             if len(arrays) != len(given[0]):
-                has, wanted = len(arrays), len(given[0])
-                raise ValueError(f"{role} has {has} arrays; wanted {wanted}, as p has")
+                has, need = len(arrays), len(given[0])
+                raise ValueError(f"{role} has {has} arrays; wanted {need}, as p has")
 
         def describe(_: int, role: int, index: int) -> str:
             return called(roles[role], (index,) if is_list else ())

@@ -687,8 +687,8 @@ class Adamax(Optimizer):
         What keeps the division finite.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
-    eps_mode : {"maximum", "divisor"}, default "maximum"
-        Where `eps` is added, see Notes.
+    eps_mode : {"inside", "outside"}, default "inside"
+        Whether `eps` is added inside the maximum or outside, to the divisor.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     zero_grads : bool, default False
@@ -708,9 +708,9 @@ class Adamax(Optimizer):
     -----
     ``m = beta1*m + (1-beta1)*g``; with ``c1 = 1 - beta1**t``:
 
-    ``"maximum"``
+    ``"inside"``
         ``u = max(beta2*u, |g| + eps)``, ``p = p - ((lr/c1)*m)/u``: torch, optax.
-    ``"divisor"``
+    ``"outside"``
         ``u = max(beta2*u, |g|)``, ``p = p - ((lr/c1)*m)/(u + eps)``: Keras.
 
     Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 2, which
@@ -736,7 +736,7 @@ class Adamax(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
-        eps_mode: Literal["maximum", "divisor"] = "maximum",
+        eps_mode: Literal["inside", "outside"] = "inside",
         maximize: bool = False,
         zero_grads: bool = False,
         average: float | None = None,
@@ -753,7 +753,7 @@ class Adamax(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("maximum", "divisor"))
+        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
         return f"adamax_{options['eps_mode']}"
 
     @classmethod
