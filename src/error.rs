@@ -6,6 +6,8 @@ use std::fmt;
 /// Why a call was refused. The variant is the kind of Python exception that it becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
+    /// A row that its array does not have.
+    Index(String),
     /// The library can't be loaded as the environment wants it.
     Import(String),
     /// An argument of the wrong type or dtype.
@@ -16,8 +18,12 @@ pub enum Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Import(message) | Self::Type(message) | Self::Value(message)) = self;
-        f.write_str(message)
+        match self {
+            Self::Index(message)
+            | Self::Import(message)
+            | Self::Type(message)
+            | Self::Value(message) => f.write_str(message),
+        }
     }
 }
 

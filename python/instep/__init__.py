@@ -17,11 +17,13 @@ from instep.configuration import config, show_config
 from instep.course import *  # noqa: F403
 from instep.optimizer import Optimizer, StepResult
 from instep.optimizers import *  # noqa: F403
+from instep.rows import Rows
 
 __version__ = _instep.config()["version"]
 
 __all__ = [
     "Optimizer",
+    "Rows",
     "StepResult",
     "__version__",
     "config",

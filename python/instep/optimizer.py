@@ -6,7 +6,7 @@ A rule is a small class in `instep.optimizers`; it says which recipe to run, wit
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from instep import _instep
 from instep.checks import check_array, check_number
+from instep.rows import Rows
 from instep.tree import Tree, called
 
 __all__ = ["LearningRate", "Nonfinite", "Optimizer", "Options", "StepResult"]
@@ -165,8 +166,8 @@ class Optimizer(ABC):
         ----------
         grads : tree of ndarray
             Of the structure of the parameters; for groups, a list with such a tree for each.
-            ``None`` for an array leaves its parameter and state alone. Only read, unless the
-            optimizer was made with ``zero_grads=True``.
+            ``None`` for an array leaves its parameter and state alone, `Rows` all but some rows of
+            them. Only read, unless the optimizer was made with ``zero_grads=True``.
         lr : float, optional
             The learning rate of this step, instead of the groups' own.
         grad_scale : float, default 1.0
@@ -223,6 +224,8 @@ class Optimizer(ABC):
             )
             if not skipped:
                 self.t = t
+                if self.zero_grads:
+                    _clear_rows(call[4] for call in calls)
         return StepResult(norm, skipped)
 
     def _by_group(self, grads: Any) -> list[Any]:
@@ -371,6 +374,14 @@ def check_rate(lr: LearningRate, t: int) -> float:
 def compiled(recipe: str) -> _instep.Recipe:
     """Return the compiled recipe of a name."""
     return _instep.Recipe(recipe)
+
+
+def _clear_rows(groups: Iterable[tuple[Any, ...]]) -> None:
+    """Clear the gradients of rows: where rows came twice, the step has only seen their sums."""
+    for grads in groups:
+        for gradient in grads:
+            if isinstance(gradient, Rows):
+                gradient.values.fill(0)
 
 
 def _is_list_of_groups(params: Any) -> bool:

@@ -106,6 +106,16 @@ impl<'a> View<'a> {
         Self { data: fields.data.cast(), shape, strides, flags: fields.flags, dtype }
     }
 
+    /// One place of the first axis, which the array has to have.
+    pub(super) fn row(&self, index: usize) -> Self {
+        let (shape, strides) = (&self.shape[1..], &self.strides[1..]);
+        assert!(index < self.shape[0].unsigned_abs());
+        let data = self.data.wrapping_offset(index.cast_signed() * self.strides[0]);
+        // What is contiguous in C order has rows that are; of others, the axes will tell.
+        let flags = self.flags & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_WRITEABLE);
+        Self { data, shape, strides, flags, ..*self }
+    }
+
     fn len(&self) -> usize {
         self.shape.iter().product::<isize>().unsigned_abs()
     }

@@ -1,6 +1,6 @@
 //! The Python module `instep._instep`.
 
-use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Error;
@@ -13,6 +13,7 @@ mod step;
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         match error {
+            Error::Index(message) => PyIndexError::new_err(message),
             Error::Import(message) => PyImportError::new_err(message),
             Error::Type(message) => PyTypeError::new_err(message),
             Error::Value(message) => PyValueError::new_err(message),

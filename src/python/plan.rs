@@ -1,9 +1,10 @@
 //! The checks of a call, all of them before the first write, and the plan that comes of them.
 
+use std::iter;
 use std::ops::Range;
 
-use numpy::PyUntypedArray;
 use numpy::prelude::*;
+use numpy::{PyReadonlyArray1, PyUntypedArray};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -124,14 +125,30 @@ impl Plan {
         let mut spans = Vec::with_capacity(arrays);
         let mut suspects = Vec::new();
         // Types first: these checks may run Python code, which must not happen while views live.
+        let mut sparse = Vec::new();
         each_parameter(call, |place, roles| {
-            (0..roles).try_for_each(|role| check_type(call, Place { role, ..place }))
+            for role in 0..roles {
+                let place = Place { role, ..place };
+                match check_type(call, place)? {
+                    Gradient::Dense => {}
+                    Gradient::Rows(rows) => sparse.push((place, rows)),
+                }
+            }
+            Ok(())
         })?;
+        let mut sparse = sparse.iter().peekable();
         each_parameter(call, |place, roles| {
             let first = check_array(call, place)?;
             let mut views = [first; MAX_ROLES];
+            let mut rows = None;
             for (role, view) in views[..roles].iter_mut().enumerate().skip(1) {
-                *view = check_companion(call, Place { role, ..place }, &first)?;
+                let place = Place { role, ..place };
+                *view = if let Some((_, given)) = sparse.next_if(|(at, _)| *at == place) {
+                    rows = Some(given);
+                    check_rows(call, place, given, &first)?
+                } else {
+                    check_companion(call, place, &first)?
+                };
             }
             for (role, view) in views[..roles].iter().enumerate() {
                 let place = Place { role, ..place };
@@ -141,16 +158,31 @@ impl Plan {
                     suspects.push(place);
                 }
             }
-            let job = Job::new(&views[..roles]);
-            if job.len() > 0 {
-                plan.len += job.len();
-                plan.jobs.push((job, place.group, place.index));
+            match rows {
+                None => plan.add(&views[..roles], place),
+                Some(rows) => {
+                    for (&index, &at) in iter::zip(&rows.indices, &rows.places) {
+                        let mut row = views;
+                        for (role, view) in row[..roles].iter_mut().enumerate() {
+                            *view = view.row(if role == GRADIENT { at } else { index });
+                        }
+                        plan.add(&row[..roles], place);
+                    }
+                }
             }
             Ok(())
         })?;
         refuse_folded(call, &suspects)?;
         refuse_shared_memory(call, spans)?;
         Ok(plan)
+    }
+
+    fn add(&mut self, views: &[View<'_>], place: Place) {
+        let job = Job::new(views);
+        if job.len() > 0 {
+            self.len += job.len();
+            self.jobs.push((job, place.group, place.index));
+        }
     }
 
     /// The number of elements of all parameters.
@@ -203,13 +235,29 @@ fn each_parameter(
     Ok(())
 }
 
-/// An ndarray, and none with a mask.
-fn check_type(call: &Call<'_>, place: Place) -> PyResult<()> {
+/// What a gradient can be. All other arrays are dense.
+enum Gradient<'py> {
+    Dense,
+    Rows(Rows<'py>),
+}
+
+/// A gradient of some rows of its parameter: which, in rising order, and where their values are.
+struct Rows<'py> {
+    indices: Vec<usize>,
+    places: Vec<usize>,
+    values: Bound<'py, PyUntypedArray>,
+}
+
+/// An ndarray, and none with a mask; or, as a gradient, rows.
+fn check_type<'py>(call: &Call<'py>, place: Place) -> PyResult<Gradient<'py>> {
     let item = call.get(place)?;
     if item.is_exact_instance_of::<PyUntypedArray>() {
-        return Ok(());
+        return Ok(Gradient::Dense);
     }
     if !item.is_instance_of::<PyUntypedArray>() {
+        if call.optional_gradients && place.role == GRADIENT && is_rows(&item)? {
+            return rows(call, place, &item).map(Gradient::Rows);
+        }
         let what = format!("is a {}; wanted a numpy.ndarray", item.get_type().name()?);
         return Err(call.type_error(place, &what));
     }
@@ -219,7 +267,61 @@ fn check_type(call: &Call<'_>, place: Place) -> PyResult<()> {
                     wanted a plain numpy.ndarray";
         return Err(call.type_error(place, what));
     }
-    Ok(())
+    Ok(Gradient::Dense)
+}
+
+fn is_rows(item: &Bound<'_, PyAny>) -> PyResult<bool> {
+    item.is_instance(&item.py().import("instep.rows")?.getattr("Rows")?)
+}
+
+/// What an `instep.Rows` has, once the values of equal rows are summed; its indices are checked.
+fn rows<'py>(call: &Call<'py>, place: Place, item: &Bound<'py, PyAny>) -> PyResult<Rows<'py>> {
+    type Integers<'py> = PyReadonlyArray1<'py, i64>;
+    type Distinct<'py> = (Integers<'py>, Integers<'py>, Bound<'py, PyUntypedArray>);
+    let (indices, places, values) = item.call_method0("distinct")?.extract::<Distinct<'py>>()?;
+    let (indices, places) = (indices.as_slice()?, places.as_slice()?);
+    let flags = item.getattr("values")?.getattr("flags")?;
+    if call.is_written(place) && !flags.getattr("writeable")?.extract::<bool>()? {
+        let what = "has read-only values, and the step is to clear them; pass a writable array";
+        return Err(call.value_error(place, what));
+    }
+    let parameter = call.get(Place { role: PARAMETER, ..place })?;
+    let count = parameter.cast::<PyUntypedArray>()?.shape().first().copied().unwrap_or(0);
+    let bad = |index: &i64| !usize::try_from(*index).is_ok_and(|index| index < count);
+    if let Some(index) = indices.iter().find(|index| bad(index)) {
+        let (name, of) = (call.name(place)?, call.name(Place { role: PARAMETER, ..place })?);
+        let what = format!("{name} has the row {index}; {of} has {count} rows, counted from 0");
+        return Err(Error::Index(what).into());
+    }
+    let unsigned = |numbers: &[i64]| numbers.iter().flat_map(|&n| usize::try_from(n)).collect();
+    let (indices, places): (Vec<usize>, Vec<usize>) = (unsigned(indices), unsigned(places));
+    let distinct = indices.is_sorted_by(|a, b| a < b) && indices.len() == places.len();
+    if !distinct || places.iter().any(|&at| values.shape().first().is_none_or(|&n| at >= n)) {
+        return Err(call.value_error(place, "has rows that are not distinct"));
+    }
+    Ok(Rows { indices, places, values })
+}
+
+/// The values of rows: of the parameter's dtype, and of the shape of its rows.
+fn check_rows<'a>(
+    call: &Call<'_>,
+    place: Place,
+    rows: &'a Rows<'_>,
+    parameter: &View<'_>,
+) -> PyResult<View<'a>> {
+    let dtype = Dtype::of(&rows.values.dtype());
+    let Some(dtype) = dtype.filter(|&dtype| dtype == parameter.dtype) else {
+        let wanted = parameter.dtype.name();
+        let what = format!("has values of dtype {}; wanted {wanted}", rows.values.dtype().str()?);
+        return Err(call.type_error(place, &what));
+    };
+    let view = View::of(rows.values.as_borrowed(), dtype);
+    if parameter.shape.is_empty() || view.shape[1..] != parameter.shape[1..] {
+        let (has, of) = (shape(view.shape), shape(parameter.shape));
+        let what = format!("has values of shape {has}; wanted rows of a parameter of shape {of}");
+        return Err(call.value_error(place, &what));
+    }
+    Ok(view)
 }
 
 /// An array of floats, writable where the step writes.
@@ -332,7 +434,7 @@ fn refuse_shared_memory(call: &Call<'_>, mut spans: Vec<Span>) -> PyResult<()> {
             if !(a.written || b.written) {
                 continue;
             }
-            if share_memory(&*call.get(a.place)?, &*call.get(b.place)?)? {
+            if share_memory(&memory(call, a.place)?, &memory(call, b.place)?)? {
                 let (first, second) = (a.place.min(b.place), a.place.max(b.place));
                 let other = call.name(first)?;
                 let what = format!(
@@ -343,6 +445,16 @@ fn refuse_shared_memory(call: &Call<'_>, mut spans: Vec<Span>) -> PyResult<()> {
         }
     }
     Ok(())
+}
+
+/// The array at a place; of rows, that of their values.
+fn memory<'py>(call: &Call<'py>, place: Place) -> PyResult<Bound<'py, PyAny>> {
+    let item = call.get(place)?;
+    if item.is_instance_of::<PyUntypedArray>() {
+        Ok(item.to_owned())
+    } else {
+        item.getattr("values")
+    }
 }
 
 /// Whether no written span of `spans`, which are sorted by their starts, overlaps another.
