@@ -73,6 +73,14 @@ def test_equal_rows_are_summed_in_their_order() -> None:
     assert g.ravel().tolist() == [1e16, 5.0, 1.0, -1e16, 1.0]
 
 
+def test_the_sums_of_equal_rows_live_as_long_as_the_step() -> None:
+    """They are too large for the heap: were they freed, reading them would crash."""
+    table = np.zeros((3, 1_000_000))
+    rows = Rows(np.array([1, 1, 1]), np.ones((3, 1_000_000)))
+    instep.SGD(table, lr=1.0).step(rows, max_norm=np.inf)
+    assert (table == [[0.0], [-3.0], [0.0]]).all()
+
+
 def test_one_row_keeps_the_sign_of_zero() -> None:
     recipe = _instep.Recipe("momentum_ema")
     assert recipe.states == ("m",)

@@ -219,9 +219,10 @@ impl Work {
     }
 }
 
-// SAFETY: the raw pointers go to buffers that live as long as the call that the job was made for:
-// its arguments hold references to the arrays. `plan.rs` has refused calls in which a written array
-// shares memory with another, so it does not matter which thread runs a job.
+// SAFETY: the raw pointers go to buffers that live as long as the plan that holds the job: the
+// call's arguments hold references to the arrays, and the plan to the values of rows. `plan.rs` has
+// refused calls in which a written array shares memory with another, so it does not matter which
+// thread runs a job.
 unsafe impl Send for Job {}
 
 impl Job {

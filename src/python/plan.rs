@@ -110,6 +110,8 @@ pub(super) struct Plan {
     jobs: Vec<(Job, usize, usize)>,
     works: Vec<Work>,
     len: usize,
+    /// Keeps alive what no argument of the call does: the values of rows.
+    values: Vec<Py<PyUntypedArray>>,
 }
 
 impl Plan {
@@ -121,7 +123,7 @@ impl Plan {
         let count = call.groups.iter().map(|group| group.roles[PARAMETER].len()).sum();
         let arrays = call.groups.iter().map(|g| g.roles[PARAMETER].len() * g.roles.len()).sum();
         let works = call.groups.iter().map(|group| group.work).collect();
-        let mut plan = Self { jobs: Vec::with_capacity(count), works, len: 0 };
+        let mut plan = Self { jobs: Vec::with_capacity(count), works, len: 0, values: Vec::new() };
         let mut spans = Vec::with_capacity(arrays);
         let mut suspects = Vec::new();
         // Types first: these checks may run Python code, which must not happen while views live.
@@ -136,14 +138,14 @@ impl Plan {
             }
             Ok(())
         })?;
-        let mut sparse = sparse.iter().peekable();
+        let mut given_rows = sparse.iter().peekable();
         each_parameter(call, |place, roles| {
             let first = check_array(call, place)?;
             let mut views = [first; MAX_ROLES];
             let mut rows = None;
             for (role, view) in views[..roles].iter_mut().enumerate().skip(1) {
                 let place = Place { role, ..place };
-                *view = if let Some((_, given)) = sparse.next_if(|(at, _)| *at == place) {
+                *view = if let Some((_, given)) = given_rows.next_if(|(at, _)| *at == place) {
                     rows = Some(given);
                     check_rows(call, place, given, &first)?
                 } else {
@@ -174,6 +176,7 @@ impl Plan {
         })?;
         refuse_folded(call, &suspects)?;
         refuse_shared_memory(call, spans)?;
+        plan.values = sparse.into_iter().map(|(_, rows)| rows.values.unbind()).collect();
         Ok(plan)
     }
 
@@ -206,7 +209,7 @@ impl Plan {
     }
 
     /// The step itself, with every gradient multiplied by `scale`.
-    pub(super) fn run(mut self, scale: f64) {
+    pub(super) fn run(&mut self, scale: f64) {
         for work in &mut self.works {
             work.extras.scale *= scale;
         }

@@ -78,7 +78,8 @@ impl PyRecipe {
     ) -> PyResult<()> {
         let work = self.work(hypers, Extras::NONE, false)?;
         let group = Group::new(work, params, grads, states, None)?;
-        let plan = Plan::check(&Call { groups: vec![group], describe, optional_gradients: false })?;
+        let mut plan =
+            Plan::check(&Call { groups: vec![group], describe, optional_gradients: false })?;
         if plan.len() < DETACH_FROM {
             plan.run(1.0);
         } else {

@@ -74,9 +74,9 @@ pub(super) fn step<'py>(
     });
     let call =
         Call { groups: groups.collect::<PyResult<_>>()?, describe, optional_gradients: true };
-    let plan = Plan::check(&call)?;
+    let mut plan = Plan::check(&call)?;
     let is_small = plan.len() < DETACH_FROM;
-    let sweep = || {
+    let mut sweep = || {
         let norm = max_norm.map(|_| plan.gradient_norm() * grad_scale.abs());
         // A finite norm has no NaN or Inf behind it.
         let look = nonfinite != Nonfinite::Propagate && !norm.is_some_and(f64::is_finite);
