@@ -11,8 +11,19 @@ itself. ``beta1_power`` and ``beta2_power`` are ``beta1**t`` and ``beta2**t``, w
 depends on how they are computed: `instep.course` takes them from ``np.power``, as the course code
 does. In the formulas, ``c1 = 1 - beta1_power`` and ``c2 = 1 - beta2_power``.
 
-Each function takes the parameter ``p``, its gradient ``g`` and its state arrays, all of one shape
-and dtype, and returns ``(p, *state)``, new. NaN and Inf propagate as in any NumPy expression.
+The function of a recipe takes the parameter ``p``, its gradient ``g`` and its state arrays, all of
+one shape and dtype, and returns ``(p, *state)``, new. NaN and Inf propagate as in any NumPy
+expression.
+
+What an optimizer does around the recipe has its definitions here too: with `gradient_norm` and
+`clip_factor` the scale of a step is found, `prepare` comes before the recipe and `average` after
+it. A step of an optimizer is, for every parameter,
+
+1. ``p, g = prepare(p, g, scale=scale, weight_decay=weight_decay, shrink=shrink)``, where ``scale``
+   is the step's ``grad_scale``, times the clipping factor if the norm is too large, times -1 to
+   maximize; and ``shrink`` is ``1 - lr*weight_decay`` where weight decay is decoupled
+2. ``p, *state = recipe(p, g, *state, ...)``
+3. ``a = average(a, p, decay=decay)``, where an average is kept
 
 Examples
 --------
@@ -43,7 +54,10 @@ __all__ = [
     "adam_scaled_amsgrad",
     "adamax_inside",
     "adamax_outside",
+    "average",
+    "clip_factor",
     "gradient_descent",
+    "gradient_norm",
     "lion",
     "momentum_ema",
     "momentum_heavy_ball",
@@ -51,6 +65,7 @@ __all__ = [
     "momentum_lr_inside",
     "momentum_lr_inside_nesterov",
     "nadam",
+    "prepare",
     "radam",
     "radam_unrectified",
     "rmsprop_inside",
@@ -535,3 +550,98 @@ def lion(
     f = p.dtype.type
     direction = np.sign(f(beta1) * m + f(1 - beta1) * g)
     return p - f(lr) * direction, f(beta2) * m + f(1 - beta2) * g
+
+
+def prepare(
+    p: Array, g: Array, *, scale: float, weight_decay: float, shrink: float
+) -> tuple[Array, Array]:
+    """Return what a recipe is given: ``p = shrink*p``, then ``g = scale*g + weight_decay*p``.
+
+    With a weight decay of 0 nothing is added to the gradient, not even a zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from instep import reference
+    >>> p, g = np.array([1.0, 2.0]), np.array([0.5, -0.5])
+    >>> reference.prepare(p, g, scale=-1.0, weight_decay=0.25, shrink=0.5)
+    (array([0.5, 1. ]), array([-0.375,  0.75 ]))
+    """
+    f = p.dtype.type
+    p = p * f(shrink)
+    g = f(scale) * g
+    if weight_decay != 0:
+        g = g + f(weight_decay) * p
+    return p, g
+
+
+def average(a: Array, p: Array, *, decay: float) -> Array:
+    """Return the moving average after a step: ``decay*a + (1-decay)*p``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from instep import reference
+    >>> reference.average(np.array([1.0, 2.0]), np.array([3.0, 4.0]), decay=0.75)
+    array([1.5, 2.5])
+    """
+    f = p.dtype.type
+    new: Array = f(decay) * a + f(1 - decay) * p
+    return new
+
+
+def gradient_norm(*grads: Array) -> float:
+    """Return the norm of all gradients together, ``sqrt(sum(g**2))``, in float64.
+
+    The elements of a gradient are cut into blocks of 4096. In a block there are 16 sums: element
+    ``i`` is squared and added to sum ``i % 16``, in order. The 16 are added in order to make the
+    sum of the block, the blocks to make that of the gradient, the gradients to make that of all.
+
+    The order of the elements is that of the array as it is given, row by row. An optimizer takes
+    the order of the *parameter's* memory: axes by their strides, the longest first, and each axis
+    from its first index to its last. For a C-contiguous parameter that is row by row; for others,
+    transpose the gradient so before it is given to this function.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from instep import reference
+    >>> reference.gradient_norm(np.array([3.0]), np.array([[0.0, 4.0]]))
+    5.0
+    """
+    total = 0.0
+    for g in grads:
+        sum_of_gradient = 0.0
+        elements = g.reshape(-1).astype(np.float64)
+        for start in range(0, elements.size, 4096):
+            block = elements[start : start + 4096]
+            sums = np.zeros(16)
+            for first in range(0, block.size, 16):
+                row = block[first : first + 16]
+                sums[: row.size] += row * row
+            sum_of_block = 0.0
+            for lane in range(16):
+                sum_of_block += float(sums[lane])
+            sum_of_gradient += sum_of_block
+        total += sum_of_gradient
+    return math.sqrt(total)
+
+
+def clip_factor(norm: float, *, max_norm: float) -> float:
+    """Return what gradients are multiplied by so that their norm is at most `max_norm`.
+
+    ``max_norm / (norm + 1e-6)`` if that is less than 1, else 1; always 1 for an infinite
+    `max_norm`. NaN for a norm that is NaN.
+
+    Examples
+    --------
+    >>> from instep import reference
+    >>> round(reference.clip_factor(1.0, max_norm=0.5), 6)
+    0.5
+    >>> reference.clip_factor(0.25, max_norm=0.5)
+    1.0
+    """
+    if math.isinf(max_norm):
+        return 1.0
+    factor = max_norm / (norm + 1e-6)
+    return 1.0 if factor >= 1 else factor
