@@ -82,7 +82,9 @@ pub(super) fn step<'py>(
         let look = nonfinite != Nonfinite::Propagate && !norm.is_some_and(f64::is_finite);
         let found = Found { norm, nonfinite: if look { plan.first_nonfinite() } else { None } };
         if found.nonfinite.is_none() {
-            let clip = max_norm.zip(norm).map_or(1.0, |(max, norm)| max / (norm + 1e-6));
+            // An infinite maximum clips nothing, not even a norm that is infinite or NaN itself.
+            let limit = max_norm.filter(|max| max.is_finite());
+            let clip = limit.zip(norm).map_or(1.0, |(max, norm)| max / (norm + 1e-6));
             plan.run(if clip >= 1.0 { grad_scale } else { grad_scale * clip });
         }
         found
