@@ -16,3 +16,10 @@ def test_an_infinite_max_norm_clips_nothing() -> None:
         assert_same_bits(asked, plain)
         assert result.grad_norm is not None
         assert not math.isfinite(result.grad_norm)
+
+
+def test_the_norm_of_nothing_is_zero() -> None:
+    for params, grads in ([np.ones(3)], [None]), ([np.ones(0)], [np.ones(0)]), ([], []):
+        norm = instep.Adam(params).step(grads, max_norm=1.0).grad_norm
+        assert norm == 0.0
+        assert math.copysign(1.0, norm) == 1.0

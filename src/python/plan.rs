@@ -197,7 +197,8 @@ impl Plan {
     pub(super) fn gradient_norm(&self) -> f64 {
         let squares =
             self.jobs.iter().map(|(job, group, _)| job.sum_of_squares(self.works[*group].level));
-        squares.sum::<f64>().sqrt()
+        // Not by `sum`, whose sum of nothing is -0.
+        squares.fold(0.0, |sum, squares| sum + squares).sqrt()
     }
 
     /// The group and index of the first gradient with an element that is NaN or infinite.
