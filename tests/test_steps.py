@@ -4,6 +4,7 @@ import math
 
 import instep
 import numpy as np
+import pytest
 from bits import assert_same_bits
 
 
@@ -23,3 +24,9 @@ def test_the_norm_of_nothing_is_zero() -> None:
         norm = instep.Adam(params).step(grads, max_norm=1.0).grad_norm
         assert norm == 0.0
         assert math.copysign(1.0, norm) == 1.0
+
+
+def test_dampening_is_at_most_one() -> None:
+    instep.SGD(np.ones(2), momentum=0.9, dampening=1)
+    with pytest.raises(ValueError, match=r"dampening is 1\.5; wanted 0 <= dampening <= 1"):
+        instep.SGD(np.ones(2), momentum=0.9, dampening=1.5)

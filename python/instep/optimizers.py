@@ -145,6 +145,8 @@ class SGD(Optimizer):
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
         momentum = check_number("momentum", options["momentum"], below=1.0)
         dampening = check_number("dampening", options["dampening"])
+        if dampening > 1:
+            raise ValueError(f"dampening is {dampening!r}; wanted 0 <= dampening <= 1")
         if not momentum:
             return (lr,)
         if options["momentum_mode"] != "heavy_ball":
