@@ -1,6 +1,7 @@
 """Checks of arguments, with errors that name the argument, what it was and what was wanted."""
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,17 @@ import numpy as np
 __all__ = ["check_array", "check_integer", "check_number"]
 
 
-def check_number(name: str, number: float, *, least: float = 0.0, below: float = math.inf) -> float:
-    """Return a number as a float, if ``least <= number < below``."""
-    try:
-        if least <= number < below:
-            return float(number)
-    except (TypeError, ValueError):
+def check_number(name: str, number: Any, *, least: float = 0.0, below: float = math.inf) -> float:
+    """Return a number as a float, if it is finite and ``least <= number < below``."""
+    if type(number) is not float and not isinstance(number, Real):
         kind = type(number).__name__
-        raise TypeError(f"{name} is {number!r} ({kind}); wanted a number") from None
+        raise TypeError(f"{name} is {number!r} ({kind}); wanted a number")
+    try:
+        value = float(number)
+    except OverflowError:
+        value = math.inf
+    if least <= value < below and math.isfinite(value):
+        return value
     if below < math.inf:
         wanted = f"{least:g} <= {name} < {below:g}"
     elif least == 0.0:

@@ -205,7 +205,8 @@ class Optimizer(ABC):
         machine. Two threads that step the same optimizer do so one after the other.
         """
         grad_scale = check_number("grad_scale", grad_scale, least=-math.inf)
-        if max_norm is not None and max_norm != math.inf:
+        only_asks = isinstance(max_norm, (float, np.floating)) and max_norm == math.inf
+        if max_norm is not None and not only_asks:
             max_norm = check_number("max_norm", max_norm)
         with self._lock:
             if self._averages_are_in:
@@ -320,14 +321,14 @@ class _Group:
         for path, param in zip(tree.paths, self.params, strict=True):
             check_array(called("params", path), param)
         self.kept: tuple[float, tuple[NDArray[Any], ...]] | None = None
+        recipe, _, _ = work(self.rule, options, check_rate(options["lr"], 1), 1)
         self.states: dict[str, tuple[NDArray[Any], ...]] = {}
-        for state in compiled(self.rule.recipe(options, 1)).states:
+        for state in recipe.states:
             initial = self.rule.initial(state, options)
             self.states[state] = tuple(np.full_like(p, initial, subok=False) for p in self.params)
         if optimizer.average is not None:
             averages = tuple(np.array(p, order="K", subok=False) for p in self.params)
             self.kept = (optimizer.average, averages)
-        self.call((None,) * len(self.params), check_rate(options["lr"], 1), 1)
 
     def call(self, grads: tuple[Any, ...], lr: float, t: int) -> "_instep._Group":
         """Return the group as the compiled step takes it, its options checked."""
@@ -362,7 +363,10 @@ def work(
     if rule.decouples(options):
         decay, shrink = 0.0, 1.0 - lr * decay
     sign = -1.0 if options["maximize"] else 1.0
-    return compiled(rule.recipe(options, t)), rule.hypers(options, lr, t), (sign, decay, shrink)
+    hypers = rule.hypers(
+        options, lr, t
+    )  # which refuses what is no number, before a recipe is chosen
+    return compiled(rule.recipe(options, t)), hypers, (sign, decay, shrink)
 
 
 def check_rate(lr: LearningRate, t: int) -> float:
