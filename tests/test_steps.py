@@ -180,3 +180,14 @@ def test_numbers_of_a_step(name: str) -> None:
             continue
         with refused(opt, ValueError, f"{name} is ", "wanted a finite number"):
             opt.step(grads, **{name: wrong})
+
+
+def test_averaged_refuses_a_parameter_that_it_cannot_write() -> None:
+    params, grads, opt = adam()
+    params["layers"][1].flags.writeable = False
+    with refused(opt, ValueError, 'params["layers.1"] is read-only'), opt.averaged():
+        pass
+    params["layers"][1].flags.writeable = True
+    with opt.averaged():
+        pass
+    opt.step(grads)

@@ -274,7 +274,9 @@ class Optimizer(ABC):
         Raises
         ------
         ValueError
-            An optimizer that was made without ``average``.
+            An optimizer that was made without ``average``; a parameter that is read-only.
+        RuntimeError
+            A use within another one.
         """
         with self._lock:
             if self._averages_are_in:
@@ -294,6 +296,11 @@ class Optimizer(ABC):
             for group in self._groups
             for pair in zip(group.params, group.averages(), strict=True)
         ]
+        for group in self._groups:
+            for index, param in enumerate(group.params):
+                if not param.flags.writeable:
+                    name = group.describe(0, index)
+                    raise ValueError(f"{name} is read-only; averages can't be put in its place")
         copies = [param.copy() for param, _ in pairs]
         for (param, average), copy in zip(pairs, copies, strict=True):
             param[...] = average
