@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -191,3 +192,12 @@ def test_averaged_refuses_a_parameter_that_it_cannot_write() -> None:
     with opt.averaged():
         pass
     opt.step(grads)
+
+
+def test_an_optimizer_is_not_copied_within_averaged() -> None:
+    _, grads, opt = adam()
+    with opt.averaged():
+        for make in (copy.deepcopy, copy.copy, pickle.dumps):
+            with pytest.raises(RuntimeError, match=r"copied within averaged\(\)"):
+                make(opt)
+    copy.deepcopy(opt).step(grads)

@@ -308,6 +308,8 @@ class Optimizer(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the lock out, for `copy.deepcopy` and `pickle`: parameters are copied too."""
+        if self._averages_are_in:
+            raise RuntimeError("the optimizer was copied within averaged()")
         return {key: value for key, value in self.__dict__.items() if key != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
