@@ -47,6 +47,7 @@ bench: .venv/built  ## Time the course's NumPy loop against instep
 .PHONY: trajectories
 trajectories: .venv-peers/made  ## Make the stored values of the peers again
 	.venv-peers/bin/python tests/trajectories/make_schedules_optax.py
+	.venv-peers/bin/python tests/trajectories/make_optimizers_optax.py
 
 .PHONY: wheel
 wheel: .venv/built  ## Build the wheel and try it with the newest NumPy and the oldest

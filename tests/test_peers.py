@@ -1,0 +1,217 @@
+"""The paths of other libraries' optimizers: what optax ran, and what torch documents."""
+
+import json
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import instep
+import numpy as np
+import pytest
+import torch_formulas
+from bits import Array
+from instep import functional, optimizers
+from optimizer_model import OTHER_NUMBERS, Rule, defaults_of
+
+# Same algebra, other roundings: after 50 steps that is what may have come together of them.
+RELATIVE = 1e-12
+
+OPTAX = json.loads((Path(__file__).parent / "trajectories" / "optimizers_optax.json").read_text())
+START = np.array(OPTAX["start"])
+GRADS = np.array(OPTAX["grads"])
+
+RMSPROP: dict[str, Any] = {"lr": 0.02, "alpha": 0.85, "eps": 1e-3, "weight_decay": 0.03}
+ADAM: dict[str, Any] = {"lr": 0.02, "betas": (0.85, 0.95), "eps": 1e-3, "weight_decay": 0.03}
+
+# What takes the path of each row of the stored table.
+#
+# There is no row for AMSGrad, which is another algorithm there: optax takes the maximum of the
+# corrected averages. In RAdam optax adds eps to the root of the corrected average, torch and instep
+# to that of the plain one, so its row has an eps of 0; optax rectifies from rho = 5 on, torch and
+# instep above 5, and no step has a rho of 5. With a momentum in RMSprop, optax has the rate within
+# it: the same path while the rate stays. Its centered RMSprop does not clamp the variance, which
+# with these gradients is never negative.
+LIKE_OPTAX: dict[str, Callable[[Array], Any]] = {
+    "sgd": lambda p: instep.SGD(p, lr=0.05, weight_decay=0.03),
+    "momentum": lambda p: instep.SGD(p, lr=0.05, momentum=0.8, weight_decay=0.03),
+    "nesterov": lambda p: instep.SGD(p, lr=0.05, momentum=0.8, weight_decay=0.03, nesterov=True),
+    "momentum, schedule": lambda p: instep.SGD(p, lambda step: 0.05 * 0.9**step, momentum=0.8),
+    "rmsprop, inside": lambda p: instep.RMSprop(p, **RMSPROP, eps_mode="inside"),
+    "rmsprop, outside": lambda p: instep.RMSprop(p, **RMSPROP, eps_mode="outside"),
+    "rmsprop, inside, centered": lambda p: instep.RMSprop(
+        p, **RMSPROP, eps_mode="inside", centered=True
+    ),
+    "rmsprop, outside, centered": lambda p: instep.RMSprop(
+        p, **RMSPROP, eps_mode="outside", centered=True
+    ),
+    "rmsprop, inside, momentum": lambda p: instep.RMSprop(
+        p, **RMSPROP, eps_mode="inside", momentum=0.7
+    ),
+    "rmsprop, outside, centered, momentum": lambda p: instep.RMSprop(
+        p, **RMSPROP, eps_mode="outside", centered=True, momentum=0.7
+    ),
+    "adam": lambda p: instep.Adam(p, **ADAM, eps_mode="outside"),
+    "adam, eps_root": lambda p: instep.Adam(p, **ADAM, eps_mode="inside"),
+    "adamw": lambda p: instep.AdamW(p, **{**ADAM, "weight_decay": 0.3}),
+    "adamw, schedule": lambda p: instep.AdamW(
+        p, **{**ADAM, "weight_decay": 0.3, "lr": lambda step: 0.02 * 0.9**step}
+    ),
+    "nadam": lambda p: instep.NAdam(p, **ADAM, mode="optax"),
+    "nadamw": lambda p: instep.NAdam(
+        p, **{**ADAM, "weight_decay": 0.3}, decoupled_weight_decay=True, mode="optax"
+    ),
+    "radam": lambda p: instep.RAdam(p, **{**ADAM, "eps": 0.0}),
+    "adamax": lambda p: instep.Adamax(p, **ADAM),
+    "adagrad": lambda p: instep.Adagrad(
+        p,
+        lr=0.2,
+        eps=1e-3,
+        weight_decay=0.03,
+        initial_accumulator_value=0.2,
+        eps_mode="inside",
+    ),
+    "adadelta": lambda p: instep.Adadelta(p, lr=0.7, rho=0.85, eps=1e-3, weight_decay=0.03),
+    "lion": lambda p: instep.Lion(p, lr=0.02, betas=(0.85, 0.95), weight_decay=0.3),
+}
+
+
+def test_every_row_of_the_table_is_compared() -> None:
+    assert list(LIKE_OPTAX) == list(OPTAX["optimizers"])
+    # And every rule has one.
+    assert {type(make(START.copy())).__name__ for make in LIKE_OPTAX.values()} == set(
+        optimizers.__all__
+    )
+
+
+@pytest.mark.parametrize("name", LIKE_OPTAX)
+def test_paths_of_optax(name: str) -> None:
+    p = START.copy()
+    opt = LIKE_OPTAX[name](p)
+    wanted = dict(OPTAX["optimizers"][name]["path"])
+    for t, g in enumerate(GRADS, start=1):
+        opt.step(g)
+        if values := wanted.pop(str(t), None):
+            np.testing.assert_allclose(p, values, rtol=RELATIVE, atol=0, err_msg=f"t={t}")
+    assert not wanted
+    assert (np.abs(p - START) > 1e-5).all()
+
+
+# torch
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "amsgrad": (False, True),
+    "centered": (False, True),
+    "nesterov": (False, True),
+    "decoupled_weight_decay": (False, True),
+    "maximize": (False, True),
+    "weight_decay": (0.0, 0.03),
+    "momentum": (0.0, 0.8),
+    "dampening": (0.0, 0.3),
+    "lr_decay": (0.0, 0.05),
+    "initial_accumulator_value": (0.0, 0.1),
+}
+
+
+def cases() -> list[Any]:
+    """Return every rule that torch has, with the choices of its options."""
+    found = []
+    for name in optimizers.__all__:
+        formula = getattr(torch_formulas, name.lower(), None)
+        if formula is None:
+            continue
+        code = formula.__code__
+        names = code.co_varnames[2 : 2 + code.co_kwonlyargcount]
+        options = [option for option in names if option != "decoupled"]
+        rule = getattr(optimizers, name)
+        for defaults in (True, False):
+            numbers = defaults_of(rule) if defaults else OTHER_NUMBERS
+            values = [CHOICES.get(option) or (numbers[option],) for option in options]
+            for choice in product(*values):
+                given = dict(zip(options, choice, strict=True))
+                if given.get("nesterov") and (given["dampening"] or not given["momentum"]):
+                    continue
+                label = ",".join(f"{key}={value}" for key, value in given.items())
+                found.append(pytest.param(rule, formula, given, id=f"{name}-{label}"))
+    return found
+
+
+def test_torch_has_every_rule_but_lion() -> None:
+    assert {case.values[0].__name__ for case in cases()} == set(optimizers.__all__) - {"Lion"}
+
+
+@pytest.mark.parametrize(("rule", "formula", "options"), cases())
+def test_documented_formulas_of_torch(
+    rule: Rule, formula: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(0)
+    start = 3 + rng.random(40)
+    grads = rng.standard_normal((50, 40)) * 10.0 ** rng.integers(-2, 2, 40)
+    modes: list[dict[str, Any]] = [{}]
+    if issubclass(rule, instep.Adam):
+        modes.append({"eps_mode": "outside"})  # the default is torch's by algebra only
+    for mode in modes:
+        p = start.copy()
+        opt = rule(p, **options, **mode)
+        for t, (wanted, g) in enumerate(zip(formula(start, grads, **options), grads, strict=True)):
+            opt.step(g)
+            np.testing.assert_allclose(p, wanted, rtol=RELATIVE, atol=0, err_msg=f"t={t + 1}")
+        assert (p != start).all()
+
+
+def test_defaults_are_those_of_torch() -> None:
+    """As its documentation gives them; Lion's are those of the paper."""
+    wanted: dict[str, dict[str, Any]] = {
+        "SGD": {"lr": 1e-3, "momentum": 0, "dampening": 0, "weight_decay": 0, "nesterov": False},
+        "RMSprop": {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0, "momentum": 0},
+        "Adam": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0},
+        "AdamW": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2},
+        "NAdam": {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8, "momentum_decay": 4e-3},
+        "RAdam": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0},
+        "Adamax": {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0},
+        "Adagrad": {"lr": 1e-2, "lr_decay": 0, "initial_accumulator_value": 0, "eps": 1e-10},
+        "Adadelta": {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0},
+        "Lion": {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 0},
+    }
+    assert set(wanted) == set(optimizers.__all__)
+    for name, options in wanted.items():
+        defaults = defaults_of(getattr(optimizers, name))
+        assert {option: defaults[option] for option in options} == options
+        assert defaults["maximize"] is False
+
+
+# Closed forms
+
+
+def test_keras_momentum_and_adam_by_hand() -> None:
+    """Forms that neither optax nor torch has, for one step of one number."""
+    p, m = np.array([1.0]), np.array([0.5])
+    functional.sgd(p, np.array([2.0]), m, t=2, lr=0.1, momentum=0.8, momentum_mode="lr_inside")
+    assert m == pytest.approx([0.5 * 0.8 - 0.1 * 2.0])
+    assert p == pytest.approx([1.0 + 0.2])
+    p, m = np.array([1.0]), np.array([0.5])
+    functional.sgd(
+        p, np.array([2.0]), m, t=2, lr=0.1, momentum=0.8, momentum_mode="lr_inside", nesterov=True
+    )
+    assert p == pytest.approx([1.0 + 0.8 * 0.2 - 0.1 * 2.0])
+    p, m = np.array([1.0]), np.array([0.5])
+    functional.sgd(p, np.array([2.0]), m, t=2, lr=0.1, momentum=0.8, momentum_mode="ema")
+    assert m == pytest.approx([0.8 * 0.5 + 0.2 * 2.0])
+    p, m, v = np.array([1.0]), np.array([0.5]), np.array([0.25])
+    functional.adam(
+        p, np.array([2.0]), m, v, t=3, lr=0.1, betas=(0.8, 0.9), eps=0.01, eps_mode="hat"
+    )
+    rate = 0.1 * (1 - 0.9**3) ** 0.5 / (1 - 0.8**3)
+    assert p == pytest.approx([1.0 - rate * 0.8 / (0.625**0.5 + 0.01)])
+    # Keras: mu = beta1*(1 - 0.5*0.96**t)
+    p, m, v = np.array([1.0]), np.array([0.0]), np.array([0.0])
+    functional.nadam(p, np.array([2.0]), m, v, t=1, lr=0.1, betas=(0.8, 0.9), mode="keras")
+    mu, following = 0.8 * (1 - 0.5 * 0.96), 0.8 * (1 - 0.5 * 0.96**2)
+    step = (1 - mu) * 2.0 / (1 - mu) + following * (0.2 * 2.0) / (1 - mu * following)
+    assert p == pytest.approx([1.0 - 0.1 * step / 2.0])
+    p, m, u = np.array([1.0]), np.array([0.5]), np.array([3.0])
+    functional.adamax(
+        p, np.array([2.0]), m, u, t=2, lr=0.1, betas=(0.8, 0.9), eps=0.5, eps_mode="outside"
+    )
+    assert u == pytest.approx([2.7])
+    assert p == pytest.approx([1.0 - 0.1 / (1 - 0.64) * 0.8 / (2.7 + 0.5)])
