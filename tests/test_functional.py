@@ -1,0 +1,175 @@
+"""Stateless steps: the bits of the classes, the options of the classes, and their errors."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import instep
+import numpy as np
+import pytest
+from bits import Array, assert_same_bits
+from instep import _instep, functional, optimizers, reference
+from optimizer_model import MODES, RULES, Rule, defaults_of, mode_name
+
+every_mode = pytest.mark.parametrize(
+    ("rule", "mode"),
+    [pytest.param(rule, mode, id=mode_name(rule, mode)) for rule, mode in MODES],
+)
+every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+
+
+def function_of(rule: Rule) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(functional, rule.__name__.lower())
+    return function
+
+
+def normal(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def states_of(rule: Rule, arrays: list[Array], **options: Any) -> list[list[Array]]:
+    merged = {**defaults_of(rule), **options}
+    names = functional.states(rule.__name__.lower(), **options)
+    return [[np.full_like(p, rule.initial(name, merged)) for p in arrays] for name in names]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_mode
+def test_a_function_does_the_step_of_its_class(rule: Rule, mode: Any, dtype: Any) -> None:
+    options = {**mode, "weight_decay": 0.03, "maximize": True}
+    shapes = [(300,), (), (4, 5), (0,)]
+    ours = [normal(*shape, dtype=dtype) for shape in shapes]
+    ours = [np.asarray(p, dtype) for p in ours]
+    theirs = [p.copy() for p in ours]
+    opt = rule(theirs, **options)
+    states = states_of(rule, ours, **options)
+    assert functional.states(rule.__name__.lower(), **options) == tuple(opt.state["0"])
+    for t in range(1, 13):
+        grads = [np.asarray(normal(*s, seed=t, dtype=dtype), dtype) for s in shapes]
+        kept = [g.copy() for g in grads]
+        opt.step(grads)
+        result = function_of(rule)(ours, grads, *states, t=t, **options)
+        assert result is None
+        for g, was in zip(grads, kept, strict=True):
+            assert_same_bits(g, was)
+        for p, q in zip(ours, theirs, strict=True):
+            assert_same_bits(p, q)
+        for name, arrays in zip(opt.state["0"], states, strict=True):
+            for index, array in enumerate(arrays):
+                assert_same_bits(array, opt.state[str(index)][name])
+
+
+@every_rule
+def test_one_array_or_a_list_of_them(rule: Rule) -> None:
+    p, g = normal(50), normal(50, seed=1)
+    alone, listed = p.copy(), [p.copy()]
+    flat = [array for (array,) in states_of(rule, [p])]
+    function_of(rule)(alone, g, *flat, t=1)
+    states = states_of(rule, [p])
+    function_of(rule)(listed, (g,), *map(tuple, states), t=np.int64(1))
+    assert_same_bits(alone, listed[0])
+    for one, (other,) in zip(flat, states, strict=True):
+        assert_same_bits(one, other)
+    assert (alone != p).any()
+
+
+@every_rule
+def test_defaults_are_those_of_the_class(rule: Rule) -> None:
+    ends: list[Array] = []
+    for options in ({}, defaults_of(rule)):
+        p = normal(50)
+        states = states_of(rule, [p])
+        function_of(rule)([p], [normal(50, seed=1)], *states, t=1, **options)
+        ends.append(p)
+    assert_same_bits(ends[0], ends[1])
+    asked: list[int] = []
+
+    def rate(step: int) -> float:
+        asked.append(step)
+        return 0.5
+
+    p, q = normal(50), normal(50)
+    function_of(rule)([p], [normal(50, seed=1)], *states_of(rule, [p]), t=7, lr=rate)
+    function_of(rule)([q], [normal(50, seed=1)], *states_of(rule, [q]), t=7, lr=0.5)
+    assert_same_bits(p, q)
+    assert asked == [6]
+
+
+def test_the_module_has_a_function_for_every_class() -> None:
+    names = [name.lower() for name in optimizers.__all__]
+    assert set(names) <= set(dir(functional))
+    for name in names:
+        function = getattr(functional, name)
+        assert function is getattr(functional, name)
+        assert function.__name__ == function.__qualname__ == name
+        assert "in place" in (inspect.getdoc(function) or "")
+    with pytest.raises(
+        AttributeError, match=r"module 'instep\.functional' has no attribute 'adan'"
+    ):
+        _ = functional.adan
+
+
+def test_states() -> None:
+    reached = {
+        (rule.recipe(mode, 1), functional.states(rule.__name__.lower(), **mode))
+        for rule, mode in MODES
+    }
+    assert all(_instep.Recipe(recipe).states == states for recipe, states in reached)
+    assert functional.states("sgd") == ()
+    assert functional.states("sgd", momentum=0.5) == ("m",)
+    with pytest.raises(ValueError, match="rule is 'Adam'; wanted one of 'sgd', "):
+        functional.states("Adam")
+    with pytest.raises(TypeError, match=r"adam\(\) has no option 'momentum'; wanted lr, betas, "):
+        functional.states("adam", momentum=0.9)
+    with pytest.raises(ValueError, match="eps_mode is 'under'; wanted one of 'scaled', "):
+        functional.states("adam", eps_mode="under")
+
+
+def test_bad_calls_change_nothing() -> None:
+    def ones() -> list[Array]:
+        return [np.ones(3), np.ones(3)]
+
+    p, g, m, v = ones(), ones(), ones(), ones()
+    one, base = np.ones(3), np.ones(3)
+    bad: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
+        ((p, g, m, v), {}, TypeError, "missing 1 required keyword-only argument: 't'"),
+        ((p, g, m, v), {"t": 0}, ValueError, "t is 0; wanted 1 or more"),
+        ((p, g, m, v), {"t": 1.0}, TypeError, "t is 1.0 (float); wanted an integer"),
+        ((p, g, m, v), {"t": True}, TypeError, "t is True (bool); wanted an integer"),
+        ((p, g, m), {"t": 1}, TypeError, "adam() was given 3 arrays; wanted p, g, m, v"),
+        ((p, g, m, v, v), {"t": 1}, TypeError, "adam() was given 5 arrays; wanted p, g, m, v"),
+        ((p, g, m, v), {"t": 1, "beta": 0.9}, TypeError, "adam() has no option 'beta'; wanted lr,"),
+        ((p, g, m, v), {"t": 1, "average": 0.9}, TypeError, "has no option 'average'"),
+        ((p, g, m, v), {"t": 1, "lr": math.nan}, ValueError, "lr is nan; wanted a finite number"),
+        ((p, g, m, v), {"t": 1, "eps_mode": "x"}, ValueError, "eps_mode is 'x'; wanted one of"),
+        ((p, g[:1], m, v), {"t": 1}, ValueError, "g has 1 arrays; wanted 2, as p has"),
+        ((p, g, m, v[:1]), {"t": 1}, ValueError, "v has 1 arrays; wanted 2, as p has"),
+        ((p, one, m, v), {"t": 1}, ValueError, "g has 1 arrays; wanted 2, as p has"),
+        ((p, g, m, [v[0], np.ones(4)]), {"t": 1}, ValueError, "v[1] has shape (4,); wanted (3,)"),
+        ((p, g, m, [v[0], [1.0]]), {"t": 1}, TypeError, "v[1] is a list; wanted a numpy.ndarray"),
+        ((p, g, [m[0], p[0]], v), {"t": 1}, ValueError, "m[1] shares memory with p[0]"),
+        ((one, base, base, np.ones(3)), {"t": 1}, ValueError, "m shares memory with g, and"),
+        ((one, np.ones(3, np.float32), base, base), {"t": 1}, TypeError, "g has dtype float32"),
+        ((3.0, g[0], m[0], v[0]), {"t": 1}, TypeError, "p is a float; wanted a numpy.ndarray"),
+    ]
+    for arrays, options, kind, message in bad:
+        with pytest.raises(kind) as info:
+            functional.adam(*arrays, **options)
+        assert type(info.value) is kind
+        assert message in str(info.value)
+    assert all((array == 1).all() for array in (*p, *g, *m, *v, one, base))
+
+
+def test_the_references_of_what_is_around_a_rule_are_used() -> None:
+    """A class is a stateless step between `prepare` and `average`."""
+    p, g = normal(100), normal(100, seed=1)
+    before = p.copy()
+    opt = instep.Adam(p, lr=0.1, weight_decay=0.2, average=0.75, eps_mode="hat")
+    norm = opt.step(g, max_norm=2.0, grad_scale=0.5).grad_norm
+    assert norm == reference.gradient_norm(g) * 0.5
+    scale = 0.5 * reference.clip_factor(norm, max_norm=2.0)
+    q, h = reference.prepare(before, g, scale=scale, weight_decay=0.2, shrink=1.0)
+    functional.adam(q, h, np.zeros(100), np.zeros(100), t=1, lr=0.1, eps_mode="hat")
+    assert_same_bits(p, q)
+    assert_same_bits(opt.averages, reference.average(before, q, decay=0.75))
