@@ -3,12 +3,16 @@
 import copy
 import math
 import pickle
+import subprocess
+import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import instep
@@ -885,3 +889,104 @@ def test_averaged_waits_for_a_step_and_a_step_is_refused_within() -> None:
         alone.step(g)
     assert_same_bits(p, wanted)
     assert_same_bits(opt.averages, alone.averages)
+
+
+# Memory
+
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "average": ({"average": 0.99}, {}),
+    "max_norm": ({}, {"max_norm": 1.0}),
+    "nonfinite": ({}, {"nonfinite": "raise"}),
+    "zero_grads": ({"zero_grads": True}, {}),
+    "all": (
+        {"average": 0.99, "zero_grads": True, "weight_decay": 0.1, "maximize": True},
+        {"max_norm": 1.0, "nonfinite": "skip", "grad_scale": 0.5},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@every_rule
+def test_a_step_allocates_nothing_as_large_as_the_arrays(rule: Rule, name: str) -> None:
+    options, arguments = SETTINGS[name]
+    for n in (10, 1_000, 1_000_000):
+        for strided in (False, True):
+            if strided and n > 1_000 and name not in ("plain", "all"):
+                continue
+            p, g = np.ones(2 * n if strided else n, np.float32), np.ones(n, np.float32)
+            opt = rule(p[::2] if strided else p, **options)
+            opt.step(g, **arguments)
+            tracemalloc.start()
+            try:
+                opt.step(g, **arguments)
+                before, _ = tracemalloc.get_traced_memory()
+                tracemalloc.reset_peak()
+                for _ in range(3):
+                    opt.step(g, **arguments)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak - before < 16 * 1024
+
+
+PEAK = """
+import resource
+import numpy as np
+import instep
+from optimizer_model import RULES
+
+def resident():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+arguments = {"max_norm": 1.0, "nonfinite": "skip", "grad_scale": 0.5}
+options = {"average": 0.9, "weight_decay": 0.1, "zero_grads": True}
+"""
+STEPS_OF_LARGE_ARRAYS = """
+p, g = np.ones(8_000_000, np.float32), np.ones(8_000_000, np.float32)
+opts = [rule(p, **options) for rule in RULES if rule.__name__ in ("Adam", "RAdam", "Lion")]
+strided = instep.SGD(np.ones((2, 4_000_000), np.float32).T, **options)
+for opt in opts:
+    opt.step(g)  # the pages of the states
+strided.step(g.reshape(4_000_000, 2))
+before = resident()
+for opt in opts:
+    for _ in range(3):
+        opt.step(g, **arguments)
+strided.step(g.reshape(4_000_000, 2), **arguments)
+print(resident() - before)
+"""
+MANY_STEPS = """
+p = {"W": np.ones((20, 30)), "layers": [np.ones(30).T, np.ones((7, 5)).T]}
+g = {"W": np.ones((20, 30)), "layers": [np.ones(30), np.ones((7, 5)).T]}
+opts = [rule(p, lr=lambda step: 1e-3, **options) for rule in RULES]
+
+def steps(count):
+    for _ in range(count):
+        for opt in opts:
+            opt.step(g, **arguments)
+            try:
+                opt.step([g])
+            except TypeError:
+                pass
+
+steps(200)
+before = resident()
+steps(10_000 // len(opts))
+with opts[0].averaged():
+    pass
+print(resident() - before)
+"""
+
+
+@pytest.mark.parametrize("code", [STEPS_OF_LARGE_ARRAYS, MANY_STEPS], ids=["large", "many"])
+def test_steps_leave_the_resident_set_as_it_is(code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK + code],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 1_000_000
