@@ -1,12 +1,14 @@
 """Checks of arguments, with errors that name the argument, what it was and what was wanted."""
 
 import math
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["check_array", "check_integer", "check_number"]
+__all__ = ["check_array", "check_integer", "check_keys", "check_like", "check_number"]
 
 
 def check_number(name: str, number: Any, *, least: float = 0.0, below: float = math.inf) -> float:
@@ -48,3 +50,28 @@ def check_array(name: str, array: Any) -> None:
             f"{name} has dtype {array.dtype.str}; wanted float32 or float64, in this machine's "
             "byte order"
         )
+
+
+def check_like(name: str, array: Any, like: NDArray[Any]) -> None:
+    """Check that an array is plain, and has the dtype and shape of another."""
+    check_array(name, array)
+    if array.dtype != like.dtype:
+        raise TypeError(f"{name} has dtype {array.dtype}; wanted {like.dtype}")
+    if array.shape != like.shape:
+        raise ValueError(f"{name} has shape {array.shape}; wanted {like.shape}")
+
+
+def check_keys(name: str, mapping: Any, wanted: Iterable[object]) -> None:
+    """Check that something is a dict that has the wanted keys and no others."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{name} is a {type(mapping).__name__}; wanted a dict")
+    known = dict.fromkeys(wanted)
+    missing = [key for key in known if key not in mapping]
+    unknown = [key for key in mapping if key not in known]
+    wrong = [
+        f"{what} {', '.join(map(repr, keys))}"
+        for what, keys in (("lacks", missing), ("has the unknown", unknown))
+        if keys
+    ]
+    if wrong:
+        raise ValueError(f"{name} {' and '.join(wrong)}")
