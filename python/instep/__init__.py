@@ -12,7 +12,16 @@ The update loop of a course notebook, replaced by an import:
 >>> parameters, v, s = update_parameters_with_adam(parameters, grads, v, s, t=1)
 """
 
-from instep import _instep, course, functional, optimizers, reference, schedules
+from instep import (
+    _instep,
+    checkpoint,
+    course,
+    functional,
+   
+    optimizers,
+    reference,
+    schedules,
+)
 from instep.configuration import config, show_config
 from instep.course import *  # noqa: F403
 from instep.optimizer import Optimizer, StepResult
@@ -26,6 +35,7 @@ __all__ = [
     "Rows",
     "StepResult",
     "__version__",
+    "checkpoint",
     "config",
     "course",
     "functional",

@@ -4,17 +4,19 @@ A rule is a small class in `instep.optimizers`; it says which recipe to run, wit
 """
 
 import math
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instep import _instep
+from instep import _instep, checkpoint
 from instep.checks import check_array, check_number
 from instep.rows import Rows
 from instep.tree import Tree, called
@@ -209,8 +211,7 @@ class Optimizer(ABC):
         if max_norm is not None and not only_asks:
             max_norm = check_number("max_norm", max_norm)
         with self._lock:
-            if self._averages_are_in:
-                raise RuntimeError("step was called within averaged()")
+            self._refuse_averaged("step was called")
             t = self.t + 1
             calls = tuple(
                 group.call(
@@ -279,8 +280,7 @@ class Optimizer(ABC):
             A use within another one.
         """
         with self._lock:
-            if self._averages_are_in:
-                raise RuntimeError("averaged() was entered within averaged()")
+            self._refuse_averaged("averaged() was entered")
             self._swap_averages()
             self._averages_are_in = True
         try:
@@ -289,6 +289,10 @@ class Optimizer(ABC):
             with self._lock:
                 self._swap_averages()
                 self._averages_are_in = False
+
+    def _refuse_averaged(self, event: str) -> None:
+        if self._averages_are_in:
+            raise RuntimeError(f"{event} within averaged()")
 
     def _swap_averages(self) -> None:
         pairs = [
@@ -305,6 +309,194 @@ class Optimizer(ABC):
         for (param, average), copy in zip(pairs, copies, strict=True):
             param[...] = average
             average[...] = copy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of all that the next steps depend on, the parameters excepted.
+
+        Returns
+        -------
+        dict
+            Of plain numbers, strings, lists and dicts, and new arrays:
+
+            ``"format"``
+                The version of this layout, 1.
+            ``"rule"``
+                The name of the class.
+            ``"t"``
+                The number of steps done.
+            ``"average"``
+                The decay of the moving averages; None if there are none.
+            ``"groups"``
+                A list with a dict for each group: its ``"options"``, the name of its ``"recipe"``,
+                and the ``"names"`` of its parameters.
+            ``"state"``
+                As `state`: the state arrays by the parameter's name and their own.
+            ``"averages"``
+                The moving averages by the parameter's name.
+
+        Raises
+        ------
+        RuntimeError
+            A call within `averaged`.
+
+        Notes
+        -----
+        **The parameters are not in it:** keep them too. A callable ``lr`` is None in it, see
+        `load_state_dict`; ``zero_grads`` is left out, since no step depends on it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import instep
+        >>> opt = instep.Adam({"W": np.ones(2)})
+        >>> result = opt.step({"W": np.ones(2)})
+        >>> saved = opt.state_dict()
+        >>> saved["rule"], saved["t"], saved["groups"][0]["recipe"]
+        ('Adam', 1, 'adam_scaled')
+        >>> saved["state"]["W"]["m"].round(3)
+        array([0.1, 0.1])
+        """
+        with self._lock:
+            self._refuse_averaged("state_dict was called")
+            return deepcopy(checkpoint.collect(self, self._groups))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from where another optimizer was.
+
+        The arrays of `state` and `averages` **are written in place**, to the bit; options and `t`
+        are set. All is checked first: a call that raises has changed nothing.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What `state_dict` returned, for an optimizer of the same rule, with the same groups and
+            names of parameters, in any order, and states of the same shapes and dtypes. Only read.
+
+        Raises
+        ------
+        TypeError
+            Something of another type than `state_dict` gives; an array of another dtype.
+        ValueError
+            A dict of another rule or a newer format; names or keys that are missing or unknown, all
+            of them listed; an array of another shape; averages for an optimizer that keeps none, or
+            none for one that does; options of a recipe with other states, or out of their range; a
+            callable ``lr`` that got lost; a state array that was made read-only.
+        RuntimeError
+            A call within `averaged`.
+
+        Notes
+        -----
+        **The parameters are not in it:** put back theirs as well. Options given to the optimizer
+        when it was made give way to those of the dict, except that **a callable** ``lr`` **stays**:
+        callables are not stored. So make the optimizer with its schedule, which is called with the
+        number of steps done and goes on where it was. If the dict was made with a callable, and
+        this optimizer has a number, that is an error, for the rate would not be the same.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import instep
+        >>> opt = instep.Adam({"W": np.ones(2)}, lr=0.1)
+        >>> result = opt.step({"W": np.ones(2)})
+        >>> other = instep.Adam({"W": np.ones(2)})
+        >>> other.load_state_dict(opt.state_dict())
+        >>> other.t, other.param_groups[0]["lr"]
+        (1, 0.1)
+        """
+        with self._lock:
+            self._refuse_averaged("load_state_dict was called")
+            checkpoint.restore(self, self._groups, state_dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the state to a file in the safetensors format: **not the parameters**.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write. If there is one, it is replaced as a whole, or left as it was.
+
+        Raises
+        ------
+        ImportError
+            The package safetensors is missing: ``pip install 'instep[checkpoint]'``.
+        OSError
+            The file could not be written; the old one is intact.
+        RuntimeError
+            A call within `averaged`.
+
+        Notes
+        -----
+        The file has what `state_dict` returns. It is written under another name in the same folder,
+        flushed to disk, and renamed; then the folder is flushed. Only that last flush can fail with
+        the new file in place. Other threads that step the optimizer wait.
+
+        Parameters are yours to save, for instance with the same library:
+
+        .. code-block:: python
+
+            from safetensors.numpy import load_file, save_file
+
+            save_file(parameters, "model.safetensors")  # C-ordered arrays
+            opt.save("optimizer.safetensors")
+
+            for name, array in load_file("model.safetensors").items():
+                parameters[name][...] = array  # in place: opt holds these arrays
+            opt.load("optimizer.safetensors")
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import instep
+        >>> opt = instep.Adam({"W": np.ones(2)})
+        >>> result = opt.step({"W": np.ones(2)})
+        >>> other = instep.Adam({"W": np.ones(2)})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opt.save(f"{folder}/optimizer.safetensors")
+        ...     other.load(f"{folder}/optimizer.safetensors")
+        >>> bool((other.state["W"]["m"] == opt.state["W"]["m"]).all())
+        True
+        """
+        with self._lock:
+            self._refuse_averaged("save was called")
+            checkpoint.write(path, checkpoint.collect(self, self._groups))
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on from where the optimizer was that was saved to a file.
+
+        As `load_state_dict`: state arrays **are written in place**, after all is checked. **The
+        parameters are not in the file.**
+
+        Parameters
+        ----------
+        path : str or path
+            A file that `save` wrote.
+
+        Raises
+        ------
+        ImportError
+            The package safetensors is missing: ``pip install 'instep[checkpoint]'``.
+        OSError
+            The file is not there, or can't be read.
+        TypeError, ValueError
+            The file is truncated, corrupt, not from `save`, or of a newer format; or what it has
+            does not go with the optimizer, see `load_state_dict`.
+        RuntimeError
+            A call within `averaged`.
+
+        Notes
+        -----
+        Nothing in the file is run. A checksum over all of it is compared.
+
+        Examples
+        --------
+        See `save`.
+        """
+        state_dict = checkpoint.read(path)
+        try:
+            self.load_state_dict(state_dict)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{os.fspath(path)}: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the lock out, for `copy.deepcopy` and `pickle`: parameters are copied too."""
@@ -341,14 +533,23 @@ class _Group:
 
     def call(self, grads: tuple[Any, ...], lr: float, t: int) -> "_instep._Group":
         """Return the group as the compiled step takes it, its options checked."""
-        recipe, hypers, extras = work(self.rule, self.options, lr, t)
+        recipe, hypers, extras = self.work(self.options, lr, t)
+        states = tuple(self.states.values())
+        return recipe, hypers, extras, self.params, grads, states, self.kept
+
+    def check(self, options: Options, t: int) -> None:
+        """Check that step `t` could be done with these options."""
+        self.work(options, check_rate(options["lr"], t), t)
+
+    def work(self, options: Options, lr: float, t: int) -> "_Work":
+        """Return what a step does, checked to be with the states that there are."""
+        done = recipe, _, _ = work(self.rule, options, lr, t)
         if recipe.states != tuple(self.states):
             raise ValueError(
                 f"the options of a group were changed to those of {recipe.name}, which keeps other "
                 f"states: {recipe.states} instead of {tuple(self.states)}; make a new optimizer"
             )
-        states = tuple(self.states.values())
-        return recipe, hypers, extras, self.params, grads, states, self.kept
+        return done
 
     def averages(self) -> tuple[NDArray[Any], ...]:
         if self.kept is None:
@@ -364,9 +565,10 @@ class _Group:
         return f'averages["{self.names[index]}"]'
 
 
-def work(
-    rule: type[Optimizer], options: Options, lr: float, t: int
-) -> tuple[_instep.Recipe, tuple[float, ...], tuple[float, float, float]]:
+_Work: TypeAlias = tuple[_instep.Recipe, tuple[float, ...], tuple[float, float, float]]
+
+
+def work(rule: type[Optimizer], options: Options, lr: float, t: int) -> _Work:
     """Return what a step does: recipe, numbers, and sign, weight decay and shrinking around it."""
     decay, shrink = check_number("weight_decay", options["weight_decay"]), 1.0
     if rule.decouples(options):
