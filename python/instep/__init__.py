@@ -17,7 +17,7 @@ from instep import (
     checkpoint,
     course,
     functional,
-   
+    interop,
     optimizers,
     reference,
     schedules,
@@ -39,6 +39,7 @@ __all__ = [
     "config",
     "course",
     "functional",
+    "interop",
     "optimizers",
     "reference",
     "schedules",

@@ -1,0 +1,356 @@
+"""Optimizer states of other libraries, from and to those of instep.
+
+Training begun with torch goes on with instep, and the other way round: the state of Adam, AdamW,
+SGD, RMSprop and Adagrad is the same there, under other names. torch itself is not needed: what is
+read and returned has NumPy arrays where torch has tensors.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from instep.checks import check_integer, check_keys, check_like
+from instep.optimizer import Optimizer, check_rate, compiled
+from instep.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+
+__all__ = ["from_torch_state_dict", "to_torch_state_dict"]
+
+
+class _Layout(NamedTuple):
+    """How torch keeps the state of a rule."""
+
+    arrays: dict[str, str]
+    """What torch calls the states."""
+    mode: str
+    """The option that torch does not have, for it has one mode only."""
+    modes: tuple[str, ...]
+    """What that option may be."""
+    extras: dict[str, Any]
+    """Options that only torch has, with their defaults."""
+    counts: bool = True
+    """Whether it counts steps."""
+
+
+_ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
+_SPEED = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
+
+_LAYOUTS: dict[type[Optimizer], _Layout] = {
+    Adam: _Layout(
+        _ADAM, "eps_mode", ("scaled", "outside"), {**_SPEED, "decoupled_weight_decay": False}
+    ),
+    AdamW: _Layout(
+        _ADAM, "eps_mode", ("scaled", "outside"), {**_SPEED, "decoupled_weight_decay": True}
+    ),
+    SGD: _Layout(
+        {"m": "momentum_buffer"},
+        "momentum_mode",
+        ("heavy_ball",),
+        {"foreach": None, "differentiable": False, "fused": None},
+        counts=False,
+    ),
+    RMSprop: _Layout(
+        {"v": "square_avg", "g_mean": "grad_avg", "m": "momentum_buffer"},
+        "eps_mode",
+        ("outside",),
+        {"foreach": None, "capturable": False, "differentiable": False},
+    ),
+    Adagrad: _Layout(
+        {"v": "sum"},
+        "eps_mode",
+        ("outside",),
+        {"foreach": None, "differentiable": False, "fused": None},
+    ),
+}
+
+
+def from_torch_state_dict(
+    optimizer: Optimizer, torch_state_dict: Mapping[str, Any], *, t: int | None = None
+) -> None:
+    """Go on from where an optimizer of torch was.
+
+    The state arrays of `optimizer` **are written in place**; its options and ``t`` are set. All is
+    checked first: a call that raises has changed nothing.
+
+    Parameters
+    ----------
+    optimizer : Adam, AdamW, SGD, RMSprop or Adagrad
+        With as many groups and parameters as the one of torch, **in the same order**, of the same
+        shapes and dtypes.
+    torch_state_dict : dict
+        What ``state_dict()`` of torch's optimizer of that name returned, with NumPy arrays for
+        tensors, see Notes. Only read.
+    t : int, optional
+        The number of steps that were done. torch's SGD does not count them: by default, 1 if there
+        is any momentum and else 0, which only a callable ``lr`` could tell from the truth, so there
+        `t` has to be given. Other optimizers of torch count; if given, `t` has to agree.
+
+    Raises
+    ------
+    TypeError
+        An optimizer that is none of these five; a state that is not a plain ndarray of its
+        parameter's dtype; something else of another type than torch gives.
+    ValueError
+        Another number of groups or parameters; an array of another shape; states or options that
+        are missing, or do not go with the optimizer's; an ``eps_mode`` or ``momentum_mode`` that is
+        not torch's; parameters with different numbers of steps.
+
+    Notes
+    -----
+    ====================== ============================== ======================================
+    rule                   state here                     state in torch
+    ====================== ============================== ======================================
+    Adam, AdamW            ``m``, ``v``, ``v_max``        ``exp_avg``, ``exp_avg_sq``,
+                                                          ``max_exp_avg_sq``
+    SGD                    ``m``                          ``momentum_buffer``
+    RMSprop                ``v``, ``g_mean``, ``m``       ``square_avg``, ``grad_avg``,
+                                                          ``momentum_buffer``
+    Adagrad                ``v``                          ``sum``
+    ====================== ============================== ======================================
+
+    torch counts the steps of each parameter, instep those of all, so they have to be equal. A
+    parameter without any state has done no step. A callable ``lr`` stays; moving averages of
+    parameters, which torch keeps elsewhere, stay as they are. Options that only torch has say how
+    it computes, not what, and are not looked at. From tensors to arrays:
+
+    .. code-block:: python
+
+        saved = torch_optimizer.state_dict()
+        saved["state"] = {
+            i: {k: v.numpy(force=True) if torch.is_tensor(v) else v for k, v in state.items()}
+            for i, state in saved["state"].items()
+        }
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> state = {"step": 7.0, "exp_avg": np.full(2, 0.5), "exp_avg_sq": np.full(2, 0.25)}
+    >>> group = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.0}
+    >>> group |= {"amsgrad": False, "maximize": False, "params": [0]}
+    >>> opt = instep.Adam({"W": np.ones(2)})
+    >>> instep.interop.from_torch_state_dict(
+    ...     opt, {"state": {0: state}, "param_groups": [group]}
+    ... )
+    >>> opt.t, opt.param_groups[0]["lr"], opt.state["W"]["m"]
+    (7, 0.1, array([0.5, 0.5]))
+    """
+    layout = _layout(optimizer)
+    state, groups = _parts(torch_state_dict)
+    loaded = optimizer.state_dict()
+    if len(groups) != len(loaded["groups"]):
+        raise ValueError(f"param_groups has length {len(groups)}; wanted {len(loaded['groups'])}")
+    indices = [index for i, group in enumerate(groups) for index in _indices(i, group)]
+    check_keys("state", dict.fromkeys(indices, 0) | dict(state), indices)
+    counts: dict[str, int] = {}
+    for i, (group, torch_group) in enumerate(zip(loaded["groups"], groups, strict=True)):
+        options = _options(f"param_groups[{i}]", layout, group["options"], torch_group)
+        group["options"], group["recipe"] = options, type(optimizer).recipe(options, 1)
+        if len(torch_group["params"]) != len(group["names"]):
+            has, wanted = len(torch_group["params"]), len(group["names"])
+            raise ValueError(f"param_groups[{i}]['params'] has length {has}; wanted {wanted}")
+        states = compiled(group["recipe"]).states
+        for name, index in zip(group["names"], torch_group["params"], strict=True):
+            own = loaded["state"][name]
+            if set(own) != set(states):
+                raise ValueError(
+                    f"param_groups[{i}] has the options of {group['recipe']}, which keeps "
+                    f"{states}; the optimizer keeps {tuple(own)}: make it with the same options"
+                )
+            fresh = {of: type(optimizer).initial(of, options) for of in states}
+            counts[name] = _take(f"state[{index}]", layout, own, state.get(index), fresh)
+    loaded["t"] = _steps(optimizer, loaded["groups"], counts, t)
+    optimizer.load_state_dict(loaded)
+
+
+def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
+    """Return the state as torch's optimizer of the same name has it.
+
+    Parameters
+    ----------
+    optimizer : Adam, AdamW, SGD, RMSprop or Adagrad
+        Only read.
+
+    Returns
+    -------
+    dict
+        What ``state_dict()`` of torch's optimizer returns, with new NumPy arrays for tensors:
+        ``{"state": {0: {"step": ..., "exp_avg": ..., ...}, ...}, "param_groups": [...]}``, the
+        parameters numbered in the order of `Optimizer.state`.
+
+    Raises
+    ------
+    TypeError
+        An optimizer that is none of these five.
+    ValueError
+        An ``eps_mode`` or ``momentum_mode`` that torch does not have; more steps than torch counts.
+
+    Notes
+    -----
+    The names are those of `from_torch_state_dict`. For torch, a callable ``lr`` is the rate of the
+    next step; options that only torch has are at its defaults. torch's SGD does not count steps,
+    and moving averages of parameters are left out: keep `averages` yourself. From arrays to
+    tensors:
+
+    .. code-block:: python
+
+        saved = instep.interop.to_torch_state_dict(opt)
+        saved["state"] = {
+            i: {k: torch.from_numpy(v) for k, v in state.items()}
+            for i, state in saved["state"].items()
+        }
+        torch_optimizer.load_state_dict(saved)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> opt = instep.Adam({"W": np.ones(2)}, lr=0.1)
+    >>> result = opt.step({"W": np.ones(2)})
+    >>> saved = instep.interop.to_torch_state_dict(opt)
+    >>> saved["state"][0]["exp_avg"].round(3), saved["param_groups"][0]["lr"]
+    (array([0.1, 0.1]), 0.1)
+    """
+    layout = _layout(optimizer)
+    saved = optimizer.state_dict()
+    t = saved["t"]
+    if int(np.float32(t)) != t:
+        raise ValueError(f"t is {t}; torch counts steps in float32, so not every one above 2**24")
+    state: dict[int, dict[str, Any]] = {}
+    groups: list[dict[str, Any]] = []
+    first = 0
+    for group, live in zip(saved["groups"], optimizer.param_groups, strict=True):
+        options = group["options"]
+        _check_mode(layout, options)
+        del options[layout.mode]
+        if options["lr"] is None:
+            options["lr"] = check_rate(live["lr"], t + 1)
+        if "betas" in options:
+            options["betas"] = tuple(options["betas"])
+        params = list(range(first, first + len(group["names"])))
+        groups.append({**options, **layout.extras, "params": params})
+        first += len(params)
+        for index, name in zip(params, group["names"], strict=True):
+            arrays = {layout.arrays[of]: array for of, array in saved["state"][name].items()}
+            if layout.counts:
+                arrays["step"] = np.array(t, np.float32)
+            # torch makes the state of a parameter at its first step, but that of Adagrad at once.
+            if arrays and (t > 0 or isinstance(optimizer, Adagrad)):
+                state[index] = arrays
+    return {"state": state, "param_groups": groups}
+
+
+def _layout(optimizer: Optimizer) -> _Layout:
+    if type(optimizer) not in _LAYOUTS:
+        known = ", ".join(rule.__name__ for rule in _LAYOUTS)
+        raise TypeError(f"optimizer is a {type(optimizer).__name__}; wanted one of {known}")
+    return _LAYOUTS[type(optimizer)]
+
+
+def _parts(torch_state_dict: Any) -> tuple[Mapping[int, Any], list[dict[str, Any]]]:
+    """Return the two parts of a state dict of torch, their types checked."""
+    if not isinstance(torch_state_dict, Mapping):
+        kind = type(torch_state_dict).__name__
+        raise TypeError(f"torch_state_dict is a {kind}; wanted a dict")
+    parts = ("state", "param_groups")
+    check_keys("torch_state_dict", {k: 0 for k in torch_state_dict if k in parts}, parts)
+    state, groups = (torch_state_dict[part] for part in parts)
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state is a {type(state).__name__}; wanted a dict")
+    if not isinstance(groups, (list, tuple)) or not all(isinstance(g, dict) for g in groups):
+        raise TypeError(f"param_groups is {groups!r}; wanted a list of dicts")
+    return state, list(groups)
+
+
+def _indices(i: int, group: dict[str, Any]) -> list[int]:
+    indices = group.get("params")
+    if not isinstance(indices, (list, tuple)) or any(type(index) is not int for index in indices):
+        raise TypeError(f"param_groups[{i}]['params'] is {indices!r}; wanted a list of int")
+    return list(indices)
+
+
+def _check_mode(layout: _Layout, options: Mapping[str, Any]) -> None:
+    mode, wanted = options[layout.mode], " or ".join(map(repr, layout.modes))
+    if mode not in layout.modes:
+        raise ValueError(f"{layout.mode} is {mode!r}; torch only has {wanted}")
+
+
+def _options(
+    name: str, layout: _Layout, own: dict[str, Any], torch_group: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the options of a group of torch, and the mode that torch has no option for."""
+    _check_mode(layout, own)
+    wanted = [option for option in own if option != layout.mode]
+    # Those of torch that are older than the option do not have it.
+    torch_group = {"maximize": False, **torch_group}
+    options = {option: torch_group[option] for option in wanted if option in torch_group}
+    check_keys(name, options, wanted)
+    key = "decoupled_weight_decay"
+    if torch_group.get(key, layout.extras.get(key)) != layout.extras.get(key):
+        raise ValueError(f"{name}[{key!r}] is {torch_group[key]!r}: that is AdamW, and not Adam")
+    return {**options, layout.mode: own[layout.mode]}
+
+
+def _take(
+    name: str, layout: _Layout, own: dict[str, Any], torch_state: Any, fresh: dict[str, float]
+) -> int:
+    """Put the state of one parameter of torch in the place of `own`; return how many steps made it.
+
+    Where torch does not count them, that is 1 for any number but 0.
+    """
+    if torch_state is not None and not isinstance(torch_state, Mapping):
+        raise TypeError(f"{name} is a {type(torch_state).__name__}; wanted a dict")
+    given = {key: value for key, value in (torch_state or {}).items() if value is not None}
+    if not given:
+        own.update({of: np.full_like(own[of], number) for of, number in fresh.items()})
+        return 0
+    keys = {layout.arrays[of]: of for of in own}
+    check_keys(name, given, [*keys, "step"] if layout.counts else keys)
+    for key, of in keys.items():
+        check_like(f'{name}["{key}"]', given[key], own[of])
+        own[of] = given[key]
+    return _count(f'{name}["step"]', given["step"]) if layout.counts else 1
+
+
+def _count(name: str, step: Any) -> int:
+    try:
+        count = float(step.item() if hasattr(step, "item") else step)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {step!r}; wanted a number") from None
+    if not count.is_integer() or count < 0:
+        raise ValueError(f"{name} is {step!r}; wanted a number of steps")
+    return int(count)
+
+
+def _steps(
+    optimizer: Optimizer, groups: list[dict[str, Any]], counts: dict[str, int], t: int | None
+) -> int:
+    """Return how many steps were done, given by how many each parameter has."""
+    if t is not None:
+        check_integer("t", t, least=0)
+    done = sorted(set(counts.values())) or [0]
+    if _layout(optimizer).counts:
+        if len(done) > 1:
+            numbers = ", ".join(map(str, done))
+            raise ValueError(
+                f"the parameters of torch_state_dict have done {numbers} steps; instep counts "
+                "those of all parameters alike"
+            )
+        if t not in (None, done[0]):
+            raise ValueError(f"t is {t}; torch_state_dict has counted {done[0]}")
+        return done[0]
+    if t is None:
+        t = done[-1]
+        if any(callable(group["lr"]) for group in optimizer.param_groups):
+            raise ValueError("t is needed: lr is a callable, and torch's SGD does not count steps")
+    if t < done[-1]:
+        raise ValueError("t is 0; torch_state_dict has momentum, so there was a step")
+    for group in groups:
+        options = group["options"]
+        begun = all(counts[name] for name in group["names"])
+        if t > 0 and not begun and options["momentum"] and options["dampening"]:
+            raise ValueError(
+                "torch_state_dict has parameters without a step, whose first one is without "
+                "dampening; instep counts the steps of all parameters alike"
+            )
+    return t
