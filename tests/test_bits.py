@@ -130,7 +130,8 @@ def hard_values(dtype: Any) -> Array:
 
 
 def test_every_recipe_has_a_reference_and_the_other_way_round() -> None:
-    assert sorted(_instep.recipes()) == sorted(reference.__all__)
+    around = {"average", "clip_factor", "gradient_norm", "prepare"}
+    assert set(_instep.recipes()) == set(reference.__all__) - around
     assert len(set(_instep.recipes())) == len(_instep.recipes()) >= 8
 
 

@@ -47,7 +47,7 @@ def check_array(name: str, array: Any) -> None:
         raise TypeError(f"{name} is a {kind}; wanted a plain numpy.ndarray")
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(
-            f"{name} has dtype {array.dtype.str}; wanted float32 or float64, in this machine's "
+            f"{name} has dtype {array.dtype}; wanted float32 or float64, in this machine's "
             "byte order"
         )
 

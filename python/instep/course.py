@@ -22,7 +22,6 @@ course's ``np.power(beta1, t)`` is a float64 scalar, and turns float32 parameter
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from numbers import Real
 from operator import itemgetter
 from typing import Any, Literal, TypeAlias, overload
 
@@ -30,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep._instep import Recipe
+from instep.checks import check_array, check_integer, check_number
 
 __all__ = [
     "initialize_adam",
@@ -95,7 +95,7 @@ def update_parameters_with_gd(parameters: Arrays, grads: Arrays, learning_rate: 
     >>> parameters["W1"]
     array([[0.95, 2.05]])
     """
-    _check_numbers(learning_rate=learning_rate)
+    check_number("learning_rate", learning_rate)
     p, g = _GD_DICTS.tuples(parameters, grads)
     _GD.step((learning_rate,), p, g, (), _GD_DICTS.describe)
     return parameters
@@ -195,7 +195,8 @@ def update_parameters_with_momentum(
     >>> parameters["W1"]
     array([[0.995, 2.005]])
     """
-    _check_numbers(learning_rate=learning_rate, beta=beta)
+    check_number("learning_rate", learning_rate)
+    check_number("beta", beta, below=1.0)
     p, g, m = _MOMENTUM_DICTS.tuples(parameters, grads, v)
     _MOMENTUM.step((learning_rate, beta), p, g, (m,), _MOMENTUM_DICTS.describe)
     return parameters, v
@@ -313,7 +314,9 @@ def update_parameters_with_rmsprop(
     array([[0.025, 0.025]])
     """
     recipe = _recipe(_RMSPROP, eps_mode)
-    _check_numbers(learning_rate=learning_rate, beta=beta, epsilon=epsilon)
+    check_number("learning_rate", learning_rate)
+    check_number("beta", beta, below=1.0)
+    check_number("epsilon", epsilon)
     p, g, v = _RMSPROP_DICTS.tuples(parameters, grads, s)
     recipe.step((learning_rate, beta, epsilon), p, g, (v,), _RMSPROP_DICTS.describe)
     return parameters, s
@@ -489,7 +492,7 @@ def update_parameters_with_adam(
     """
     recipe = _recipe(_ADAM, eps_mode)
     if type(t) is not int or t < 1:
-        _check_integer("t", t, least=1)
+        check_integer("t", t, least=1)
     if not (
         type(learning_rate) is type(beta1) is type(beta2) is type(epsilon) is float
         and 0.0 <= learning_rate < math.inf
@@ -497,7 +500,10 @@ def update_parameters_with_adam(
         and 0.0 <= beta2 < 1.0
         and 0.0 <= epsilon < math.inf
     ):
-        _check_numbers(learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon)
+        check_number("learning_rate", learning_rate)
+        check_number("beta1", beta1, below=1.0)
+        check_number("beta2", beta2, below=1.0)
+        check_number("epsilon", epsilon)
     try:
         of_parameters, of_others = _getters(len(parameters))
         p, g = of_parameters(parameters), of_others(grads)
@@ -577,7 +583,7 @@ def random_mini_batches(
     m = X.shape[1]
     if Y.shape[1] != m:
         raise ValueError(f"Y has {Y.shape[1]} columns; wanted {m}, as X has")
-    _check_integer("mini_batch_size", mini_batch_size, least=1)
+    check_integer("mini_batch_size", mini_batch_size, least=1)
     np.random.seed(seed)
     permutation = np.random.permutation(m)
     X, Y = X[:, permutation], Y[:, permutation]
@@ -619,7 +625,9 @@ def update_lr(learning_rate0: float, epoch_num: float, decay_rate: float) -> flo
     >>> instep.update_lr(0.5, 2, 1)
     0.16666666666666666
     """
-    _check_numbers(learning_rate0=learning_rate0, epoch_num=epoch_num, decay_rate=decay_rate)
+    check_number("learning_rate0", learning_rate0)
+    check_number("epoch_num", epoch_num)
+    check_number("decay_rate", decay_rate)
     return learning_rate0 / (1 + decay_rate * epoch_num)
 
 
@@ -661,12 +669,10 @@ def schedule_lr_decay(
     >>> instep.schedule_lr_decay(0.5, 1500, 0.3)
     0.3846153846153846
     """
-    _check_numbers(
-        learning_rate0=learning_rate0,
-        epoch_num=epoch_num,
-        decay_rate=decay_rate,
-        time_interval=time_interval,
-    )
+    check_number("learning_rate0", learning_rate0)
+    check_number("epoch_num", epoch_num)
+    check_number("decay_rate", decay_rate)
+    check_number("time_interval", time_interval)
     if time_interval == 0:
         raise ValueError("time_interval is 0; wanted a number greater than 0")
     return learning_rate0 / (1 + decay_rate * math.floor(epoch_num / time_interval))
@@ -734,33 +740,9 @@ def _recipe(recipes: dict[str, Recipe], eps_mode: str) -> Recipe:
         raise ValueError(f"eps_mode is {eps_mode!r}; wanted one of {wanted}") from None
 
 
-def _check_numbers(**numbers: Any) -> None:
-    """Check that each number is finite and not negative, and a beta less than 1."""
-    for name, number in numbers.items():
-        if type(number) is not float and not isinstance(number, Real):
-            kind = type(number).__name__
-            raise TypeError(f"{name} is {number!r} ({kind}); wanted a number")
-        try:
-            value = float(number)
-        except OverflowError:
-            value = math.inf
-        limit = 1.0 if name.startswith("beta") else math.inf
-        if not 0.0 <= value < limit:
-            wanted = f"0 <= {name} < 1" if limit == 1.0 else "a finite number that is not negative"
-            raise ValueError(f"{name} is {number!r}; wanted {wanted}")
-
-
 @lru_cache
 def _pair(beta1: float, beta2: float) -> NDArray[np.float64]:
     return np.array((beta1, beta2), np.float64)
-
-
-def _check_integer(name: str, number: int, least: int) -> None:
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-        kind = type(number).__name__
-        raise TypeError(f"{name} is {number!r} ({kind}); wanted an integer")
-    if number < least:
-        raise ValueError(f"{name} is {number}; wanted {least} or more")
 
 
 def _empty_like(keys: list[str], arrays: tuple[NDArray[Any], ...]) -> Arrays:
@@ -774,15 +756,7 @@ def _zeros(parameters: Arrays) -> Arrays:
     (arrays,) = _Dicts("parameters").tuples(parameters)
     keys = _keys(len(arrays))
     for key, array in zip(keys, arrays, strict=True):
-        name = f'parameters["{key}"]'
-        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-            kind = type(array).__name__
-            raise TypeError(f"{name} is a {kind}; wanted a plain numpy.ndarray")
-        if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
-            raise TypeError(
-                f"{name} has dtype {array.dtype}; wanted float32 or float64, in this machine's "
-                "byte order"
-            )
+        check_array(f'parameters["{key}"]', array)
     return {"d" + k: np.zeros_like(p, subok=False) for k, p in zip(keys, arrays, strict=True)}
 
 

@@ -574,9 +574,8 @@ def work(rule: type[Optimizer], options: Options, lr: float, t: int) -> _Work:
     if rule.decouples(options):
         decay, shrink = 0.0, 1.0 - lr * decay
     sign = -1.0 if options["maximize"] else 1.0
-    hypers = rule.hypers(
-        options, lr, t
-    )  # which refuses what is no number, before a recipe is chosen
+    # First the numbers: this refuses what is none before a recipe is chosen by it.
+    hypers = rule.hypers(options, lr, t)
     return compiled(rule.recipe(options, t)), hypers, (sign, decay, shrink)
 
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, TypeAlias
 
-from instep.course import _check_integer
+from instep.checks import check_integer
 
 __all__ = [
     "Constant",
@@ -82,7 +82,7 @@ class _Schedule:
             A step less than 0.
         """
         if type(step) is not int or step < 0:
-            _check_integer("step", step, least=0)
+            check_integer("step", step, least=0)
             step = int(step)
         return self._rate(step)
 
@@ -637,7 +637,7 @@ class Sequential(_Schedule):
             )
         least = 1
         for i, boundary in enumerate(boundaries):
-            _check_integer(f"boundaries[{i}]", boundary, least)
+            check_integer(f"boundaries[{i}]", boundary, least=least)
             least = int(boundary) + 1
         _set(self, "boundaries", tuple(map(int, boundaries)))
 
@@ -765,7 +765,7 @@ def _floats(schedule: object, *names: str) -> None:
 
 def _integer(schedule: object, name: str, least: int) -> None:
     """Check the field of this name, and make it an int."""
-    _check_integer(name, getattr(schedule, name), least)
+    check_integer(name, getattr(schedule, name), least=least)
     _set(schedule, name, int(getattr(schedule, name)))
 
 
