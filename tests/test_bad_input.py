@@ -1,16 +1,17 @@
 """What bad input gets: the right exception, a message that says what and where, nothing changed."""
 
 import math
-from collections import OrderedDict, UserDict
+from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import instep
 import numpy as np
 import pytest
-from bits import assert_same_bits, misaligned
+from bits import Array, assert_same_bits, misaligned
 from instep import _instep, course
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
@@ -726,6 +727,7 @@ NO_NUMBERS = {
     "str": "0.1",
     "bytes": b"0.1",
     "None": None,
+    "bool": True,
     "list": [0.1],
     "complex": 0.1j,
     "dict": {},
@@ -758,7 +760,7 @@ def test_a_number_out_of_range(function: str, name: str, kind: str) -> None:
     assert_refused(Call(function, **{name: value}), ValueError, f"{name} is {value!r}; {wanted}")
 
 
-@pytest.mark.parametrize("value", [1, 1.0, 1.5, np.float64(1), np.float32(1), True, 2], ids=repr)
+@pytest.mark.parametrize("value", [1, 1.0, 1.5, np.float64(1), np.float32(1), 2], ids=repr)
 @every_number
 def test_a_beta_of_one(function: str, name: str, value: Any) -> None:
     call = Call(function, **{name: value})
@@ -1056,3 +1058,128 @@ def test_the_step_of_a_recipe() -> None:
         recipe.step((0.1, 0.9), p, g, (p,), None)  # type: ignore[arg-type]
     recipe.step((0.1, 0.9), (), (), ((),), describe)
     assert all((array == 1).all() for arrays in (p, g, m) for array in arrays)
+
+
+# What a subclass overrides is asked nothing.
+
+
+class Lying(np.ndarray[Any, Any]):
+    """Says of everything that it is nothing."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.zeros(1)
+
+    def __array_function__(self, *arguments: Any) -> Any:
+        return False
+
+    def __array_ufunc__(self, *arguments: Any, **options: Any) -> Any:
+        raise TypeError("units do not match")
+
+
+def lying(array: Array) -> Array:
+    return array.view(Lying)
+
+
+def test_a_subclass_cannot_hide_that_it_overlaps_itself() -> None:
+    base = np.arange(10.0)
+    p = lying(np.lib.stride_tricks.as_strided(base, (5, 2), (8, 8)))
+    with pytest.raises(ValueError, match=r'parameters\["W1"\] has elements that share memory'):
+        instep.update_parameters_with_gd(
+            {"W1": p, "b1": np.ones(1)}, {"dW1": np.ones((5, 2)), "db1": np.ones(1)}, 0.1
+        )
+    assert base.tolist() == list(range(10))
+
+
+def test_a_subclass_cannot_hide_that_it_overlaps_another() -> None:
+    base = np.ones((4, 4))
+    parameters = {"W1": lying(base[:, :2]), "b1": lying(base[:, 1:3])}
+    grads = {"dW1": np.ones((4, 2)), "db1": np.ones((4, 2))}
+    with pytest.raises(ValueError, match="shares memory"):
+        instep.update_parameters_with_gd(parameters, grads, 0.1)
+    assert (base == 1).all()
+
+
+def test_python_code_of_a_subclass_does_not_run_between_checks_and_step() -> None:
+    """It could take away the memory that the step is about to write."""
+    ran = []
+
+    class Running(np.ndarray[Any, Any]):
+        def __getitem__(self, index: Any) -> Any:
+            ran.append("getitem")
+            return super().__getitem__(index)
+
+        def __array_finalize__(self, other: Any) -> None:
+            ran.append("finalize")
+
+        def __array_function__(self, *arguments: Any) -> Any:
+            ran.append("function")
+            return super().__array_function__(*arguments)
+
+    b = np.lib.stride_tricks.as_strided(np.ones(100), (3, 2), (16, 24)).view(Running)
+    base = np.ones((3, 4))
+    c, d = base[:, ::2].view(Running), base[:, 1::2].view(Running)
+    ran.clear()
+    grads = {name: np.ones((3, 2)) for name in ("dW1", "db1", "dW2", "db2")}
+    parameters = {"W1": np.ones((3, 2)), "b1": b, "W2": c, "b2": d}
+    instep.update_parameters_with_gd(parameters, grads, 0.25)
+    assert ran == []
+    assert (base == 0.75).all()
+
+
+def test_corrected_moments_of_a_subclass_that_refuses_to_divide() -> None:
+    parameters = {"W1": np.ones(2), "b1": np.ones(1)}
+    grads = {"dW1": np.ones(2), "db1": np.ones(1)}
+    v, s = instep.initialize_adam(parameters)
+    v["dW1"] = lying(v["dW1"])
+    *_, v_corrected, s_corrected = instep.update_parameters_with_adam(
+        parameters, grads, v, s, 1, return_corrected=True
+    )
+    assert type(v_corrected["dW1"]) is np.ndarray
+    assert v_corrected["dW1"].tolist() == pytest.approx([1.0, 1.0])
+    assert s_corrected["dW1"].tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_a_missing_key_is_not_made_up() -> None:
+    def some() -> Array:
+        return np.ones((2, 1))
+
+    grads = {"dW1": some(), "db1": some()}
+    parameters = defaultdict(some, {"W1": some()})
+    for call in (
+        lambda: instep.update_parameters_with_gd(parameters, grads, 0.1),
+        lambda: instep.initialize_adam(parameters),
+    ):
+        with pytest.raises(KeyError, match=r'parameters\["b1"\] is missing'):
+            call()
+    assert list(parameters) == ["W1"]
+    whole = {"W1": some(), "b1": some()}
+    made_up: defaultdict[str, Array] = defaultdict(some)
+    with pytest.raises(KeyError, match=r'grads\["dW1"\] is missing'):
+        instep.update_parameters_with_gd(whole, made_up, 0.1)
+    assert not made_up
+    instep.update_parameters_with_gd(defaultdict(some, whole), defaultdict(some, grads), 0.1)
+
+
+def test_numbers_of_unusual_size_or_kind() -> None:
+    parameters = {"W1": np.ones(2), "b1": np.ones(1)}
+    grads = {"dW1": np.ones(2), "db1": np.ones(1)}
+    v, s = instep.initialize_adam(parameters)
+    strange: Any
+    for strange, kind in ((10**400, ValueError), (np.timedelta64(3), TypeError)):
+        with pytest.raises(kind, match=r"^t is"):
+            instep.update_parameters_with_adam(parameters, grads, v, s, strange)
+    with pytest.raises(TypeError, match=r"^learning_rate is True"):
+        instep.update_parameters_with_gd(parameters, grads, True)
+
+    class Changing(float):
+        """A number when it is asked first, and none afterwards."""
+
+        answers = iter((0.1, math.nan))
+
+        def __float__(self) -> float:
+            return next(self.answers)
+
+    instep.update_parameters_with_adam(parameters, grads, v, s, 2**60, Changing(0.1))
+    assert math.isfinite(parameters["W1"][0])
+    assert instep.update_lr(0.5, 10**300, 10**300) == 0.0
+    assert instep.schedule_lr_decay(0.1, 1e308, 1.0, 1e-10) == 0.0

@@ -13,7 +13,7 @@ __all__ = ["check_array", "check_integer", "check_keys", "check_like", "check_nu
 
 def check_number(name: str, number: Any, *, least: float = 0.0, below: float = math.inf) -> float:
     """Return a number as a float, if it is finite and ``least <= number < below``."""
-    if type(number) is not float and not isinstance(number, Real):
+    if isinstance(number, bool) or not isinstance(number, Real):
         kind = type(number).__name__
         raise TypeError(f"{name} is {number!r} ({kind}); wanted a number")
     try:
@@ -33,7 +33,9 @@ def check_number(name: str, number: Any, *, least: float = 0.0, below: float = m
 
 def check_integer(name: str, number: int, *, least: int) -> None:
     """Check that a number is an integer, and not less than `least`."""
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+    # A timedelta64 is a NumPy integer by its type only.
+    strange = isinstance(number, (bool, np.timedelta64))
+    if strange or not isinstance(number, (int, np.integer)):
         kind = type(number).__name__
         raise TypeError(f"{name} is {number!r} ({kind}); wanted an integer")
     if number < least:

@@ -95,7 +95,7 @@ def update_parameters_with_gd(parameters: Arrays, grads: Arrays, learning_rate: 
     >>> parameters["W1"]
     array([[0.95, 2.05]])
     """
-    check_number("learning_rate", learning_rate)
+    learning_rate = check_number("learning_rate", learning_rate)
     p, g = _GD_DICTS.tuples(parameters, grads)
     _GD.step((learning_rate,), p, g, (), _GD_DICTS.describe)
     return parameters
@@ -195,8 +195,8 @@ def update_parameters_with_momentum(
     >>> parameters["W1"]
     array([[0.995, 2.005]])
     """
-    check_number("learning_rate", learning_rate)
-    check_number("beta", beta, below=1.0)
+    learning_rate = check_number("learning_rate", learning_rate)
+    beta = check_number("beta", beta, below=1.0)
     p, g, m = _MOMENTUM_DICTS.tuples(parameters, grads, v)
     _MOMENTUM.step((learning_rate, beta), p, g, (m,), _MOMENTUM_DICTS.describe)
     return parameters, v
@@ -314,9 +314,9 @@ def update_parameters_with_rmsprop(
     array([[0.025, 0.025]])
     """
     recipe = _recipe(_RMSPROP, eps_mode)
-    check_number("learning_rate", learning_rate)
-    check_number("beta", beta, below=1.0)
-    check_number("epsilon", epsilon)
+    learning_rate = check_number("learning_rate", learning_rate)
+    beta = check_number("beta", beta, below=1.0)
+    epsilon = check_number("epsilon", epsilon)
     p, g, v = _RMSPROP_DICTS.tuples(parameters, grads, s)
     recipe.step((learning_rate, beta, epsilon), p, g, (v,), _RMSPROP_DICTS.describe)
     return parameters, s
@@ -491,8 +491,10 @@ def update_parameters_with_adam(
     array([[0.97, 2.03]])
     """
     recipe = _recipe(_ADAM, eps_mode)
-    if type(t) is not int or t < 1:
+    if type(t) is not int or not 1 <= t <= _LAST_STEP:
         check_integer("t", t, least=1)
+        if t > _LAST_STEP:
+            raise ValueError("t is more than 2**63 - 1, the most that an int64 can be")
     if not (
         type(learning_rate) is type(beta1) is type(beta2) is type(epsilon) is float
         and 0.0 <= learning_rate < math.inf
@@ -500,17 +502,11 @@ def update_parameters_with_adam(
         and 0.0 <= beta2 < 1.0
         and 0.0 <= epsilon < math.inf
     ):
-        check_number("learning_rate", learning_rate)
-        check_number("beta1", beta1, below=1.0)
-        check_number("beta2", beta2, below=1.0)
-        check_number("epsilon", epsilon)
-    try:
-        of_parameters, of_others = _getters(len(parameters))
-        p, g = of_parameters(parameters), of_others(grads)
-        first, second = of_others(v), of_others(s)
-    except (LookupError, TypeError, ValueError):
-        _ADAM_DICTS.tuples(parameters, grads, v, s)
-        raise
+        learning_rate = check_number("learning_rate", learning_rate)
+        beta1 = check_number("beta1", beta1, below=1.0)
+        beta2 = check_number("beta2", beta2, below=1.0)
+        epsilon = check_number("epsilon", epsilon)
+    p, g, first, second = _ADAM_DICTS.tuples(parameters, grads, v, s)
     # Both powers by one call: a ufunc treats the elements of an array alike.
     power1, power2 = np.power(_pair(beta1, beta2), float(t)).tolist()
     hypers = (learning_rate, beta1, beta2, epsilon, power1, power2)
@@ -522,9 +518,12 @@ def update_parameters_with_adam(
     v_corrected, s_corrected = _empty_like(keys, first), _empty_like(keys, second)
     recipe.step(hypers, p, g, (first, second), _ADAM_DICTS.describe)
     with np.errstate(all="ignore"):
-        for corrected, state, power in ((v_corrected, v, power1), (s_corrected, s, power2)):
-            for key, out in corrected.items():
-                np.divide(state[key], out.dtype.type(1 - power), out=out)
+        for corrected, arrays, power in (
+            (v_corrected, first, power1),
+            (s_corrected, second, power2),
+        ):
+            for out, array in zip(corrected.values(), arrays, strict=True):
+                np.divide(_plain(array), out.dtype.type(1 - power), out=out)
     return parameters, v, s, v_corrected, s_corrected
 
 
@@ -625,9 +624,9 @@ def update_lr(learning_rate0: float, epoch_num: float, decay_rate: float) -> flo
     >>> instep.update_lr(0.5, 2, 1)
     0.16666666666666666
     """
-    check_number("learning_rate0", learning_rate0)
-    check_number("epoch_num", epoch_num)
-    check_number("decay_rate", decay_rate)
+    learning_rate0 = check_number("learning_rate0", learning_rate0)
+    epoch_num = check_number("epoch_num", epoch_num)
+    decay_rate = check_number("decay_rate", decay_rate)
     return learning_rate0 / (1 + decay_rate * epoch_num)
 
 
@@ -669,13 +668,13 @@ def schedule_lr_decay(
     >>> instep.schedule_lr_decay(0.5, 1500, 0.3)
     0.3846153846153846
     """
-    check_number("learning_rate0", learning_rate0)
-    check_number("epoch_num", epoch_num)
-    check_number("decay_rate", decay_rate)
-    check_number("time_interval", time_interval)
+    learning_rate0 = check_number("learning_rate0", learning_rate0)
+    epoch_num = check_number("epoch_num", epoch_num)
+    decay_rate = check_number("decay_rate", decay_rate)
+    time_interval = check_number("time_interval", time_interval)
     if time_interval == 0:
         raise ValueError("time_interval is 0; wanted a number greater than 0")
-    return learning_rate0 / (1 + decay_rate * math.floor(epoch_num / time_interval))
+    return learning_rate0 / (1 + decay_rate * float(np.floor(epoch_num / time_interval)))
 
 
 @lru_cache
@@ -701,11 +700,17 @@ class _Dicts:
 
     def tuples(self, parameters: Arrays, *others: Arrays) -> list[tuple[NDArray[Any], ...]]:
         """Return the arrays of each dict, in the order of the layers."""
+        dicts = (parameters, *others)
         try:
+            for arrays in dicts:
+                if type(arrays) is not dict:
+                    # It may make up what is missing, as a defaultdict does.
+                    _refuse_keys(dict(zip(self.names, dicts, strict=True)))
+                    break
             of_parameters, of_others = _getters(len(parameters))
             return [of_parameters(parameters), *map(of_others, others)]
         except (LookupError, TypeError, ValueError):
-            _refuse_keys(dict(zip(self.names, (parameters, *others), strict=True)))
+            _refuse_keys(dict(zip(self.names, dicts, strict=True)))
             raise
 
     def describe(self, _group: int, role: int, index: int) -> str:
@@ -723,9 +728,8 @@ def _refuse_keys(dicts: dict[str, Arrays]) -> None:
     layers = (len(parameters) + 1) // 2
     keys = _keys(2 * layers)
     if strays := [key for key in parameters if key not in keys]:
-        raise ValueError(
-            f"parameters has the key {strays[0]!r}; wanted only W1, b1, ..., W{layers}, b{layers}"
-        )
+        wanted = "W1, b1" if layers == 1 else f"W1, b1, ..., W{layers}, b{layers}"
+        raise ValueError(f"parameters has the key {strays[0]!r}; wanted only {wanted}")
     for name, arrays in dicts.items():
         for key in keys if name == "parameters" else ("d" + key for key in keys):
             if key not in arrays:
@@ -748,7 +752,12 @@ def _pair(beta1: float, beta2: float) -> NDArray[np.float64]:
 def _empty_like(keys: list[str], arrays: tuple[NDArray[Any], ...]) -> Arrays:
     """Make room for an array each, but not for what is none: a step refuses that."""
     pairs = zip(keys, arrays, strict=True)
-    return {key: np.empty_like(a, subok=False) for key, a in pairs if isinstance(a, np.ndarray)}
+    return {key: np.empty_like(_plain(a)) for key, a in pairs if isinstance(a, np.ndarray)}
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as what its memory is: a subclass may refuse to divide, or answer for it."""
+    return np.ndarray.view(array, np.ndarray)
 
 
 def _zeros(parameters: Arrays) -> Arrays:
@@ -757,8 +766,11 @@ def _zeros(parameters: Arrays) -> Arrays:
     keys = _keys(len(arrays))
     for key, array in zip(keys, arrays, strict=True):
         check_array(f'parameters["{key}"]', array)
-    return {"d" + k: np.zeros_like(p, subok=False) for k, p in zip(keys, arrays, strict=True)}
+    return {"d" + k: np.zeros_like(_plain(p)) for k, p in zip(keys, arrays, strict=True)}
 
+
+# What np.power takes as an integer.
+_LAST_STEP = 2**63 - 1
 
 _GD = Recipe("gradient_descent")
 _MOMENTUM = Recipe("momentum_ema")

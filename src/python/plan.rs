@@ -8,6 +8,7 @@ use numpy::{PyReadonlyArray1, PyUntypedArray};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PySlice, PyTuple};
 
 use super::arrays::{Dtype, GRADIENT, Job, MAX_ROLES, PARAMETER, View, Work};
@@ -275,7 +276,7 @@ fn check_type<'py>(call: &Call<'py>, place: Place) -> PyResult<Gradient<'py>> {
 }
 
 fn is_rows(item: &Bound<'_, PyAny>) -> PyResult<bool> {
-    item.is_instance(&item.py().import("instep.rows")?.getattr("Rows")?)
+    Ok(item.get_type().is(&item.py().import("instep.rows")?.getattr("Rows")?))
 }
 
 /// What an `instep.Rows` has, once the values of equal rows are summed; its indices are checked.
@@ -382,7 +383,7 @@ fn shape(shape: &[isize]) -> String {
 /// Refuses a written array with two elements that share memory.
 fn refuse_folded(call: &Call<'_>, suspects: &[Place]) -> PyResult<()> {
     for &place in suspects {
-        if overlaps_itself(&*call.get(place)?)? {
+        if overlaps_itself(&memory(call, place)?)? {
             let what = "has elements that share memory with each other, and a step writes it; \
                         pass a copy";
             return Err(call.value_error(place, what));
@@ -412,13 +413,13 @@ fn overlaps_itself(array: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(false)
 }
 
-/// Whether two arrays have a byte in common. `NumPy` solves the equation of their strides; where
-/// that is too hard, they are taken to have one.
+/// Whether two arrays have a byte in common. NumPy solves the equation of their strides; where that
+/// is too hard, they are taken to have one.
 fn share_memory(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static SHARES_MEMORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     const MAX_WORK: usize = 1_000_000;
     let py = a.py();
-    let function = py.import(intern!(py, "numpy"))?.getattr(intern!(py, "shares_memory"))?;
-    match function.call1((a, b, MAX_WORK)) {
+    match SHARES_MEMORY.import(py, "numpy", "shares_memory")?.call1((a, b, MAX_WORK)) {
         Ok(answer) => answer.extract(),
         // `numpy.exceptions.TooHardError` is a RuntimeError.
         Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(true),
@@ -451,14 +452,18 @@ fn refuse_shared_memory(call: &Call<'_>, mut spans: Vec<Span>) -> PyResult<()> {
     Ok(())
 }
 
-/// The array at a place; of rows, that of their values.
+/// The memory of an array, or of the values of rows, as an ndarray that is of no subclass: what a
+/// subclass overrides may neither answer nor run, as the plan has its pointers by now.
 fn memory<'py>(call: &Call<'py>, place: Place) -> PyResult<Bound<'py, PyAny>> {
     let item = call.get(place)?;
-    if item.is_instance_of::<PyUntypedArray>() {
-        Ok(item.to_owned())
+    let values = intern!(item.py(), "values");
+    let array = if item.is_instance_of::<PyUntypedArray>() {
+        item.to_owned()
     } else {
-        item.getattr("values")
-    }
+        item.getattr(values)?
+    };
+    let ndarray = item.py().get_type::<PyUntypedArray>();
+    ndarray.call_method1(intern!(item.py(), "view"), (array, &ndarray))
 }
 
 /// Whether no written span of `spans`, which are sorted by their starts, overlaps another.
