@@ -2,9 +2,10 @@
 
 Every rule has a function here, named after its class in lower case: ``adam`` for `Adam`, ``adamw``
 for `AdamW`. It takes the parameter, the gradient and the state arrays of the rule's recipe, each an
-array or a list of arrays, and the options of the class as keywords, plus ``t``, the number of the
-step counted from 1, where the rule needs it. **Parameter and state are written in place**; nothing
-is returned. `states` says which state arrays a rule has, in order.
+array or a list of arrays; then, as keywords, ``t``, the number of the step counted from 1, and the
+options of the class. **Parameter and state are written in place**; nothing is returned. `states`
+says which state arrays a rule has, in order. They start as zeros; Adagrad's as what its option
+``initial_accumulator_value`` says, which is the caller's to fill in.
 
 Examples
 --------

@@ -83,11 +83,13 @@ class SGD(Optimizer):
     ========================= =================================================================
 
     ``"heavy_ball"`` is torch's and optax's (the first step has no dampening), ``"ema"`` that of the
-    course and HIPS autograd, ``"lr_inside"`` that of Keras, scikit-learn and PennyLane. With a
-    constant rate and no dampening the first and the last make the same path. "Look" is with
-    ``nesterov=True``. Sources: Polyak, *Some methods of speeding up the convergence of iteration
-    methods*, 1964; Sutskever et al., *On the importance of initialization and momentum in deep
-    learning*, 2013, section 2.
+    course and HIPS autograd, ``"lr_inside"`` that of Keras, scikit-learn and, without
+    ``nesterov``, PennyLane. With a constant rate and no dampening the first and the last make the
+    same path, but for rounding. "Look" is with ``nesterov=True``.
+
+    Sources: Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964;
+    Sutskever et al., *On the importance of initialization and momentum in deep learning*, 2013,
+    section 2.
 
     Examples
     --------
@@ -175,7 +177,7 @@ class RMSprop(Optimizer):
     centered : bool, default False
         Whether to divide by the root of the variance instead.
     eps_mode : {"inside", "outside"}, default "outside"
-        Where `eps` is added.
+        Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     zero_grads : bool, default False
@@ -198,12 +200,13 @@ class RMSprop(Optimizer):
     negative; torch does not clamp it, and gets NaN). The divisor is
 
     ``"outside"``
-        ``sqrt(v) + eps``: torch, HIPS autograd.
+        ``sqrt(v) + eps``: torch; HIPS autograd, whose ``v`` starts with ones, not zeros.
     ``"inside"``
         ``sqrt(v + eps)``: the course, Keras, PennyLane, optax by default.
 
     Then ``p = p - lr*(g/divisor)``, or with momentum ``m = momentum*m + g/divisor`` and
-    ``p = p - lr*m``, as torch. Sources: Tieleman and Hinton, *Lecture 6.5 - rmsprop*, 2012;
+    ``p = p - lr*m``, as torch; Keras and optax have ``lr`` inside ``m``, which makes another path
+    when it changes. Sources: Tieleman and Hinton, *Lecture 6.5 - rmsprop*, 2012;
     centered: Graves, *Generating sequences with recurrent neural networks*, 2013, equations 38 to
     41.
 
@@ -299,8 +302,8 @@ class Adam(Optimizer):
     Notes
     -----
     ``m = beta1*m + (1-beta1)*g``, ``v = beta2*v + (1-beta2)*g**2``; with `amsgrad`,
-    ``v_max = max(v_max, v)`` stands for ``v`` in what follows, as in torch (optax takes the maximum
-    of the corrected averages). With ``c1 = 1 - beta1**t``, ``c2 = 1 - beta2**t`` and
+    ``v_max = max(v_max, v)`` stands for ``v`` in what follows, as in torch and Keras (optax takes
+    the maximum of the corrected averages). With ``c1 = 1 - beta1**t``, ``c2 = 1 - beta2**t`` and
     ``a = lr*sqrt(c2)/c1``:
 
     ``"scaled"``
@@ -401,9 +404,20 @@ class AdamW(Adam):
 
     Notes
     -----
-    ``p = p*(1 - lr*weight_decay)``, then the step of `Adam`, whose modes this has. As in torch and
-    DeepSpeed; optax multiplies the decay by the rate of its schedule, which is the same. Source:
-    Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019, Algorithm 2.
+    ``p = p*(1 - lr*weight_decay)``, then the step of `Adam`, with its modes:
+
+    ``"scaled"``
+        ``p - (a*m) / (sqrt(v) + eps*sqrt(c2))``: algebraically ``"outside"``.
+    ``"outside"``
+        ``p - (lr*(m/c1)) / (sqrt(v/c2) + eps)``: torch, DeepSpeed; optax, which adds the decay to
+        the step instead, the same by algebra.
+    ``"hat"``
+        ``p - (a*m) / (sqrt(v) + eps)``: Keras.
+    ``"inside"``
+        ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``.
+
+    Source: Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019, Algorithm 2, in
+    which the factor of a schedule multiplies the decay, but the rate does not.
 
     Examples
     --------
@@ -611,8 +625,9 @@ class RAdam(Optimizer):
     else
         ``p = p - (lr/c1)*m``
 
-    As in torch. Source: Liu et al., *On the variance of the adaptive learning rate and beyond*,
-    2020, Algorithm 2, which switches at 4.
+    As in torch; optax adds `eps` to the root of the corrected ``v/c2`` instead. Source: Liu et al.,
+    *On the variance of the adaptive learning rate and beyond*, 2020, Algorithm 2, which switches at
+    4 and has no eps.
 
     Examples
     --------
@@ -976,9 +991,10 @@ class Lion(Optimizer):
     Notes
     -----
     ``p = p*(1 - lr*weight_decay)``, ``p = p - lr*sign(beta1*m + (1-beta1)*g)``,
-    ``m = beta2*m + (1-beta2)*g``, with ``sign(0) = 0``: optax and DeepSpeed agree; defaults are the
-    paper's (optax has a `weight_decay` of 1e-3). Source: Chen et al., *Symbolic discovery of
-    optimization algorithms*, 2023, Algorithm 2.
+    ``m = beta2*m + (1-beta2)*g``, with ``sign(0) = 0``: Keras, optax and DeepSpeed agree; defaults
+    are the paper's (Keras has an `lr` of 1e-3, optax a `weight_decay` of 1e-3).
+
+    Source: Chen et al., *Symbolic discovery of optimization algorithms*, 2023, Algorithm 2.
 
     Examples
     --------
