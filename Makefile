@@ -49,6 +49,15 @@ trajectories: .venv-peers/made  ## Make the stored values of the peers again
 	.venv-peers/bin/python tests/trajectories/make_schedules_optax.py
 	.venv-peers/bin/python tests/trajectories/make_optimizers_optax.py
 
+.venv/docs: .venv/built
+	$(BIN)/python -m pip install --quiet "instep[docs]"
+	@touch $@
+
+.PHONY: docs
+docs: .venv/docs  ## Build the pages of the documentation, docs/_build/html/index.html
+	rm -rf docs/api docs/_build
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+
 .PHONY: wheel
 wheel: .venv/built  ## Build the wheel and try it with the newest NumPy and the oldest
 	$(BIN)/python -m pytest tests/wheel_check.py
@@ -71,4 +80,4 @@ format: .venv/built  ## Format all sources
 
 .PHONY: clean
 clean:  ## Remove what the other targets made
-	rm -rf .venv .venv-peers target dist
+	rm -rf .venv .venv-peers target dist docs/_build docs/api
