@@ -1,0 +1,190 @@
+"""What pages are made of: docstrings of every rule, the table of equivalent calls, examples.
+
+Rules are found in `instep.optimizers`, so a new one is tested without a word here.
+"""
+
+import inspect
+import math
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import instep
+import numpy as np
+import pytest
+from instep import functional, optimizers, schedules
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+every_rule = pytest.mark.parametrize("name", optimizers.__all__)
+
+PEERS = ("torch", "Keras", "optax", "scikit-learn", "DeepSpeed", "HIPS autograd", "PennyLane")
+
+
+def sections(docstring: str) -> dict[str, str]:
+    """Return the sections of a numpydoc docstring, by their titles."""
+    parts = re.split(r"^(\w[\w ]*)\n-{3,}\n", docstring, flags=re.MULTILINE)
+    return dict(zip(["Summary", *parts[1::2]], parts[::2], strict=True))
+
+
+def docstring_of(rule: type[instep.Optimizer]) -> str:
+    assert "__doc__" in vars(rule), f"{rule.__name__} has no docstring of its own"
+    return inspect.cleandoc(rule.__doc__ or "")
+
+
+def documented(section: str) -> list[str]:
+    """Return the names that a section describes."""
+    return [name for name, _ in re.findall(r"^(\w+) : (\S.*)$", section, flags=re.MULTILINE)]
+
+
+@every_rule
+def test_a_rule_has_all_sections(name: str) -> None:
+    found = sections(docstring_of(getattr(optimizers, name)))
+    assert list(found) == ["Summary", "Parameters", "Raises", "Notes", "Examples"]
+    summary = found["Summary"].strip()
+    assert summary.endswith(".")
+    assert "\n" not in summary
+    assert f">>> opt = instep.{name}(" in found["Examples"]
+    for error in ("TypeError", "ValueError"):
+        assert re.search(rf"^{error}\n    \S", found["Raises"], flags=re.MULTILINE)
+
+
+@every_rule
+def test_every_argument_is_documented_in_order_with_its_default(name: str) -> None:
+    rule = getattr(optimizers, name)
+    section = sections(docstring_of(rule))["Parameters"]
+    parameters = inspect.signature(rule).parameters
+    assert documented(section) == list(parameters)
+    for parameter in parameters.values():
+        if parameter.default is inspect.Parameter.empty:
+            continue
+        (line,) = re.findall(rf"^{parameter.name} : (.*)$", section, flags=re.MULTILINE)
+        if parameter.default is None:
+            assert line.endswith(", optional")
+        else:
+            assert eval(line.partition(", default ")[2]) == parameter.default
+
+
+@every_rule
+def test_notes_have_a_formula_of_the_new_parameter(name: str) -> None:
+    notes = sections(docstring_of(getattr(optimizers, name)))["Notes"]
+    assert re.search(r"``p( = p)? [-+] [^`]+``", notes)
+
+
+@every_rule
+def test_notes_name_a_peer_or_a_source(name: str) -> None:
+    notes = sections(docstring_of(getattr(optimizers, name)))["Notes"]
+    _, _, source = notes.partition("Source")
+    title_and_year = re.search(r"\*[^*]+\*,\s+(19|20)\d\d", source)
+    assert title_and_year or any(peer in notes for peer in PEERS)
+
+
+@every_rule
+def test_every_mode_is_described(name: str) -> None:
+    rule = getattr(optimizers, name)
+    found = sections(docstring_of(rule))
+    for argument, kind in get_type_hints(rule.__init__).items():
+        if get_origin(kind) is not Literal:
+            continue
+        modes = get_args(kind)
+        listed = ", ".join(f'"{mode}"' for mode in modes)
+        assert f"{argument} : {{{listed}}}, default" in found["Parameters"]
+        for mode in modes:
+            assert f'``"{mode}"``' in found["Notes"], f"{argument}={mode!r}"
+
+
+@every_rule
+def test_the_functional_page_can_name_the_states(name: str) -> None:
+    assert isinstance(functional.states(name.lower()), tuple)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_are_run(page: Path) -> None:
+    """A block is either an example with prompts, which is run, or an import, which is run here."""
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        if ">>>" in block:
+            # Or the closing fence would be taken for output.
+            assert block.endswith("\n\n")
+        else:
+            ours = [line for line in block.splitlines() if "opt_utils" not in line]
+            exec("\n".join(ours), {})
+
+
+def calls(page: Path) -> list[str]:
+    """Return the calls in the cells of a page's tables, but for those of the first column."""
+    found = []
+    for line in page.read_text().splitlines():
+        if line.startswith("| "):
+            cells = " ".join(line.split(" | ")[1:])
+            found += re.findall(r"`((?:instep|schedules|functional|opt|groups|np)\.[^`]+)`", cells)
+    return [call for call in found if "(" in call or "=" in call]
+
+
+@pytest.mark.parametrize("call", dict.fromkeys(calls(ROOT / "docs" / "coming-from.md")))
+def test_equivalent_calls_work(call: str) -> None:
+    a, b, c = (np.ones(3) for _ in range(3))
+    p, grads, m, v = np.ones(3), np.full(3, 0.5), np.zeros(3), np.zeros(3)
+    names: dict[str, Any] = {
+        "a": a,
+        "b": b,
+        "batches": 10,
+        "c": c,
+        "f": lambda step: 0.5**step,
+        "first": schedules.Constant(0.1),
+        "functional": functional,
+        "grads": grads,
+        "groups": instep.SGD([{"params": a}, {"params": b}]),
+        "instep": instep,
+        "k": 4,
+        "lr": 0.1,
+        "m": m,
+        "math": math,
+        "n": 32,
+        "np": np,
+        "opt": instep.SGD(p, average=0.9),
+        "p": p,
+        "samples": 320,
+        "schedules": schedules,
+        "second": schedules.Constant(0.01),
+        "v": v,
+    }
+    if re.match(r"opt\.param_groups\S* = ", call):
+        exec(call, names)
+        return
+    made = eval(call, names)
+    if isinstance(made, instep.Optimizer):
+        made.step([a / 2, b / 2] if len(made.param_groups) > 1 else grads)
+    elif callable(made):
+        assert 0.0 <= made(0) < 10.0
+
+
+def test_the_walk_through_agrees_with_itself() -> None:
+    """Run the Python code for a new rule, and compare what its four places say of it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    blocks = re.findall(r"^   ```(rust|python)\n(.*?)^   ```", text, re.DOTALL | re.MULTILINE)
+    assert [language for language, _ in blocks] == ["rust", "rust", "python", "python"]
+    rust, line, function, definition = (inspect.cleandoc("\n" + code) for _, code in blocks)
+    of_reference, of_optimizers = dict(vars(instep.reference)), dict(vars(optimizers))
+    exec(function, of_reference)
+    exec(definition, of_optimizers)
+    name, rule = "signum", of_optimizers["Signum"]
+    assert f'"{name}"' in line
+    default = {option: p.default for option, p in inspect.signature(rule).parameters.items()}
+    assert rule.recipe(default, 1) == name
+    hypers, states = (
+        re.findall(r'"(\w+)"', re.findall(rf"const {names}: .* = \[(.*)\];", rust)[0])
+        for names in ("HYPERS", "STATES")
+    )
+    numbers = dict(zip(hypers, rule.hypers(default, 0.1, 1), strict=True))
+    assert list(inspect.signature(of_reference[name]).parameters) == ["p", "g", *states, *hypers]
+    p, m = of_reference[name](np.ones(3), np.full(3, -0.5), np.zeros(3), **numbers)
+    np.testing.assert_allclose(p, 1.1)
+    np.testing.assert_allclose(m, -0.05)
+    assert list(sections(docstring_of(rule))) == [
+        "Summary",
+        "Parameters",
+        "Raises",
+        "Notes",
+        "Examples",
+    ]
