@@ -788,7 +788,7 @@ def run(*functions: Callable[[], object]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=300)
         assert not thread.is_alive()
     assert not errors, errors
 
@@ -930,30 +930,36 @@ def test_a_step_allocates_nothing_as_large_as_the_arrays(rule: Rule, name: str) 
             assert peak - before < 16 * 1024
 
 
-PEAK = """
-import resource
+PEAK = '''
+from pathlib import Path
 import numpy as np
 import instep
 from optimizer_model import RULES
 
 def resident():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The peak of this process. That of `resource` is at first the one of who started it."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
+    return 1024 * int(line.split()[1])
 
 arguments = {"max_norm": 1.0, "nonfinite": "skip", "grad_scale": 0.5}
 options = {"average": 0.9, "weight_decay": 0.1, "zero_grads": True}
-"""
+'''
 STEPS_OF_LARGE_ARRAYS = """
 p, g = np.ones(8_000_000, np.float32), np.ones(8_000_000, np.float32)
 opts = [rule(p, **options) for rule in RULES if rule.__name__ in ("Adam", "RAdam", "Lion")]
 strided = instep.SGD(np.ones((2, 4_000_000), np.float32).T, **options)
-for opt in opts:
-    opt.step(g)  # the pages of the states
-strided.step(g.reshape(4_000_000, 2))
+h = g.reshape(4_000_000, 2)
+for rule in RULES:
+    instep.SGD(np.ones((2, 3)).T, **options).step(np.ones((3, 2)), **arguments)
+    rule(np.ones(3), **options).step(np.ones(3), **arguments)
+# No step of these before: one that allocates would raise the peak already.
 before = resident()
 for opt in opts:
     for _ in range(3):
         opt.step(g, **arguments)
-strided.step(g.reshape(4_000_000, 2), **arguments)
+    opt.step(g)
+strided.step(h, **arguments)
+strided.step(h)
 print(resident() - before)
 """
 MANY_STEPS = """
@@ -972,7 +978,7 @@ def steps(count):
 
 steps(200)
 before = resident()
-steps(10_000 // len(opts))
+steps(10_000)
 with opts[0].averaged():
     pass
 print(resident() - before)
@@ -986,7 +992,7 @@ def test_steps_leave_the_resident_set_as_it_is(code: str) -> None:
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 1_000_000
