@@ -1,4 +1,5 @@
 import copy
+import functools
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from instep import Optimizer, checkpoint, schedules
+from instep import Optimizer, _instep, checkpoint, schedules
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -94,6 +95,25 @@ MAKE: dict[str, Callable[[Any], Optimizer]] = {
         average=0.95,
     ),
 }  # fmt: skip
+
+
+# A recipe, and a rule that runs it: what other states there are.
+OTHERS: list[tuple[str, type[Optimizer], dict[str, Any]]] = [
+    ("momentum_heavy_ball", instep.SGD, {"momentum": 0.8, "dampening": 0.3}),
+    ("rmsprop_outside_centered_momentum", instep.RMSprop, {"centered": True, "momentum": 0.7}),
+    ("adam_scaled_amsgrad", instep.Adam, {"amsgrad": True, "average": 0.9}),
+    ("adagrad_outside", instep.Adagrad, {"lr_decay": 0.1, "initial_accumulator_value": 0.1}),
+    ("adadelta", instep.Adadelta, {}),
+    ("adamax_inside", instep.Adamax, {}),
+    ("nadam", instep.NAdam, {"decoupled_weight_decay": True, "weight_decay": 0.1}),
+    ("radam_unrectified", instep.RAdam, {}),
+    ("lion", instep.Lion, {"weight_decay": 0.1}),
+]
+MAKE |= {
+    rule.__name__: functools.partial(rule, **options)
+    for recipe, rule, options in OTHERS
+    if recipe in _instep.recipes()
+}
 
 
 # Never having stopped
@@ -735,7 +755,11 @@ def test_saving_to_a_link_replaces_what_it_leads_to(file: Path, tmp_path: Path) 
     assert other.t == 7
 
 
-@given(names=st.lists(st.text(st.characters(codec=None), max_size=6), unique=True, max_size=5))
+# An empty name becomes "params", of which there can be one.
+NAMES = st.text(st.characters(codec=None), max_size=6).filter(lambda name: name != "params")
+
+
+@given(names=st.lists(NAMES, unique=True, max_size=5))
 def test_names_may_be_anything(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     path = tmp_path_factory.mktemp("names") / "state"
     # Names that would be mixed up by the simplest of joints.

@@ -324,6 +324,29 @@ def test_the_steps_of_sgd() -> None:
     assert sgd.t == 7
 
 
+def test_parameters_without_a_step_of_sgd() -> None:
+    if "momentum_heavy_ball" not in _instep.recipes():
+        return
+    params = [np.ones(2), np.ones(3)]
+    (group,) = to_torch_state_dict(instep.SGD(params, momentum=0.9))["param_groups"]
+    saved = {"state": {0: {"momentum_buffer": np.ones(2)}}, "param_groups": [group]}
+    opt = instep.SGD(params, momentum=0.9)
+    refuses(opt, saved, ValueError, "t is 0; torch_state_dict has momentum", t=0)
+    from_torch_state_dict(opt, saved)
+    assert opt.t == 1
+    assert (opt.state["1"]["m"] == 0.0).all()
+    group["dampening"] = 0.5
+    refuses(opt, saved, ValueError, "parameters without a step")
+
+
+def test_options_with_other_states() -> None:
+    if "adam_scaled_amsgrad" not in _instep.recipes():
+        return
+    saved = to_torch_state_dict(adam(steps=1))
+    saved["param_groups"][0]["amsgrad"] = True
+    refuses(adam(steps=1), saved, ValueError, "the options of adam_scaled_amsgrad, which keeps")
+
+
 # What is refused
 
 
