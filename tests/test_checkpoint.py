@@ -15,7 +15,7 @@ from typing import Any
 import instep
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from instep import Optimizer, _instep, checkpoint, schedules
 from numpy.typing import NDArray
@@ -759,6 +759,7 @@ def test_saving_to_a_link_replaces_what_it_leads_to(file: Path, tmp_path: Path) 
 NAMES = st.text(st.characters(codec=None), max_size=6).filter(lambda name: name != "params")
 
 
+@settings(deadline=None)  # a save waits for the disk
 @given(names=st.lists(NAMES, unique=True, max_size=5))
 def test_names_may_be_anything(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     path = tmp_path_factory.mktemp("names") / "state"
