@@ -339,6 +339,16 @@ def test_parameters_without_a_step_of_sgd() -> None:
     refuses(opt, saved, ValueError, "parameters without a step")
 
 
+def test_a_parameter_of_adagrad_without_a_state() -> None:
+    if "adagrad_outside" not in _instep.recipes():
+        return
+    saved = to_torch_state_dict(instep.Adagrad(np.ones(2), initial_accumulator_value=0.5))
+    saved["state"] = {}
+    opt = instep.Adagrad(np.ones(2))
+    from_torch_state_dict(opt, saved)
+    assert (opt.state["params"]["v"] == 0.5).all()
+
+
 def test_options_with_other_states() -> None:
     if "adam_scaled_amsgrad" not in _instep.recipes():
         return
