@@ -244,3 +244,19 @@ def test_comparison_is_to_the_bit(one: float, other: float, same: bool) -> None:
 def test_comparison_sees_another_dtype() -> None:
     runs = [training.Run(instep, {"W1": np.zeros((1, 1), dtype)}, {}) for dtype in ("f4", "f8")]
     assert training.differing_arrays(*runs) == ['parameters["W1"]']
+
+
+@pytest.mark.parametrize("out", ["/proc/curves.png", "/dev/full"])
+def test_a_picture_that_cannot_be_written_is_no_difference(
+    out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SMALL, "--out", out]) == 2
+    assert f"The picture can't be written to {out}" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_no_difference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("instep.demo.run", interrupted)
+    assert main([*SMALL, "--out", str(tmp_path / "curves.png")]) == 130

@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     status : int
-        The exit status: 0, 1 when the demo's weights differ, 2 when an extra is missing.
+        The exit status: 0; 1 when the demo's weights differ; 2 when an extra is missing or the
+        picture can't be written; 130 when it was interrupted.
 
     Raises
     ------
@@ -43,7 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"The demo needs {missing}: pip install 'instep[demo]'", file=sys.stderr)
         return 2
     epochs = arguments.epochs or (QUICK_EPOCHS if arguments.quick else EPOCHS)
-    return 0 if demo.run(arguments.hidden, epochs, arguments.dtype, arguments.out) else 1
+    try:
+        # Before the training, not after it.
+        arguments.out.open("ab").close()
+        identical = demo.run(arguments.hidden, epochs, arguments.dtype, arguments.out)
+    except OSError as error:
+        print(f"The picture can't be written to {arguments.out}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0 if identical else 1
 
 
 def _parser() -> argparse.ArgumentParser:
