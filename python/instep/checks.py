@@ -13,6 +13,8 @@ __all__ = ["check_array", "check_integer", "check_keys", "check_like", "check_nu
 
 def check_number(name: str, number: Any, *, least: float = 0.0, below: float = math.inf) -> float:
     """Return a number as a float, if it is finite and ``least <= number < below``."""
+    if type(number) is float and least <= number < below and number != -math.inf:
+        return number
     if isinstance(number, bool) or not isinstance(number, Real):
         kind = type(number).__name__
         raise TypeError(f"{name} is {number!r} ({kind}); wanted a number")

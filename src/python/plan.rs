@@ -132,9 +132,11 @@ impl Plan {
         each_parameter(call, |place, roles| {
             for role in 0..roles {
                 let place = Place { role, ..place };
-                match check_type(call, place)? {
-                    Gradient::Dense => {}
-                    Gradient::Rows(rows) => sparse.push((place, rows)),
+                if call.get(place)?.is_exact_instance_of::<PyUntypedArray>() {
+                    continue;
+                }
+                if let Gradient::Rows(rows) = check_type(call, place)? {
+                    sparse.push((place, rows));
                 }
             }
             Ok(())
@@ -253,12 +255,9 @@ struct Rows<'py> {
     values: Bound<'py, PyUntypedArray>,
 }
 
-/// An ndarray, and none with a mask; or, as a gradient, rows.
+/// An ndarray of a subclass, and none with a mask; or, as a gradient, rows.
 fn check_type<'py>(call: &Call<'py>, place: Place) -> PyResult<Gradient<'py>> {
     let item = call.get(place)?;
-    if item.is_exact_instance_of::<PyUntypedArray>() {
-        return Ok(Gradient::Dense);
-    }
     if !item.is_instance_of::<PyUntypedArray>() {
         if call.optional_gradients && place.role == GRADIENT && is_rows(&item)? {
             return rows(call, place, &item).map(Gradient::Rows);
