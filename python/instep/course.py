@@ -506,7 +506,15 @@ def update_parameters_with_adam(
         beta1 = check_number("beta1", beta1, below=1.0)
         beta2 = check_number("beta2", beta2, below=1.0)
         epsilon = check_number("epsilon", epsilon)
-    p, g, first, second = _ADAM_DICTS.tuples(parameters, grads, v, s)
+    try:
+        # What `tuples` does, for plain dicts and without its calls: a tenth of a small step.
+        of_parameters, of_others = _getters(len(parameters))
+        if not type(parameters) is type(grads) is type(v) is type(s) is dict:
+            raise TypeError
+        p, g = of_parameters(parameters), of_others(grads)
+        first, second = of_others(v), of_others(s)
+    except (LookupError, TypeError):
+        p, g, first, second = _ADAM_DICTS.tuples(parameters, grads, v, s)
     # Both powers by one call: a ufunc treats the elements of an array alike.
     power1, power2 = np.power(_pair(beta1, beta2), float(t)).tolist()
     hypers = (learning_rate, beta1, beta2, epsilon, power1, power2)
