@@ -1165,7 +1165,7 @@ def test_numbers_of_unusual_size_or_kind() -> None:
     grads = {"dW1": np.ones(2), "db1": np.ones(1)}
     v, s = instep.initialize_adam(parameters)
     strange: Any
-    for strange, kind in ((10**400, ValueError), (np.timedelta64(3), TypeError)):
+    for strange, kind in ((10**400, ValueError), (np.timedelta64(3, "s"), TypeError)):
         with pytest.raises(kind, match=r"^t is"):
             instep.update_parameters_with_adam(parameters, grads, v, s, strange)
     with pytest.raises(TypeError, match=r"^learning_rate is True"):
