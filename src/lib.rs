@@ -5,9 +5,11 @@
 //!
 //! ```text
 //! Python    one call into native code per step, however many arrays
-//!   python/recipe.rs   the call: numbers and tuples of arrays come in
-//!   python/arrays.rs   every array looked at once: dtype, shape, writable, order, overlap → views
+//!   python/step.rs     the call: numbers and tuples of arrays come in (recipe.rs: the plain one)
+//!   python/plan.rs     every array looked at once: type, dtype, shape, writable, overlap
+//!   python/arrays.rs   what is behind it: slices of dense arrays, tiles of strided ones
 //!   rules/…            the numbers → coefficients, in f64, once per step
+//!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
 //!   isa.rs             that loop compiled once per instruction level; the best one chosen once
 //! Python    returns
