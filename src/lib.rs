@@ -19,8 +19,8 @@
 //! the first write can fail.
 //!
 //! The arithmetic of a rule is one pure function of one element in a file of `rules/`. The compiler
-//! makes packed code of it for every level; no intrinsics, no fused operations but where they can't
-//! change a bit ([`element`]), and so the same bits everywhere.
+//! makes packed code of it for every level: there are no intrinsics in it, and no fused operations
+//! but where they can't change a bit ([`element`]); so the bits are the same everywhere.
 //!
 //! Without the feature `python` the crate is plain Rust, and its tests need no Python.
 
