@@ -12,21 +12,18 @@ The update loop of a course notebook, replaced by an import:
 >>> parameters, v, s = update_parameters_with_adam(parameters, grads, v, s, t=1)
 """
 
-from instep import (
-    _instep,
-    checkpoint,
-    course,
-    functional,
-    interop,
-    optimizers,
-    reference,
-    schedules,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from instep import _instep, course, functional, optimizers, reference
 from instep.configuration import config, show_config
 from instep.course import *  # noqa: F403
 from instep.optimizer import Optimizer, StepResult
 from instep.optimizers import *  # noqa: F403
 from instep.rows import Rows
+
+if TYPE_CHECKING:
+    from instep import checkpoint, interop, schedules
 
 __version__ = _instep.config()["version"]
 
@@ -47,3 +44,10 @@ __all__ = [
     *course.__all__,
     *optimizers.__all__,
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what not everyone needs when it is first asked for: half of the time of the import."""
+    if name in ("checkpoint", "interop", "schedules"):
+        return importlib.import_module(f"instep.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 A rule is a small class in `instep.optimizers`; it says which recipe to run, with which numbers.
 """
 
+import importlib
 import math
 import os
 import threading
@@ -11,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instep import _instep, checkpoint
+from instep import _instep
 from instep.checks import check_array, check_number
 from instep.rows import Rows
 from instep.tree import Tree, called
@@ -358,7 +360,7 @@ class Optimizer(ABC):
         """
         with self._lock:
             self._refuse_averaged("state_dict was called")
-            return deepcopy(checkpoint.collect(self, self._groups))
+            return deepcopy(_checkpoint().collect(self, self._groups))
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from where another optimizer was.
@@ -405,7 +407,7 @@ class Optimizer(ABC):
         """
         with self._lock:
             self._refuse_averaged("load_state_dict was called")
-            checkpoint.restore(self, self._groups, state_dict)
+            _checkpoint().restore(self, self._groups, state_dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the state to a file in the safetensors format: **not the parameters**.
@@ -459,7 +461,7 @@ class Optimizer(ABC):
         """
         with self._lock:
             self._refuse_averaged("save was called")
-            checkpoint.write(path, checkpoint.collect(self, self._groups))
+            _checkpoint().write(path, _checkpoint().collect(self, self._groups))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from where the optimizer was that was saved to a file.
@@ -492,7 +494,7 @@ class Optimizer(ABC):
         --------
         See `save`.
         """
-        state_dict = checkpoint.read(path)
+        state_dict = _checkpoint().read(path)
         try:
             self.load_state_dict(state_dict)
         except (TypeError, ValueError) as error:
@@ -588,6 +590,11 @@ def check_rate(lr: LearningRate, t: int) -> float:
 def compiled(recipe: str) -> _instep.Recipe:
     """Return the compiled recipe of a name."""
     return _instep.Recipe(recipe)
+
+
+def _checkpoint() -> ModuleType:
+    """Import what saves and loads when it is first used: most programs never do."""
+    return importlib.import_module("instep.checkpoint")
 
 
 def _clear_rows(groups: Iterable[tuple[Any, ...]]) -> None:
