@@ -47,7 +47,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what not everyone needs when it is first asked for: half of the time of the import."""
+    """Import what not everyone needs when it is first asked for."""
     if name in ("checkpoint", "interop", "schedules"):
         return importlib.import_module(f"instep.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, TypeAlias
 
-from instep.checks import check_integer
+from instep.checks import check_integer, check_number
 
 __all__ = [
     "Constant",
@@ -719,15 +719,7 @@ def _call(name: str, schedule: Schedule | float, step: int) -> float:
 
 def _float(name: str, number: object) -> float:
     """Check that a number is finite and not negative; return it as a float."""
-    if isinstance(number, bool) or not isinstance(number, Real):
-        kind = type(number).__name__
-        raise TypeError(f"{name} is {number!r} ({kind}); wanted a number")
-    try:
-        value = float(number)
-    except OverflowError:  # an integer too large
-        value = math.inf
-    _require(0.0 <= value < math.inf, name, number, "a finite number that is not negative")
-    return value + 0.0  # -0.0 becomes 0.0
+    return check_number(name, number) + 0.0  # -0.0 becomes 0.0
 
 
 def _schedule(name: str, schedule: object) -> object:
