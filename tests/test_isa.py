@@ -228,7 +228,8 @@ def sweeps() -> dict[tuple[str, str], dict[str, list[str]]]:
     for line in disassemble(target / "release" / "libinstep.so"):
         if line.endswith(">:"):
             instructions = None
-            if match := SWEEP.match(line):
+            match = SWEEP.match(line)
+            if match and "limit::" not in line:
                 level, rule, dtype = match.groups()
                 instructions = found[level, dtype].setdefault(names[short(rule)], [])
         elif instructions is not None and "\t" in line:

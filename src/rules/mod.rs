@@ -12,6 +12,7 @@ mod adam;
 mod adamax;
 mod eps;
 mod gradient_descent;
+mod limit;
 mod lion;
 mod momentum;
 mod nadam;
@@ -129,10 +130,19 @@ pub static RECIPES: &[Recipe] = &[
     Recipe::of::<lion::Lion, _, _, _>("lion"),
 ];
 
-/// The recipe of that name.
+/// What benchmarks compare recipes with: the bytes of a rule with so many states, and no arithmetic.
+static LIMITS: &[Recipe] = &[
+    Recipe::of::<limit::Limit, _, _, 0>("limit_0"),
+    Recipe::of::<limit::Limit, _, _, 1>("limit_1"),
+    Recipe::of::<limit::Limit, _, _, 2>("limit_2"),
+    Recipe::of::<limit::Limit, _, _, 3>("limit_3"),
+    Recipe::of::<limit::Limit, _, _, 4>("limit_4"),
+];
+
+/// The recipe or limit of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Recipe> {
-    RECIPES.iter().find(|recipe| recipe.name == name)
+    RECIPES.iter().chain(LIMITS).find(|recipe| recipe.name == name)
 }
 
 #[cfg(test)]

@@ -1,0 +1,24 @@
+//! No rule, but what none can be faster than: the same arrays loaded and stored, with one addition
+//! for each that is stored. For benchmarks.
+
+use super::{MAX_STATES, Rule};
+use crate::element::Float;
+
+pub(super) struct Limit;
+
+impl<const S: usize> Rule<0, 0, S> for Limit {
+    const HYPERS: [&'static str; 0] = [];
+    const STATES: [&'static str; S] = {
+        const NAMES: [&str; MAX_STATES] = ["a", "b", "c", "d"];
+        *NAMES.first_chunk().expect("as many names as states")
+    };
+
+    fn coefficients([]: [f64; 0]) -> [f64; 0] {
+        []
+    }
+
+    #[inline(always)]
+    fn update<F: Float>([]: [F; 0], p: F, g: F, state: [F; S]) -> (F, [F; S]) {
+        (p + g, state.map(|s| s + g))
+    }
+}
