@@ -3,32 +3,42 @@
 use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
 
-/// The elements whose squares make one partial sum. Fixed, as the order of the sums is: the bits of
-/// a norm depend on neither threads nor instructions.
-pub const BLOCK: usize = 4096;
+/// The elements whose squares make one sum. Fixed, as the order of the sums is: the bits of a norm
+/// depend on neither threads nor instructions.
+pub const BLOCK: usize = 32_768;
 
-/// The partial sums that run side by side within a block.
+/// The sums that run side by side within a block.
 const LANES: usize = 16;
 
-/// The sum of the squares of at most [`BLOCK`] elements, in `f64`.
+/// The sum of the squares of a block, in `f64`.
 ///
-/// Element `i` is added to sum `i % LANES`, in order; then the sums are added, in order.
-pub fn sum_of_squares<F: Element>(level: Level, g: &[F]) -> f64 {
-    let mut sums = [0.0; LANES];
-    isa::run(level, Squares { g, sums: &mut sums });
-    sums.iter().sum()
+/// Element `i` is added to sum `i % 16`, in order; then the sums are added, in order.
+#[derive(Default)]
+pub struct Squares([f64; LANES]);
+
+impl Squares {
+    /// Adds the next elements of the block: a multiple of 16, but for the last ones.
+    pub fn add<F: Element>(&mut self, level: Level, g: &[F]) {
+        isa::run(level, Add { g, sums: &mut self.0 });
+    }
+
+    /// The sum of those that were added.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        self.0.iter().sum()
+    }
 }
 
-struct Squares<'a, F> {
+struct Add<'a, F> {
     g: &'a [F],
     sums: &'a mut [f64; LANES],
 }
 
-impl<F: Element> Kernel for Squares<'_, F> {
+impl<F: Element> Kernel for Add<'_, F> {
     #[inline(always)]
     fn run(self, _: bool) {
         let (rows, rest) = self.g.as_chunks::<LANES>();
-        let mut sums = [0.0; LANES];
+        let mut sums = *self.sums;
         for row in rows {
             for lane in 0..LANES {
                 let x = row[lane].widen();
@@ -77,7 +87,12 @@ mod tests {
             }
             let wanted: f64 = lanes.iter().sum();
             for level in Level::available() {
-                assert_eq!(sum_of_squares(level, &g[..n]).to_bits(), wanted.to_bits());
+                for cut in [0, 16, 64].into_iter().filter(|&cut| cut <= n) {
+                    let mut squares = Squares::default();
+                    squares.add(level, &g[..cut]);
+                    squares.add(level, &g[cut..n]);
+                    assert_eq!(squares.sum().to_bits(), wanted.to_bits());
+                }
             }
         }
     }

@@ -8,6 +8,7 @@
 //!   python/step.rs     the call: numbers and tuples of arrays come in (recipe.rs: the plain one)
 //!   python/plan.rs     every array looked at once: type, dtype, shape, writable, overlap
 //!   python/arrays.rs   what is behind it: slices of dense arrays, tiles of strided ones
+//!   parallel.rs        the arrays as one index space, in chunks that threads claim one by one
 //!   rules/…            the numbers → coefficients, in f64, once per step
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
@@ -29,6 +30,7 @@ pub mod error;
 pub mod extras;
 pub mod gradient;
 pub mod isa;
+pub mod parallel;
 pub mod rules;
 mod sweep;
 

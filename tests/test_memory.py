@@ -1,4 +1,4 @@
-"""A step allocates no memory of the size of an array, and starts no thread."""
+"""A step allocates no memory of the size of an array, and starts no thread if it is small."""
 
 import os
 import subprocess
@@ -247,22 +247,35 @@ def test_references_are_given_back() -> None:
     assert [sys.getrefcount(each) for each in objects] == before
 
 
-def test_no_thread_is_started() -> None:
-    """Neither by the import nor by steps of any size."""
+def test_only_large_steps_start_threads() -> None:
+    """Neither the import nor small steps do; large ones as many as wanted, and those stay."""
     counts = python("""
-before = threads()
+counts = [threads()]
+import instep
 from instep import course
-imported = threads()
-for n in (1, 1_000, 1_000_000):
+counts.append(threads())
+
+def steps(n):
     p, g, v, s = arrays(n)
     for t in range(1, 11):
         course.update_parameters_with_gd(p, g, 1e-3)
         course.update_parameters_with_momentum(p, g, v, 0.9, 1e-3)
         course.update_parameters_with_rmsprop(p, g, s)
         course.update_parameters_with_adam(p, g, v, s, t)
-print(before, imported, threads())
+    counts.append(threads())
+
+instep.set_num_threads(3)
+steps(1_000)
+steps(60_000)
+instep.set_num_threads(1)
+steps(1_000_000)
+instep.set_num_threads(3)
+steps(1_000_000)
+instep.set_num_threads(2)
+steps(1_000_000)
+print(*counts)
 """)
-    assert counts.split() == ["1", "1", "1"]
+    assert counts.split() == ["1", "1", "1", "1", "1", "3", "3"]
 
 
 def test_large_steps_let_other_threads_run() -> None:

@@ -15,12 +15,13 @@ The update loop of a course notebook, replaced by an import:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from instep import _instep, course, functional, optimizers, reference
+from instep import _instep, course, functional, optimizers, reference, threads
 from instep.configuration import config, show_config
 from instep.course import *  # noqa: F403
 from instep.optimizer import Optimizer, StepResult
 from instep.optimizers import *  # noqa: F403
 from instep.rows import Rows
+from instep.threads import *  # noqa: F403
 
 if TYPE_CHECKING:
     from instep import checkpoint, interop, schedules
@@ -41,8 +42,10 @@ __all__ = [
     "reference",
     "schedules",
     "show_config",
+    "threads",
     *course.__all__,
     *optimizers.__all__,
+    *threads.__all__,
 ]
 
 

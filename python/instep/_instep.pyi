@@ -21,7 +21,7 @@ class _Config(TypedDict):
     threads: int
     profile: str
 
-__all__ = ["Recipe", "config", "recipes", "step"]
+__all__ = ["Recipe", "config", "get_num_threads", "recipes", "set_num_threads", "step"]
 
 @final
 class Recipe:
@@ -46,6 +46,8 @@ class Recipe:
 
 def recipes() -> list[str]: ...
 def config() -> _Config: ...
+def get_num_threads() -> int: ...
+def set_num_threads(count: int, /) -> None: ...
 def step(
     groups: tuple[_Group, ...],
     describe: Callable[[int, int, int], str],

@@ -593,9 +593,9 @@ def average(a: Array, p: Array, *, decay: float) -> Array:
 def gradient_norm(*grads: Array) -> float:
     """Return the norm of all gradients together, ``sqrt(sum(g**2))``, in float64.
 
-    The elements of a gradient are cut into blocks of 4096. In a block there are 16 sums: element
+    The elements of a gradient are cut into blocks of 32,768. In a block there are 16 sums: element
     ``i`` is squared and added to sum ``i % 16``, in order. The 16 are added in order to make the
-    sum of the block, the blocks to make that of the gradient, the gradients to make that of all.
+    sum of the block; the blocks of all gradients are added in order.
 
     The order of the elements is that of the array as it is given, row by row. An optimizer takes
     the order of the *parameter's* memory: axes by their strides, the longest first, and each axis
@@ -611,10 +611,9 @@ def gradient_norm(*grads: Array) -> float:
     """
     total = 0.0
     for g in grads:
-        sum_of_gradient = 0.0
         elements = g.reshape(-1).astype(np.float64)
-        for start in range(0, elements.size, 4096):
-            block = elements[start : start + 4096]
+        for start in range(0, elements.size, 32_768):
+            block = elements[start : start + 32_768]
             sums = np.zeros(16)
             for first in range(0, block.size, 16):
                 row = block[first : first + 16]
@@ -622,8 +621,7 @@ def gradient_norm(*grads: Array) -> float:
             sum_of_block = 0.0
             for lane in range(16):
                 sum_of_block += float(sums[lane])
-            sum_of_gradient += sum_of_block
-        total += sum_of_gradient
+            total += sum_of_block
     return math.sqrt(total)
 
 

@@ -22,6 +22,7 @@ use crate::element::Element;
 use crate::extras::Extras;
 use crate::gradient;
 use crate::isa::Level;
+use crate::parallel;
 use crate::rules::{Coefficients, MAX_STATES, Recipe, Step};
 
 /// The roles of the arrays of one parameter: itself, its gradient, its states, and its average if
@@ -33,6 +34,13 @@ pub(super) const MAX_ROLES: usize = FIRST_STATE + MAX_STATES + 1;
 
 /// The elements that a strided array is gathered into a buffer by.
 const TILE: usize = 256;
+
+/// The most elements that a thread takes at a time: enough for the claim to cost nothing, and few
+/// enough to be done soon. A block of the norm's sums, so that its bits know nothing of threads.
+const PIECE: usize = gradient::BLOCK;
+
+/// Below this many elements a step is over before a worker has woken up.
+const PARALLEL_FROM: usize = 4 * PIECE;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dtype {
@@ -169,8 +177,13 @@ impl<'a> View<'a> {
 
 /// One parameter with its gradient, states and average: where they are and how to walk them.
 pub(super) struct Job {
+    group: usize,
+    index: usize,
     dtype: Dtype,
     len: usize,
+    /// How many elements and how many pieces come before it.
+    start: usize,
+    first_piece: usize,
     data: [*mut u8; MAX_ROLES],
     /// From the outermost to the innermost; empty when every array is one dense run of elements
     /// in the same order.
@@ -219,15 +232,9 @@ impl Work {
     }
 }
 
-// SAFETY: the raw pointers go to buffers that live as long as the plan that holds the job: the
-// call's arguments hold references to the arrays, and the plan to the values of rows. `plan.rs` has
-// refused calls in which a written array shares memory with another, so it does not matter which
-// thread runs a job.
-unsafe impl Send for Job {}
-
 impl Job {
     /// `views` of one shape and dtype, one for each role.
-    pub(super) fn new(views: &[View<'_>]) -> Self {
+    pub(super) fn new(views: &[View<'_>], group: usize, index: usize) -> Self {
         let first = views[PARAMETER];
         let all = |flag| views.iter().all(|view| view.has(flag));
         let aligned = views.iter().all(View::is_aligned);
@@ -237,22 +244,113 @@ impl Job {
             *data = view.data;
         }
         let axes = if dense { Vec::new() } else { axes(views, aligned) };
-        Self { dtype: first.dtype, len: first.len(), data, axes }
+        let (dtype, len) = (first.dtype, first.len());
+        Self { group, index, dtype, len, data, axes, start: 0, first_piece: 0 }
     }
 
-    /// The number of elements.
+    /// The dense arrays from `start` on as pointers to the elements.
+    fn pointers<F: Element>(&self, start: usize) -> [*mut F; MAX_ROLES] {
+        assert!(self.axes.is_empty() && size_of::<F>() == self.dtype.size());
+        self.data.map(|data| data.cast::<F>().wrapping_add(start))
+    }
+}
+
+/// The jobs of a call, as one space of elements that is cut into pieces.
+#[derive(Default)]
+pub(super) struct Jobs {
+    list: Vec<Job>,
+    len: usize,
+    pieces: usize,
+}
+
+// SAFETY: the raw pointers go to buffers that live as long as the call: its arguments hold
+// references to the arrays, and its plan to the values of rows. `plan.rs` has refused calls in which
+// a written array shares memory with another, so it does not matter which thread is at a job.
+unsafe impl Send for Jobs {}
+// SAFETY: as above; and what a shared reference can do with the pointers is to make pieces in
+// `each_piece`, which takes care that no two of them have an element in common.
+unsafe impl Sync for Jobs {}
+
+impl Jobs {
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Self { list: Vec::with_capacity(count), ..Self::default() }
+    }
+
+    pub(super) fn push(&mut self, job: Job) {
+        let (start, first_piece) = (self.len, self.pieces);
+        self.len += job.len;
+        self.pieces += job.len.div_ceil(PIECE);
+        self.list.push(Job { start, first_piece, ..job });
+    }
+
+    /// The number of elements of all parameters.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The sum of the squares of the gradient, block by block.
-    pub(super) fn sum_of_squares(&self, level: Level) -> f64 {
-        fn sum<F: Element>(job: &Job, level: Level) -> f64 {
-            let mut sum = 0.0;
-            job.each_block::<F>(|block| sum += gradient::sum_of_squares(level, block));
-            sum
+    /// The number of pieces.
+    pub(super) fn pieces(&self) -> usize {
+        self.pieces
+    }
+
+    /// Visits every piece once: on several threads, in any order, if there are enough elements for
+    /// that to pay, else in order.
+    pub(super) fn each_piece(&mut self, visit: impl Fn(Piece<'_>) + Sync) {
+        let jobs = &*self;
+        let chunks = jobs.len.div_ceil(PIECE);
+        let visit = |chunk| jobs.each_piece_from(chunk * PIECE..(chunk + 1) * PIECE, &visit);
+        if jobs.len < PARALLEL_FROM {
+            (0..chunks).for_each(visit);
+        } else {
+            parallel::each(chunks, &visit);
         }
-        match self.dtype {
+    }
+
+    /// Visits the pieces that start within a range of the space; of a job that can be one at most.
+    fn each_piece_from(&self, range: Range<usize>, visit: &impl Fn(Piece<'_>)) {
+        let first = self.list.partition_point(|job| job.start + job.len <= range.start);
+        for job in self.list[first..].iter().take_while(|job| job.start < range.end) {
+            let start = range.start.saturating_sub(job.start).next_multiple_of(PIECE);
+            if start < job.len && job.start + start < range.end {
+                visit(Piece { job, start, len: PIECE.min(job.len - start) });
+            }
+        }
+    }
+}
+
+/// Some consecutive elements of a job, which nothing else has while this is there: [`Jobs`] borrows
+/// itself mutably for a visit, [`parallel::each`] gives out every range of the space once, and the
+/// pieces that start in different ranges are different.
+pub(super) struct Piece<'a> {
+    job: &'a Job,
+    start: usize,
+    len: usize,
+}
+
+impl Piece<'_> {
+    /// The group of its parameter.
+    pub(super) fn group(&self) -> usize {
+        self.job.group
+    }
+
+    /// The group and index of its parameter.
+    pub(super) fn parameter(&self) -> (usize, usize) {
+        (self.job.group, self.job.index)
+    }
+
+    /// Its number among all pieces.
+    pub(super) fn number(&self) -> usize {
+        self.job.first_piece + self.start / PIECE
+    }
+
+    /// The sum of the squares of the gradient.
+    pub(super) fn sum_of_squares(&self, level: Level) -> f64 {
+        fn sum<F: Element>(piece: &Piece<'_>, level: Level) -> f64 {
+            let mut squares = gradient::Squares::default();
+            piece.each_tile::<F>(|tile| squares.add(level, tile));
+            squares.sum()
+        }
+        match self.job.dtype {
             Dtype::F32 => sum::<f32>(self, level),
             Dtype::F64 => sum::<f64>(self, level),
         }
@@ -260,20 +358,21 @@ impl Job {
 
     /// Whether no element of the gradient is NaN or infinite.
     pub(super) fn is_finite(&self, level: Level) -> bool {
-        fn finite<F: Element>(job: &Job, level: Level) -> bool {
+        fn finite<F: Element>(piece: &Piece<'_>, level: Level) -> bool {
             let mut finite = true;
-            job.each_block::<F>(|block| finite &= gradient::all_finite(level, block));
+            piece.each_tile::<F>(|tile| finite &= gradient::all_finite(level, tile));
             finite
         }
-        match self.dtype {
+        match self.job.dtype {
             Dtype::F32 => finite::<f32>(self, level),
             Dtype::F64 => finite::<f64>(self, level),
         }
     }
 
-    /// The step of this parameter.
-    pub(super) fn run(&mut self, work: &Work) {
-        match self.dtype {
+    /// The step of these elements, with the work of their group.
+    pub(super) fn run(mut self, works: &[Work]) {
+        let work = &works[self.job.group];
+        match self.job.dtype {
             Dtype::F32 => self.sweep(work, work.recipe.step_f32),
             Dtype::F64 => self.sweep(work, work.recipe.step_f64),
         }
@@ -281,7 +380,7 @@ impl Job {
 
     fn sweep<F: Element>(&mut self, work: &Work, step: Step<F>) {
         let others = work.roles() - FIRST_STATE;
-        if !self.axes.is_empty() {
+        if !self.job.axes.is_empty() {
             self.sweep_tiles(work, step, others);
         } else if work.extras == Extras::NONE {
             let (p, g, mut slices) = self.slices(others);
@@ -306,8 +405,7 @@ impl Job {
     fn sweep_tiles<F: Element>(&mut self, work: &Work, step: Step<F>, others: usize) {
         let mut tiles = [[F::default(); TILE]; MAX_ROLES];
         let mut scratch = [F::default(); TILE];
-        for start in (0..self.len).step_by(TILE) {
-            let n = TILE.min(self.len - start);
+        for (start, n) in self.tiles() {
             for (role, tile) in tiles[..FIRST_STATE + others].iter_mut().enumerate() {
                 self.gather(role, start, &mut tile[..n]);
             }
@@ -324,30 +422,36 @@ impl Job {
 
     fn clear_gradient<F: Element>(&mut self) {
         let zeros = [F::default(); TILE];
-        for start in (0..self.len).step_by(TILE) {
-            self.scatter(GRADIENT, start, &zeros[..TILE.min(self.len - start)]);
+        for (start, n) in self.tiles() {
+            self.scatter(GRADIENT, start, &zeros[..n]);
         }
     }
 
-    fn each_block<F: Element>(&self, mut visit: impl FnMut(&[F])) {
-        if self.axes.is_empty() {
-            self.gradient::<F>().chunks(gradient::BLOCK).for_each(visit);
+    /// Where the tiles of this piece start in it, and how long they are.
+    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let len = self.len;
+        (0..len).step_by(TILE).map(move |start| (start, TILE.min(len - start)))
+    }
+
+    /// Visits the gradient: as it is if it is dense, else gathered a tile at a time.
+    fn each_tile<F: Element>(&self, mut visit: impl FnMut(&[F])) {
+        if self.job.axes.is_empty() {
+            visit(self.gradient());
         } else {
-            let mut block = [F::default(); gradient::BLOCK];
-            for start in (0..self.len).step_by(gradient::BLOCK) {
-                let n = gradient::BLOCK.min(self.len - start);
-                self.gather(GRADIENT, start, &mut block[..n]);
-                visit(&block[..n]);
+            let mut tile = [F::default(); TILE];
+            for (start, n) in self.tiles() {
+                self.gather(GRADIENT, start, &mut tile[..n]);
+                visit(&tile[..n]);
             }
         }
     }
 
     /// The dense gradient as a slice.
     fn gradient<F: Element>(&self) -> &[F] {
-        assert!(self.axes.is_empty() && size_of::<F>() == self.dtype.size());
+        let data = self.job.pointers(self.start)[GRADIENT];
         // SAFETY: as in `slices`, for the gradient alone; and nothing writes while it is borrowed,
-        // as writing borrows the job mutably.
-        unsafe { slice::from_raw_parts(self.data[GRADIENT].cast(), self.len) }
+        // as writing borrows the piece mutably.
+        unsafe { slice::from_raw_parts(data, self.len) }
     }
 
     /// The dense arrays as slices: parameter, gradient, and so many others.
@@ -355,13 +459,13 @@ impl Job {
         &mut self,
         others: usize,
     ) -> (&mut [F], &[F], [&mut [F]; MAX_ROLES - FIRST_STATE]) {
-        assert!(self.axes.is_empty() && size_of::<F>() == self.dtype.size());
-        let [p, g, rest @ ..] = self.data.map(<*mut u8>::cast::<F>);
-        // SAFETY: without axes, `Job::new` has seen `len` > 0 aligned elements in one run behind
-        // each pointer, of the one dtype that is as large as `F`, in arrays that outlive the job
-        // (see `Send`), and set the pointers of `others` roles. Written arrays that share memory
-        // with another were refused, and the slices borrow the job mutably, so they are the only
-        // ones. The gradient, which may be shared, is only read.
+        let [p, g, rest @ ..] = self.job.pointers(self.start);
+        // SAFETY: without axes, `Job::new` has seen aligned elements in one run behind each pointer,
+        // of the one dtype that is as large as `F`, in arrays that outlive the job (see `Jobs`), and
+        // set the pointers of `others` roles; `start..start + len` are of them, and `len` > 0.
+        // Written arrays that share memory with another were refused, no other piece has these
+        // elements, and the slices borrow this one mutably, so they are the only ones. The gradient,
+        // which may be shared, is only read.
         unsafe {
             (
                 slice::from_raw_parts_mut(p, self.len),
@@ -376,13 +480,13 @@ impl Job {
 
     /// Copies elements of a role, from `start` on in the order of the axes, into a tile.
     fn gather<F: Element>(&self, role: usize, start: usize, tile: &mut [F]) {
-        assert!(start + tile.len() <= self.len && size_of::<F>() == self.dtype.size());
+        assert!(size_of::<F>() == self.job.dtype.size());
         self.runs(role, start, tile.len(), |at, run, place, step| {
             for (i, element) in tile[at..at + run].iter_mut().enumerate() {
                 let place = place.wrapping_offset(step * i.cast_signed());
                 // SAFETY: `runs` visits index tuples within the shape, so this is the address of an
                 // element of the array, whose dtype is as large as `F`; any bytes are a float, and
-                // they need not be aligned. The array outlives the job (see `Send`).
+                // they need not be aligned. The array outlives the job (see `Jobs`).
                 *element = unsafe { place.cast::<F>().read_unaligned() };
             }
         });
@@ -390,19 +494,20 @@ impl Job {
 
     /// Copies a tile back.
     fn scatter<F: Element>(&mut self, role: usize, start: usize, tile: &[F]) {
-        assert!(start + tile.len() <= self.len && size_of::<F>() == self.dtype.size());
+        assert!(size_of::<F>() == self.job.dtype.size());
         self.runs(role, start, tile.len(), |at, run, place, step| {
             for (i, &element) in tile[at..at + run].iter().enumerate() {
                 let place = place.wrapping_offset(step * i.cast_signed());
                 // SAFETY: as in `gather`; and the array is writable, which `plan.rs` has seen of
                 // every array that a step writes, and shares memory with no other, nor with itself.
+                // No other piece has the element.
                 unsafe { place.cast::<F>().write_unaligned(element) };
             }
         });
     }
 
-    /// Visits `n` elements of a role from `start` on, a run of the innermost axis at a time: how
-    /// many came before, the run's length, where it starts, and how it steps, in bytes.
+    /// Visits `n` elements of a role from `start` of this piece on, a run of the innermost axis at a
+    /// time: how many came before, the run's length, where it starts, and how it steps, in bytes.
     #[inline(always)]
     fn runs(
         &self,
@@ -411,14 +516,16 @@ impl Job {
         n: usize,
         mut visit: impl FnMut(usize, usize, *mut u8, isize),
     ) {
-        let dense = [Axis { len: self.len, steps: [self.dtype.size().cast_signed(); MAX_ROLES] }];
-        let axes = if self.axes.is_empty() { &dense } else { self.axes.as_slice() };
+        assert!(start + n <= self.len);
+        let job = self.job;
+        let dense = [Axis { len: job.len, steps: [job.dtype.size().cast_signed(); MAX_ROLES] }];
+        let axes = if job.axes.is_empty() { &dense } else { job.axes.as_slice() };
         let inner = &axes[axes.len() - 1];
         let mut done = 0;
         while done < n {
-            let mut index = start + done;
+            let mut index = self.start + start + done;
             let run = (inner.len - index % inner.len).min(n - done);
-            let mut place = self.data[role];
+            let mut place = job.data[role];
             for axis in axes.iter().rev() {
                 place = place.wrapping_offset((index % axis.len).cast_signed() * axis.steps[role]);
                 index /= axis.len;

@@ -24,10 +24,13 @@ impl From<Error> for PyErr {
 /// The compiled core of instep.
 #[pymodule]
 mod _instep {
+    use std::num::NonZero;
+
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
     use crate::isa::Level;
+    use crate::parallel;
     use crate::rules::RECIPES;
 
     #[pymodule_export]
@@ -35,11 +38,26 @@ mod _instep {
     #[pymodule_export]
     use super::step::step;
 
-    /// Refuses to load when `INSTEP_ISA` names a level that can't be used.
+    /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is
+    /// no number of threads.
     #[pymodule_init]
     fn init() -> PyResult<()> {
         Level::current()?;
+        parallel::set_threads(parallel::default_threads()?);
         Ok(())
+    }
+
+    /// The most threads that a step runs on.
+    #[pyfunction]
+    fn get_num_threads() -> usize {
+        parallel::threads()
+    }
+
+    /// Sets the most threads that a step runs on.
+    #[pyfunction]
+    #[pyo3(signature = (count, /))]
+    fn set_num_threads(count: NonZero<usize>) {
+        parallel::set_threads(count);
     }
 
     /// The names of all recipes.
@@ -57,7 +75,7 @@ mod _instep {
         config.set_item("version", env!("CARGO_PKG_VERSION"))?;
         config.set_item("isa", Level::current()?.name())?;
         config.set_item("isa_available", levels)?;
-        config.set_item("threads", 1)?;
+        config.set_item("threads", parallel::threads())?;
         config.set_item("profile", profile)?;
         Ok(config)
     }

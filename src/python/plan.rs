@@ -2,6 +2,8 @@
 
 use std::iter;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use numpy::prelude::*;
 use numpy::{PyReadonlyArray1, PyUntypedArray};
@@ -11,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PySlice, PyTuple};
 
-use super::arrays::{Dtype, GRADIENT, Job, MAX_ROLES, PARAMETER, View, Work};
+use super::arrays::{Dtype, GRADIENT, Job, Jobs, MAX_ROLES, PARAMETER, View, Work};
 use crate::error::Error;
 
 /// A call as Python gave it.
@@ -107,12 +109,10 @@ struct Span {
 
 /// All arrays of a call, checked: nothing can fail any more.
 pub(super) struct Plan {
-    /// Each with its group and its index there.
-    jobs: Vec<(Job, usize, usize)>,
+    jobs: Jobs,
     works: Vec<Work>,
-    len: usize,
     /// Keeps alive what no argument of the call does: the values of rows.
-    values: Vec<Py<PyUntypedArray>>,
+    _values: Vec<Py<PyUntypedArray>>,
 }
 
 impl Plan {
@@ -123,8 +123,7 @@ impl Plan {
     pub(super) fn check(call: &Call<'_>) -> PyResult<Self> {
         let count = call.groups.iter().map(|group| group.roles[PARAMETER].len()).sum();
         let arrays = call.groups.iter().map(|g| g.roles[PARAMETER].len() * g.roles.len()).sum();
-        let works = call.groups.iter().map(|group| group.work).collect();
-        let mut plan = Self { jobs: Vec::with_capacity(count), works, len: 0, values: Vec::new() };
+        let mut jobs = Jobs::with_capacity(count);
         let mut spans = Vec::with_capacity(arrays);
         let mut suspects = Vec::new();
         // Types first: these checks may run Python code, which must not happen while views live.
@@ -163,15 +162,16 @@ impl Plan {
                     suspects.push(place);
                 }
             }
+            let Place { group, index, .. } = place;
             match rows {
-                None => plan.add(&views[..roles], place),
+                None => jobs.push(Job::new(&views[..roles], group, index)),
                 Some(rows) => {
-                    for (&index, &at) in iter::zip(&rows.indices, &rows.places) {
+                    for (&index_of_row, &at) in iter::zip(&rows.indices, &rows.places) {
                         let mut row = views;
                         for (role, view) in row[..roles].iter_mut().enumerate() {
-                            *view = view.row(if role == GRADIENT { at } else { index });
+                            *view = view.row(if role == GRADIENT { at } else { index_of_row });
                         }
-                        plan.add(&row[..roles], place);
+                        jobs.push(Job::new(&row[..roles], group, index));
                     }
                 }
             }
@@ -179,37 +179,41 @@ impl Plan {
         })?;
         refuse_folded(call, &suspects)?;
         refuse_shared_memory(call, spans)?;
-        plan.values = sparse.into_iter().map(|(_, rows)| rows.values.unbind()).collect();
-        Ok(plan)
-    }
-
-    fn add(&mut self, views: &[View<'_>], place: Place) {
-        let job = Job::new(views);
-        if job.len() > 0 {
-            self.len += job.len();
-            self.jobs.push((job, place.group, place.index));
-        }
+        let values = sparse.into_iter().map(|(_, rows)| rows.values.unbind()).collect();
+        let works = call.groups.iter().map(|group| group.work).collect();
+        Ok(Self { jobs, works, _values: values })
     }
 
     /// The number of elements of all parameters.
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.jobs.len()
     }
 
     /// The root of the sum of the squares of all gradients.
-    pub(super) fn gradient_norm(&self) -> f64 {
-        let squares =
-            self.jobs.iter().map(|(job, group, _)| job.sum_of_squares(self.works[*group].level));
+    pub(super) fn gradient_norm(&mut self) -> f64 {
+        let squares: Vec<_> = (0..self.jobs.pieces()).map(|_| AtomicU64::new(0)).collect();
+        let works = &self.works;
+        self.jobs.each_piece(|piece| {
+            let sum = piece.sum_of_squares(works[piece.group()].level);
+            squares[piece.number()].store(sum.to_bits(), Ordering::Relaxed);
+        });
+        let squares = squares.into_iter().map(|bits| f64::from_bits(bits.into_inner()));
         // Not by `sum`, whose sum of nothing is -0.
         squares.fold(0.0, |sum, squares| sum + squares).sqrt()
     }
 
     /// The group and index of the first gradient with an element that is NaN or infinite.
-    pub(super) fn first_nonfinite(&self) -> Option<(usize, usize)> {
-        let mut jobs = self.jobs.iter();
-        jobs.find_map(|(job, group, index)| {
-            (!job.is_finite(self.works[*group].level)).then_some((*group, *index))
-        })
+    pub(super) fn first_nonfinite(&mut self) -> Option<(usize, usize)> {
+        let first = Mutex::new(None);
+        let works = &self.works;
+        self.jobs.each_piece(|piece| {
+            if !piece.is_finite(works[piece.group()].level) {
+                let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+                let here = piece.parameter();
+                *first = Some(first.map_or(here, |first| here.min(first)));
+            }
+        });
+        first.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The step itself, with every gradient multiplied by `scale`.
@@ -217,9 +221,8 @@ impl Plan {
         for work in &mut self.works {
             work.extras.scale *= scale;
         }
-        for (job, group, _) in &mut self.jobs {
-            job.run(&self.works[*group]);
-        }
+        let works = &self.works;
+        self.jobs.each_piece(|piece| piece.run(works));
     }
 }
 
