@@ -1,18 +1,15 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypedDict, final
 
 from numpy.typing import NDArray
 
+from instep.rows import Rows
+
 _Tuple: TypeAlias = tuple[NDArray[Any], ...]
-_Group: TypeAlias = tuple[
-    Recipe,
-    tuple[float, ...],
-    tuple[float, float, float],
-    _Tuple,
-    tuple[NDArray[Any] | None, ...],
-    tuple[_Tuple, ...],
-    tuple[float, _Tuple] | None,
-]
+# Parameters, each state, averages if there are any.
+_Own: TypeAlias = tuple[_Tuple, tuple[_Tuple, ...], _Tuple | None]
+# Recipe, its numbers, and sign, weight decay, shrinking and averaging around it.
+_Work: TypeAlias = tuple[Recipe, tuple[float, ...], tuple[float, float, float, float | None]]
 
 class _Config(TypedDict):
     version: str
@@ -21,7 +18,7 @@ class _Config(TypedDict):
     threads: int
     profile: str
 
-__all__ = ["Recipe", "config", "get_num_threads", "recipes", "set_num_threads", "step"]
+__all__ = ["Recipe", "Stepper", "config", "get_num_threads", "recipes", "set_num_threads"]
 
 @final
 class Recipe:
@@ -44,16 +41,22 @@ class Recipe:
         /,
     ) -> None: ...
 
+@final
+class Stepper:
+    def __new__(cls, groups: Sequence[_Own], t: int) -> Stepper: ...
+    t: int
+    def step(
+        self,
+        groups: Sequence[tuple[_Work, tuple[NDArray[Any] | Rows | None, ...]]],
+        describe: Callable[[int, int, int], str],
+        grad_scale: float,
+        max_norm: float | None,
+        nonfinite: str,
+        zero_grads: bool,
+        /,
+    ) -> tuple[float | None, bool]: ...
+
 def recipes() -> list[str]: ...
 def config() -> _Config: ...
 def get_num_threads() -> int: ...
 def set_num_threads(count: int, /) -> None: ...
-def step(
-    groups: tuple[_Group, ...],
-    describe: Callable[[int, int, int], str],
-    grad_scale: float,
-    max_norm: float | None,
-    nonfinite: str,
-    zero_grads: bool,
-    /,
-) -> tuple[float | None, bool]: ...

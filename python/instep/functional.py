@@ -84,9 +84,9 @@ def _function(name: str) -> Callable[..., None]:
     def step(p: Any, g: Any, *state: Any, t: int, **options: Any) -> None:
         check_integer("t", t, least=1)
         merged = _merge(name, options)
-        recipe, hypers, extras = work(rule, merged, check_rate(merged["lr"], t), t)
-        roles = ("p", "g", *recipe.states)
-        if len(state) != len(recipe.states):
+        done = work(rule, merged, check_rate(merged["lr"], t), t, None)
+        roles = ("p", "g", *done[0].states)
+        if len(roles) != 2 + len(state):
             wanted = ", ".join(roles)
             raise TypeError(f"{name}() was given {2 + len(state)} arrays; wanted {wanted}")
         is_list = isinstance(p, (list, tuple))
@@ -99,8 +99,8 @@ def _function(name: str) -> Callable[..., None]:
         def describe(_: int, role: int, index: int) -> str:
             return called(roles[role], (index,) if is_list else ())
 
-        group = (recipe, hypers, extras, given[0], given[1], tuple(given[2:]), None)
-        _instep.step((group,), describe, 1.0, None, "propagate", False)
+        stepper = _instep.Stepper(((given[0], tuple(given[2:]), None),), t - 1)
+        stepper.step([(done, given[1])], describe, 1.0, None, "propagate", False)
 
     step.__name__ = step.__qualname__ = name
     step.__doc__ = (

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep import _instep
-from instep.checks import check_array, check_number
-from instep.rows import Rows
+from instep.checks import check_array, check_integer, check_number
 from instep.tree import Tree, called
 
 __all__ = ["LearningRate", "Nonfinite", "Optimizer", "Options", "StepResult"]
@@ -78,7 +77,6 @@ class Optimizer(ABC):
     ) -> None:
         if average is not None:
             average = check_number("average", average, below=1.0)
-        self.t = 0
         self.zero_grads = zero_grads
         self.average = average
         self.param_groups: list[dict[str, Any]] = []
@@ -87,6 +85,7 @@ class Optimizer(ABC):
         self._has_groups = _is_list_of_groups(params)
         self._averages_are_in = False
         self._lock = threading.Lock()
+        self._stepper = _instep.Stepper((), 0)
         for group in params if self._has_groups else [{"params": params}]:
             self.add_param_group(group)
 
@@ -154,6 +153,26 @@ class Optimizer(ABC):
             taken.add(name)
         self._groups.append(built)
         self.param_groups.append(options)
+        self._stepper = self._new_stepper(self.t)
+
+    def _new_stepper(self, t: int) -> _instep.Stepper:
+        return _instep.Stepper(tuple(group.arrays() for group in self._groups), t)
+
+    @property
+    def t(self) -> int:
+        """The number of steps done, by all parameters alike. It may be set.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When it is set to something that is not an integer, or less than 0.
+        """
+        return self._stepper.t
+
+    @t.setter
+    def t(self, t: int) -> None:
+        check_integer("t", t, least=0)
+        self._stepper.t = t
 
     def step(
         self,
@@ -215,22 +234,21 @@ class Optimizer(ABC):
         with self._lock:
             self._refuse_averaged("step was called")
             t = self.t + 1
-            calls = tuple(
-                group.call(
+            works = [
+                (
+                    group.work(
+                        group.options,
+                        check_rate(group.options["lr"] if lr is None else lr, t),
+                        t,
+                    ),
                     group.tree.leaves(tree, "grads"),
-                    check_rate(group.options["lr"] if lr is None else lr, t),
-                    t,
                 )
                 for group, tree in zip(self._groups, self._by_group(grads), strict=True)
+            ]
+            done = self._stepper.step(
+                works, self._describe, grad_scale, max_norm, nonfinite, self.zero_grads
             )
-            norm, skipped = _instep.step(
-                calls, self._describe, grad_scale, max_norm, nonfinite, self.zero_grads
-            )
-            if not skipped:
-                self.t = t
-                if self.zero_grads:
-                    _clear_rows(call[4] for call in calls)
-        return StepResult(norm, skipped)
+        return StepResult(*done)
 
     def _by_group(self, grads: Any) -> list[Any]:
         if not self._has_groups:
@@ -504,12 +522,19 @@ class Optimizer(ABC):
         """Leave the lock out, for `copy.deepcopy` and `pickle`: parameters are copied too."""
         if self._averages_are_in:
             raise RuntimeError("the optimizer was copied within averaged()")
-        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
+        own = {key: value for key, value in self.__dict__.items() if key not in _NATIVE}
+        return {**own, "t": self.t}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` gave."""
+        t = state.pop("t")
         self.__dict__.update(state)
         self._lock = threading.Lock()
+        self._stepper = self._new_stepper(t)
+
+
+# What can't be copied, and is made anew.
+_NATIVE = ("_lock", "_stepper")
 
 
 class _Group:
@@ -524,7 +549,7 @@ class _Group:
         for path, param in zip(tree.paths, self.params, strict=True):
             check_array(called("params", path), param)
         self.kept: tuple[float, tuple[NDArray[Any], ...]] | None = None
-        recipe, _, _ = work(self.rule, options, check_rate(options["lr"], 1), 1)
+        recipe, _, _ = work(self.rule, options, check_rate(options["lr"], 1), 1, None)
         self.states: dict[str, tuple[NDArray[Any], ...]] = {}
         for state in recipe.states:
             initial = self.rule.initial(state, options)
@@ -533,19 +558,18 @@ class _Group:
             averages = tuple(np.array(p, order="K", subok=False) for p in self.params)
             self.kept = (optimizer.average, averages)
 
-    def call(self, grads: tuple[Any, ...], lr: float, t: int) -> "_instep._Group":
-        """Return the group as the compiled step takes it, its options checked."""
-        recipe, hypers, extras = self.work(self.options, lr, t)
-        states = tuple(self.states.values())
-        return recipe, hypers, extras, self.params, grads, states, self.kept
+    def arrays(self) -> "_instep._Own":
+        """Return the arrays that steps write, as the compiled stepper takes them."""
+        return self.params, tuple(self.states.values()), self.kept and self.kept[1]
 
     def check(self, options: Options, t: int) -> None:
         """Check that step `t` could be done with these options."""
         self.work(options, check_rate(options["lr"], t), t)
 
-    def work(self, options: Options, lr: float, t: int) -> "_Work":
+    def work(self, options: Options, lr: float, t: int) -> "_instep._Work":
         """Return what a step does, checked to be with the states that there are."""
-        done = recipe, _, _ = work(self.rule, options, lr, t)
+        done = work(self.rule, options, lr, t, self.kept and self.kept[0])
+        recipe = done[0]
         if recipe.states != tuple(self.states):
             raise ValueError(
                 f"the options of a group were changed to those of {recipe.name}, which keeps other "
@@ -567,18 +591,17 @@ class _Group:
         return f'averages["{self.names[index]}"]'
 
 
-_Work: TypeAlias = tuple[_instep.Recipe, tuple[float, ...], tuple[float, float, float]]
-
-
-def work(rule: type[Optimizer], options: Options, lr: float, t: int) -> _Work:
-    """Return what a step does: recipe, numbers, and sign, weight decay and shrinking around it."""
+def work(
+    rule: type[Optimizer], options: Options, lr: float, t: int, average: float | None
+) -> "_instep._Work":
+    """Return recipe, numbers, and sign, weight decay, shrinking and averaging around it."""
     decay, shrink = check_number("weight_decay", options["weight_decay"]), 1.0
     if rule.decouples(options):
         decay, shrink = 0.0, 1.0 - lr * decay
     sign = -1.0 if options["maximize"] else 1.0
     # First the numbers: this refuses what is none before a recipe is chosen by it.
     hypers = rule.hypers(options, lr, t)
-    return compiled(rule.recipe(options, t)), hypers, (sign, decay, shrink)
+    return compiled(rule.recipe(options, t)), hypers, (sign, decay, shrink, average)
 
 
 def check_rate(lr: LearningRate, t: int) -> float:
@@ -595,14 +618,6 @@ def compiled(recipe: str) -> _instep.Recipe:
 def _checkpoint() -> ModuleType:
     """Import what saves and loads when it is first used: most programs never do."""
     return importlib.import_module("instep.checkpoint")
-
-
-def _clear_rows(groups: Iterable[tuple[Any, ...]]) -> None:
-    """Clear the gradients of rows: where rows came twice, the step has only seen their sums."""
-    for grads in groups:
-        for gradient in grads:
-            if isinstance(gradient, Rows):
-                gradient.values.fill(0)
 
 
 def _is_list_of_groups(params: Any) -> bool:

@@ -13,6 +13,7 @@ use std::{array, iter, slice};
 
 use numpy::npyffi::{
     _PyArray_GET_ITEM_DATA, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE,
+    PyArray_Descr,
 };
 use numpy::prelude::*;
 use numpy::{PyArrayDescr, PyUntypedArray};
@@ -84,6 +85,7 @@ impl Dtype {
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     data: *mut u8,
+    descr: *const PyArray_Descr,
     pub(super) shape: &'a [isize],
     /// In bytes.
     strides: &'a [isize],
@@ -111,7 +113,8 @@ impl<'a> View<'a> {
                 )
             }
         };
-        Self { data: fields.data.cast(), shape, strides, flags: fields.flags, dtype }
+        let (data, descr, flags) = (fields.data.cast(), fields.descr.cast_const(), fields.flags);
+        Self { data, descr, shape, strides, flags, dtype }
     }
 
     /// One place of the first axis, which the array has to have.
@@ -172,6 +175,61 @@ impl<'a> View<'a> {
             reach += stride * (n - 1);
             clear
         })
+    }
+}
+
+/// What arrays are like, one after the other: all that the checks and the walk of a job depend on,
+/// but for the address.
+#[derive(Default)]
+pub(super) struct Layouts {
+    numbers: Vec<isize>,
+    /// Keeps the dtypes alive whose addresses are among the numbers.
+    descrs: Vec<Py<PyArrayDescr>>,
+}
+
+impl Layouts {
+    const FIXED: usize = 3;
+
+    fn fixed(view: &View<'_>) -> [isize; Self::FIXED] {
+        const FLAGS: i32 = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS | NPY_ARRAY_WRITEABLE;
+        let flags = (view.flags & FLAGS) * 2 + i32::from(view.is_aligned());
+        [view.descr.addr().cast_signed(), flags as isize, view.shape.len().cast_signed()]
+    }
+
+    pub(super) fn push(&mut self, array: &Bound<'_, PyUntypedArray>, view: &View<'_>) {
+        self.numbers.extend(Self::fixed(view));
+        self.numbers.extend(view.shape);
+        self.numbers.extend(view.strides);
+        let descr = array.dtype();
+        if !self.descrs.iter().any(|known| known.is(&descr)) {
+            self.descrs.push(descr.unbind());
+        }
+    }
+
+    /// Compares them with views, one after the other.
+    pub(super) fn compare(&self) -> Comparison<'_> {
+        Comparison { rest: &self.numbers }
+    }
+}
+
+pub(super) struct Comparison<'a> {
+    rest: &'a [isize],
+}
+
+impl Comparison<'_> {
+    /// Whether the next layout is that of the view.
+    pub(super) fn next_is(&mut self, view: &View<'_>) -> bool {
+        let Some((fixed, rest)) = self.rest.split_first_chunk() else {
+            return false;
+        };
+        if *fixed != Layouts::fixed(view) {
+            return false;
+        }
+        // The fixed numbers have told that there are as many.
+        let (shape, rest) = rest.split_at(view.shape.len());
+        let (strides, rest) = rest.split_at(view.strides.len());
+        self.rest = rest;
+        shape == view.shape && strides == view.strides
     }
 }
 
@@ -248,6 +306,27 @@ impl Job {
         Self { group, index, dtype, len, data, axes, start: 0, first_piece: 0 }
     }
 
+    /// Whether it is the job of that parameter.
+    pub(super) fn is_of(&self, group: usize, index: usize) -> bool {
+        (self.group, self.index) == (group, index)
+    }
+
+    pub(super) fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Whether the array of a role is where a view is.
+    pub(super) fn is_at(&self, role: usize, view: &View<'_>) -> bool {
+        self.data[role] == view.data
+    }
+
+    /// Takes a view in the place of its gradient, which was alike; returns whether it moved.
+    pub(super) fn move_gradient(&mut self, view: &View<'_>) -> bool {
+        let moved = !self.is_at(GRADIENT, view);
+        self.data[GRADIENT] = view.data;
+        moved
+    }
+
     /// The dense arrays from `start` on as pointers to the elements.
     fn pointers<F: Element>(&self, start: usize) -> [*mut F; MAX_ROLES] {
         assert!(self.axes.is_empty() && size_of::<F>() == self.dtype.size());
@@ -281,6 +360,10 @@ impl Jobs {
         self.len += job.len;
         self.pieces += job.len.div_ceil(PIECE);
         self.list.push(Job { start, first_piece, ..job });
+    }
+
+    pub(super) fn iter_mut(&mut self) -> slice::IterMut<'_, Job> {
+        self.list.iter_mut()
     }
 
     /// The number of elements of all parameters.

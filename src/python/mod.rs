@@ -8,6 +8,7 @@ use crate::error::Error;
 mod arrays;
 mod plan;
 mod recipe;
+mod seen;
 mod step;
 
 impl From<Error> for PyErr {
@@ -36,7 +37,7 @@ mod _instep {
     #[pymodule_export]
     use super::recipe::PyRecipe;
     #[pymodule_export]
-    use super::step::step;
+    use super::step::Stepper;
 
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is
     /// no number of threads.

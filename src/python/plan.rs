@@ -14,6 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PySlice, PyTuple};
 
 use super::arrays::{Dtype, GRADIENT, Job, Jobs, MAX_ROLES, PARAMETER, View, Work};
+use super::seen::Seen;
 use crate::error::Error;
 
 /// A call as Python gave it.
@@ -39,14 +40,12 @@ impl<'py> Group<'py> {
         work: Work,
         params: Bound<'py, PyTuple>,
         grads: Bound<'py, PyTuple>,
-        states: &Bound<'py, PyTuple>,
+        states: impl IntoIterator<Item = Bound<'py, PyTuple>>,
         averages: Option<Bound<'py, PyTuple>>,
     ) -> PyResult<Self> {
         let mut roles = Vec::with_capacity(MAX_ROLES);
         roles.extend([params, grads]);
-        for state in states {
-            roles.push(state.cast_into::<PyTuple>()?);
-        }
+        roles.extend(states);
         roles.extend(averages);
         if roles.len() != work.roles() || roles.iter().any(|role| role.len() != roles[0].len()) {
             let what = "params, grads, each state of the recipe and averages, if they are kept, \
@@ -54,6 +53,15 @@ impl<'py> Group<'py> {
             return Err(Error::Value(what.to_owned()).into());
         }
         Ok(Self { work, roles })
+    }
+
+    pub(super) fn grads(&self) -> &Bound<'py, PyTuple> {
+        &self.roles[GRADIENT]
+    }
+
+    /// All tuples but that of the gradients, each with its role.
+    pub(super) fn others(&self) -> impl Iterator<Item = (usize, &Bound<'py, PyTuple>)> {
+        self.roles.iter().enumerate().filter(|&(role, _)| role != GRADIENT)
     }
 }
 
@@ -76,6 +84,14 @@ impl<'py> Call<'py> {
 
     fn name(&self, place: Place) -> PyResult<String> {
         self.describe.call1((place.group, place.role, place.index))?.extract()
+    }
+
+    fn works(&self) -> impl Iterator<Item = Work> {
+        self.groups.iter().map(|group| group.work)
+    }
+
+    pub(super) fn clears_gradients(&self) -> bool {
+        self.groups.iter().any(|group| group.work.clear_gradient)
     }
 
     /// What the caller calls a gradient.
@@ -111,11 +127,42 @@ struct Span {
 pub(super) struct Plan {
     jobs: Jobs,
     works: Vec<Work>,
-    /// Keeps alive what no argument of the call does: the values of rows.
-    _values: Vec<Py<PyUntypedArray>>,
+    rows: Vec<RowValues>,
+    /// What later steps compare their arrays with, if the plan may serve them.
+    seen: Option<Seen>,
+}
+
+/// Values of rows, which no argument of the call may keep alive.
+struct RowValues {
+    given: Py<PyUntypedArray>,
+    /// Those or, of rows that come twice, their sums.
+    distinct: Py<PyUntypedArray>,
 }
 
 impl Plan {
+    /// The plan for a call: that of an earlier one, if its checks hold, or a new one.
+    ///
+    /// # Errors
+    /// As [`Plan::check`].
+    pub(super) fn follow(earlier: Option<Self>, call: &Call<'_>) -> PyResult<Self> {
+        if let Some(mut plan) = earlier
+            && let Some(seen) = &mut plan.seen
+            && seen.holds(call, &mut plan.jobs)
+        {
+            plan.works.clear();
+            plan.works.extend(call.works());
+            return Ok(plan);
+        }
+        let mut plan = Self::check(call)?;
+        plan.seen = Seen::of(call, &mut plan.jobs)?;
+        Ok(plan)
+    }
+
+    /// Whether a later call may follow it.
+    pub(super) fn lasts(&self) -> bool {
+        self.seen.is_some()
+    }
+
     /// Looks at every array of the call.
     ///
     /// # Errors
@@ -179,9 +226,12 @@ impl Plan {
         })?;
         refuse_folded(call, &suspects)?;
         refuse_shared_memory(call, spans)?;
-        let values = sparse.into_iter().map(|(_, rows)| rows.values.unbind()).collect();
-        let works = call.groups.iter().map(|group| group.work).collect();
-        Ok(Self { jobs, works, _values: values })
+        let rows = sparse.into_iter().map(|(_, rows)| RowValues {
+            given: rows.given.unbind(),
+            distinct: rows.values.unbind(),
+        });
+        let (rows, works) = (rows.collect(), call.works().collect());
+        Ok(Self { jobs, works, rows, seen: None })
     }
 
     /// The number of elements of all parameters.
@@ -224,6 +274,18 @@ impl Plan {
         let works = &self.works;
         self.jobs.each_piece(|piece| piece.run(works));
     }
+
+    /// Clears the gradients of rows that came twice, if gradients are cleared: of them the step has
+    /// only seen the sums.
+    pub(super) fn clear_rows(&self, py: Python<'_>) -> PyResult<()> {
+        if self.works.iter().any(|work| work.clear_gradient) {
+            let ndarray = py.get_type::<PyUntypedArray>();
+            for rows in self.rows.iter().filter(|rows| !rows.given.is(&rows.distinct)) {
+                ndarray.call_method1(intern!(py, "fill"), (&rows.given, 0))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Visits the parameters that have a gradient, each as the place of its own array, and the number
@@ -256,6 +318,7 @@ struct Rows<'py> {
     indices: Vec<usize>,
     places: Vec<usize>,
     values: Bound<'py, PyUntypedArray>,
+    given: Bound<'py, PyUntypedArray>,
 }
 
 /// An ndarray of a subclass, and none with a mask; or, as a gradient, rows.
@@ -287,7 +350,8 @@ fn rows<'py>(call: &Call<'py>, place: Place, item: &Bound<'py, PyAny>) -> PyResu
     type Distinct<'py> = (Integers<'py>, Integers<'py>, Bound<'py, PyUntypedArray>);
     let (indices, places, values) = item.call_method0("distinct")?.extract::<Distinct<'py>>()?;
     let (indices, places) = (indices.as_slice()?, places.as_slice()?);
-    let flags = item.getattr("values")?.getattr("flags")?;
+    let given = item.getattr("values")?.cast_into::<PyUntypedArray>()?;
+    let flags = given.getattr("flags")?;
     if call.is_written(place) && !flags.getattr("writeable")?.extract::<bool>()? {
         let what = "has read-only values, and the step is to clear them; pass a writable array";
         return Err(call.value_error(place, what));
@@ -306,7 +370,7 @@ fn rows<'py>(call: &Call<'py>, place: Place, item: &Bound<'py, PyAny>) -> PyResu
     if !distinct || places.iter().any(|&at| values.shape().first().is_none_or(|&n| at >= n)) {
         return Err(call.value_error(place, "has rows that are not distinct"));
     }
-    Ok(Rows { indices, places, values })
+    Ok(Rows { indices, places, values, given })
 }
 
 /// The values of rows: of the parameter's dtype, and of the shape of its rows.

@@ -73,7 +73,7 @@ impl PyRecipe {
         hypers: &Bound<'py, PyTuple>,
         params: Bound<'py, PyTuple>,
         grads: Bound<'py, PyTuple>,
-        states: &Bound<'py, PyTuple>,
+        states: Vec<Bound<'py, PyTuple>>,
         describe: Bound<'py, PyAny>,
     ) -> PyResult<()> {
         let work = self.work(hypers, Extras::NONE, false)?;

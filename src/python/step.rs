@@ -1,6 +1,9 @@
-//! `step`: one step over groups of parameters, with all that an optimizer object may ask of it.
+//! `Stepper`: the arrays of an optimizer, and steps over them with all that may be asked of one.
 
-use pyo3::exceptions::PyFloatingPointError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, TryLockError};
+
+use pyo3::exceptions::{PyFloatingPointError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -31,71 +34,109 @@ impl Nonfinite {
     }
 }
 
-/// What the sweep over the gradients found, before anything was written.
-struct Found {
-    norm: Option<f64>,
-    nonfinite: Option<(usize, usize)>,
+/// The arrays of a group that stay: parameters, states, averages if any are kept.
+type Own = (Py<PyTuple>, Vec<Py<PyTuple>>, Option<Py<PyTuple>>);
+
+/// The work of a group in one step: recipe, hypers, (sign, weight decay, shrink, average).
+type PyWork<'py> = (Bound<'py, PyRecipe>, Bound<'py, PyTuple>, (f64, f64, f64, Option<f64>));
+
+/// Stepper(groups, t)
+/// --
+///
+/// The parameters of an optimizer with their states and averages, and the number of steps done.
+#[pyclass(frozen, module = "instep._instep")]
+pub(super) struct Stepper {
+    groups: Vec<Own>,
+    /// The plan of the last step, if it may serve the next.
+    plan: Mutex<Option<Plan>>,
+    /// Counted here, so that no signal comes between a step and its count.
+    t: AtomicU64,
 }
 
-/// A group as Python gives it: recipe, hypers, (sign, weight decay, shrink), params, grads, states,
-/// and, where an average is kept, its decay and arrays.
-type PyGroup<'py> = (
-    Bound<'py, PyRecipe>,
-    Bound<'py, PyTuple>,
-    (f64, f64, f64),
-    Bound<'py, PyTuple>,
-    Bound<'py, PyTuple>,
-    Bound<'py, PyTuple>,
-    Option<(f64, Bound<'py, PyTuple>)>,
-);
+#[pymethods]
+impl Stepper {
+    #[new]
+    fn new(groups: Vec<Own>, t: u64) -> Self {
+        Self { groups, plan: Mutex::new(None), t: AtomicU64::new(t) }
+    }
 
-/// One step over groups of parameters, in place: all of it, or an exception and none of it.
-///
-/// Returns the norm of the gradients, if `max_norm` was given, and whether the step was skipped.
-#[pyfunction]
-#[pyo3(signature = (groups, describe, grad_scale, max_norm, nonfinite, zero_grads, /))]
-pub(super) fn step<'py>(
-    py: Python<'py>,
-    groups: &Bound<'py, PyTuple>,
-    describe: Bound<'py, PyAny>,
-    grad_scale: f64,
-    max_norm: Option<f64>,
-    nonfinite: &str,
-    zero_grads: bool,
-) -> PyResult<(Option<f64>, bool)> {
-    let nonfinite = Nonfinite::named(nonfinite)?;
-    let groups = groups.iter().map(|group| {
-        let (recipe, hypers, (sign, weight_decay, shrink), params, grads, states, averages) =
-            group.extract::<PyGroup<'py>>()?;
-        let (average, averages) = averages.unzip();
-        let extras = Extras { scale: sign, weight_decay, shrink, average };
-        let work = recipe.get().work(&hypers, extras, zero_grads)?;
-        Group::new(work, params, grads, &states, averages)
-    });
-    let call =
-        Call { groups: groups.collect::<PyResult<_>>()?, describe, optional_gradients: true };
-    let mut plan = Plan::check(&call)?;
-    let is_small = plan.len() < DETACH_FROM;
-    let mut sweep = || {
-        let norm = max_norm.map(|_| plan.gradient_norm() * grad_scale.abs());
-        // A finite norm has no NaN or Inf behind it.
-        let look = nonfinite != Nonfinite::Propagate && !norm.is_some_and(f64::is_finite);
-        let found = Found { norm, nonfinite: if look { plan.first_nonfinite() } else { None } };
-        if found.nonfinite.is_none() {
-            // An infinite maximum clips nothing, not even a norm that is infinite or NaN itself.
-            let limit = max_norm.filter(|max| max.is_finite());
-            let clip = limit.zip(norm).map_or(1.0, |(max, norm)| max / (norm + 1e-6));
-            plan.run(if clip >= 1.0 { grad_scale } else { grad_scale * clip });
+    /// The number of steps done.
+    #[getter]
+    fn t(&self) -> u64 {
+        self.t.load(Ordering::Relaxed)
+    }
+
+    #[setter]
+    fn set_t(&self, t: u64) {
+        self.t.store(t, Ordering::Relaxed);
+    }
+
+    /// One step over groups of parameters, in place: all of it, or an exception and none of it.
+    ///
+    /// Returns the norm of the gradients, if `max_norm` was given, and whether the step was skipped.
+    #[pyo3(signature = (groups, describe, grad_scale, max_norm, nonfinite, zero_grads, /))]
+    #[expect(clippy::too_many_arguments, reason = "a step's own, without names to look up")]
+    fn step<'py>(
+        &self,
+        py: Python<'py>,
+        groups: Vec<(PyWork<'py>, Bound<'py, PyTuple>)>,
+        describe: Bound<'py, PyAny>,
+        grad_scale: f64,
+        max_norm: Option<f64>,
+        nonfinite: &str,
+        zero_grads: bool,
+    ) -> PyResult<(Option<f64>, bool)> {
+        let nonfinite = Nonfinite::named(nonfinite)?;
+        let mut kept = match self.plan.try_lock() {
+            Ok(kept) => kept,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Err(PyRuntimeError::new_err("another thread is in a step"));
+            }
+        };
+        if groups.len() != self.groups.len() {
+            let (has, wanted) = (groups.len(), self.groups.len());
+            let what = format!("groups has length {has}; wanted {wanted}");
+            return Err(Error::Value(what).into());
         }
-        found
-    };
-    let found = if is_small { sweep() } else { py.detach(sweep) };
-    match (found.nonfinite, nonfinite) {
-        (Some((group, index)), Nonfinite::Raise) => {
-            let name = call.gradient_name(group, index)?;
-            let what = format!("{name} has an element that is NaN or infinite");
-            Err(PyFloatingPointError::new_err(what))
+        let groups = self.groups.iter().zip(groups).map(|((params, states, averages), given)| {
+            let ((recipe, hypers, (scale, weight_decay, shrink, average)), grads) = given;
+            let extras = Extras { scale, weight_decay, shrink, average };
+            let work = recipe.get().work(&hypers, extras, zero_grads)?;
+            let states = states.iter().map(|states| states.bind(py).clone());
+            let averages = averages.as_ref().map(|averages| averages.bind(py).clone());
+            Group::new(work, params.bind(py).clone(), grads, states, averages)
+        });
+        let groups = groups.collect::<PyResult<_>>()?;
+        let call = Call { groups, describe, optional_gradients: true };
+        let mut plan = Plan::follow(kept.take(), &call)?;
+        let is_small = plan.len() < DETACH_FROM;
+        let mut sweep = || {
+            let norm = max_norm.map(|_| plan.gradient_norm() * grad_scale.abs());
+            // A finite norm has no NaN or Inf behind it.
+            let look = nonfinite != Nonfinite::Propagate && !norm.is_some_and(f64::is_finite);
+            let bad = if look { plan.first_nonfinite() } else { None };
+            if bad.is_none() {
+                // An infinite maximum clips nothing, not even a norm that is infinite or NaN itself.
+                let limit = max_norm.filter(|max| max.is_finite());
+                let clip = limit.zip(norm).map_or(1.0, |(max, norm)| max / (norm + 1e-6));
+                plan.run(if clip >= 1.0 { grad_scale } else { grad_scale * clip });
+            }
+            (norm, bad)
+        };
+        let (norm, bad) = if is_small { sweep() } else { py.detach(sweep) };
+        if bad.is_none() {
+            self.t.fetch_add(1, Ordering::Relaxed);
+            plan.clear_rows(py)?;
         }
-        (bad, _) => Ok((found.norm, bad.is_some())),
+        *kept = plan.lasts().then_some(plan);
+        match bad {
+            Some((group, index)) if nonfinite == Nonfinite::Raise => {
+                let name = call.gradient_name(group, index)?;
+                let what = format!("{name} has an element that is NaN or infinite");
+                Err(PyFloatingPointError::new_err(what))
+            }
+            _ => Ok((norm, bad.is_some())),
+        }
     }
 }
