@@ -10,6 +10,9 @@ use crate::rules::{Coefficients, Rule};
 /// The elements that are computed before any of them is stored, where results are looked at first.
 const BLOCK: usize = 64;
 
+/// As many elements as the widest registers hold. What is left over goes through narrower ones.
+const WIDE: usize = 16;
+
 /// How far ahead of itself the sweep asks for memory: the divider keeps the CPU from looking ahead
 /// far enough by itself. Measured for Adam on arrays that no cache holds: a tenth faster.
 const AHEAD: usize = 4 * BLOCK;
@@ -65,8 +68,61 @@ where
     F: Element,
     Reciprocal<F>: Float,
 {
+    /// The elements up to `at`, and those from it on.
+    #[inline(always)]
+    fn split(self, at: usize) -> (Self, Self) {
+        let Self { coefficients, rule, .. } = self;
+        let ((p, p_rest), (g, g_rest)) = (self.p.split_at_mut(at), self.g.split_at(at));
+        let mut rests = [const { None }; S];
+        let mut rest = rests.iter_mut();
+        let state = self.state.map(|s| {
+            let (s, s_rest) = s.split_at_mut(at);
+            *rest.next().expect("one for each state") = Some(s_rest);
+            s
+        });
+        let state_rest = rests.map(|s| s.expect("one for each state"));
+        (
+            Self { coefficients, p, g, state, rule },
+            Self { coefficients, p: p_rest, g: g_rest, state: state_rest, rule },
+        )
+    }
+
     #[inline(always)]
     fn plain(self) {
+        let n = self.p.len();
+        let (wide, rest) = self.split(n - n % WIDE);
+        wide.each();
+        rest.first_at_once::<{ WIDE / 2 }>().first_at_once::<{ WIDE / 4 }>().each();
+    }
+
+    /// Does the first `N` elements, if there are as many, and returns the others. All are loaded
+    /// before any is stored, or the compiler would take one after the other.
+    #[inline(always)]
+    fn first_at_once<const N: usize>(self) -> Self {
+        if self.p.len() < N {
+            return self;
+        }
+        let (mut first, others) = self.split(N);
+        let (p, g) = (block::<F, N>(first.p), first.g);
+        let mut state = first.state.each_mut().map(|s| block::<F, N>(s));
+        let (mut new, mut states) = (*p, state.each_mut().map(|s| **s));
+        for i in 0..N {
+            let old = array::from_fn(|k| states[k][i]);
+            let (x, xs) = R::update(first.coefficients, new[i], g[i], old);
+            new[i] = x;
+            for k in 0..S {
+                states[k][i] = xs[k];
+            }
+        }
+        *p = new;
+        for k in 0..S {
+            *state[k] = states[k];
+        }
+        others
+    }
+
+    #[inline(always)]
+    fn each(self) {
         let n = self.p.len();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
         let (p, g, state) = (self.p, &self.g[..n], self.state.map(|s| &mut s[..n]));
@@ -94,9 +150,9 @@ where
             for s in &self.state {
                 isa::prefetch(s, start + AHEAD, BLOCK);
             }
-            let p = block(&mut self.p[start..]);
+            let p = block::<F, BLOCK>(&mut self.p[start..]);
             let g = &self.g[start..start + BLOCK];
-            let state = self.state.each_mut().map(|s| block(&mut s[start..]));
+            let state = self.state.each_mut().map(|s| block::<F, BLOCK>(&mut s[start..]));
             let mut nan = false;
             for i in 0..BLOCK {
                 let old = array::from_fn(|k| Reciprocal(state[k][i]));
@@ -117,14 +173,12 @@ where
                 }
             }
         }
-        let (p, g) = (&mut self.p[whole..], &self.g[whole..]);
-        let state = self.state.map(|s| &mut s[whole..]);
-        Self { p, g, state, ..self }.plain();
+        self.split(whole).1.plain();
     }
 }
 
 /// The first elements of a slice, with their number known to the compiler.
 #[inline(always)]
-fn block<F>(slice: &mut [F]) -> &mut [F; BLOCK] {
+fn block<F, const N: usize>(slice: &mut [F]) -> &mut [F; N] {
     slice.first_chunk_mut().expect("a whole block")
 }

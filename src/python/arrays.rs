@@ -188,9 +188,7 @@ pub(super) struct Layouts {
 }
 
 impl Layouts {
-    const FIXED: usize = 3;
-
-    fn fixed(view: &View<'_>) -> [isize; Self::FIXED] {
+    fn fixed(view: &View<'_>) -> [isize; 3] {
         const FLAGS: i32 = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS | NPY_ARRAY_WRITEABLE;
         let flags = (view.flags & FLAGS) * 2 + i32::from(view.is_aligned());
         [view.descr.addr().cast_signed(), flags as isize, view.shape.len().cast_signed()]
@@ -208,28 +206,23 @@ impl Layouts {
 
     /// Compares them with views, one after the other.
     pub(super) fn compare(&self) -> Comparison<'_> {
-        Comparison { rest: &self.numbers }
+        Comparison { rest: self.numbers.iter() }
     }
 }
 
 pub(super) struct Comparison<'a> {
-    rest: &'a [isize],
+    rest: slice::Iter<'a, isize>,
 }
 
 impl Comparison<'_> {
     /// Whether the next layout is that of the view.
+    #[inline(always)]
     pub(super) fn next_is(&mut self, view: &View<'_>) -> bool {
-        let Some((fixed, rest)) = self.rest.split_first_chunk() else {
-            return false;
-        };
-        if *fixed != Layouts::fixed(view) {
-            return false;
-        }
-        // The fixed numbers have told that there are as many.
-        let (shape, rest) = rest.split_at(view.shape.len());
-        let (strides, rest) = rest.split_at(view.strides.len());
-        self.rest = rest;
-        shape == view.shape && strides == view.strides
+        // Number by number: to compare slices of so few is a call each.
+        let mut is = |number| self.rest.next() == Some(&number);
+        Layouts::fixed(view).into_iter().all(&mut is)
+            && view.shape.iter().all(|&n| is(n))
+            && view.strides.iter().all(|&stride| is(stride))
     }
 }
 
