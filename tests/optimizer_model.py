@@ -59,16 +59,23 @@ def modes_of(rule: Rule) -> list[Options]:
     choices: dict[str, Sequence[Any]] = {}
     for name, parameter in options_of(rule).items():
         other = OTHER_NUMBERS.get(name, OTHER_NUMBERS[""])
-        if get_origin(hints[name]) is Literal:
-            choices[name] = get_args(hints[name])
-        elif name in ("weight_decay", "maximize"):
+        if name in ("weight_decay", "maximize"):
             choices[name] = [parameter.default]  # `AROUND` has them
-        elif hints[name] is bool:
-            choices[name] = [False, True]
+        elif words := words_of(hints[name]):
+            choices[name] = words
         else:
             choices[name] = [other] if parameter.default != 0 else [0.0, other]
     modes = [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
     return [mode for mode in modes if is_allowed(rule, mode)]
+
+
+def words_of(kind: Any) -> tuple[Any, ...]:
+    """Return what an option may be that is one of some words, or yes or no, or either."""
+    if kind is bool:
+        return (False, True)
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(word for part in get_args(kind) for word in words_of(part))
 
 
 def is_allowed(rule: Rule, options: Options) -> bool:

@@ -86,6 +86,8 @@ MAKE: dict[str, Callable[[Any], Optimizer]] = {
     "adam": lambda p: instep.Adam(p, lr=0.03, betas=(0.8, 0.95), eps=1e-6),
     "adam hat": lambda p: instep.Adam(p, eps_mode="hat", weight_decay=0.1),
     "adam average": lambda p: instep.Adam(p, lr=0.03, average=0.9),
+    "amsgrad corrected": lambda p: instep.Adam(p, amsgrad="corrected", betas=(0.8, 0.7)),
+    "rmsprop lr inside": lambda p: instep.RMSprop(p, momentum=0.7, momentum_mode="lr_inside"),
     "adamw": lambda p: instep.AdamW(p, lr=0.03, weight_decay=0.1, eps_mode="outside"),
     "schedule": lambda p: instep.Adam(p, lr=schedules.Warmup(schedules.Cosine(0.1, 0.0, 8), 4)),
     "function": lambda p: instep.AdamW(p, lr=fading, average=0.8),

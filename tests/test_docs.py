@@ -85,11 +85,14 @@ def test_every_mode_is_described(name: str) -> None:
     rule = getattr(optimizers, name)
     found = sections(docstring_of(rule))
     for argument, kind in get_type_hints(rule.__init__).items():
-        if get_origin(kind) is not Literal:
+        or_bool = bool in get_args(kind)
+        literal = get_args(kind)[1] if or_bool else kind
+        if get_origin(literal) is not Literal:
             continue
-        modes = get_args(kind)
+        modes = get_args(literal)
         listed = ", ".join(f'"{mode}"' for mode in modes)
-        assert f"{argument} : {{{listed}}}, default" in found["Parameters"]
+        described = f"bool or {listed}" if or_bool else f"{{{listed}}}"
+        assert f"{argument} : {described}, default" in found["Parameters"]
         for mode in modes:
             assert f'``"{mode}"``' in found["Notes"], f"{argument}={mode!r}"
 

@@ -458,6 +458,13 @@ def test_foreign_objects() -> None:
         (instep.AdamW, {"eps_mode": "inside"}, "eps_mode is 'inside'"),
         (instep.RMSprop, {"eps_mode": "inside"}, "torch only has 'outside'"),
         (instep.SGD, {"momentum": 0.9, "momentum_mode": "ema"}, "momentum_mode is 'ema'"),
+        (
+            instep.RMSprop,
+            {"momentum": 0.9, "momentum_mode": "lr_inside"},
+            "momentum_mode is 'lr_inside'; torch only has 'heavy_ball'",
+        ),
+        (instep.Adam, {"amsgrad": "corrected"}, "amsgrad is 'corrected'; torch only has False or"),
+        (instep.AdamW, {"amsgrad": "corrected"}, "amsgrad is 'corrected'; torch only has False or"),
     ],
 )
 def test_modes_that_torch_does_not_have(rule: Any, options: dict[str, Any], match: str) -> None:

@@ -177,7 +177,7 @@ FORMS = {"x86_64": _x86_forms, "aarch64": _arm_forms}[platform.machine()]()
 SWEEP = re.compile(
     r"^[0-9a-f]+ <.*isa::(\w+)::<instep::sweep::Sweep<instep::rules::(.+), (f32|f64)\b.*>:$"
 )
-RECIPE = re.compile(r'Recipe::of::<(.+?), _, _, _>\("(\w+)"\)')
+RECIPE = re.compile(r'Recipe::of::<(.+?), _, _, _>\(\s*"(\w+)",?\s*\)')
 
 
 def short(rust_type: str) -> str:

@@ -45,6 +45,8 @@ BAD_OPTIONS: list[tuple[str, Any, type[Exception]]] = [
     ("betas", (0.9,), ValueError),
     ("eps", math.nan, ValueError),
     ("eps_mode", "beside", ValueError),
+    ("amsgrad", "yes", ValueError),
+    ("momentum_mode", "beside", ValueError),
     ("mode", "jax", ValueError),
     ("momentum", 1.0, ValueError),
     ("rho", -0.1, ValueError),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,11 @@ ADAM: dict[str, Any] = {"lr": 0.02, "betas": (0.85, 0.95), "eps": 1e-3, "weight_
 
 # What takes the path of each row of the stored table.
 #
-# There is no row for AMSGrad, which is another algorithm there: optax takes the maximum of the
-# corrected averages. In RAdam optax adds eps to the root of the corrected average, torch and instep
-# to that of the plain one, so its row has an eps of 0; optax rectifies from rho = 5 on, torch and
-# instep above 5, and no step has a rho of 5. With a momentum in RMSprop, optax has the rate within
-# it: the same path while the rate stays. Its centered RMSprop does not clamp the variance, which
-# with these gradients is never negative.
+# In RAdam optax adds eps to the root of the corrected average, torch and instep to that of the
+# plain one, so its row has an eps of 0; optax rectifies from rho = 5 on, torch and instep above 5,
+# and no step has a rho of 5. With a momentum in RMSprop, optax has the rate within it: while the
+# rate stays, "heavy_ball" makes the same path. Its centered RMSprop does not clamp the variance,
+# which with these gradients is never negative.
 LIKE_OPTAX: dict[str, Callable[[Array], Any]] = {
     "sgd": lambda p: instep.SGD(p, lr=0.05, weight_decay=0.03),
     "momentum": lambda p: instep.SGD(p, lr=0.05, momentum=0.8, weight_decay=0.03),
@@ -51,11 +51,36 @@ LIKE_OPTAX: dict[str, Callable[[Array], Any]] = {
     "rmsprop, outside, centered, momentum": lambda p: instep.RMSprop(
         p, **RMSPROP, eps_mode="outside", centered=True, momentum=0.7
     ),
+    **{
+        f"rmsprop, {eps_mode}{', centered' if centered else ''}, momentum, schedule": partial(
+            instep.RMSprop,
+            **{**RMSPROP, "lr": lambda step: 0.02 * 0.9**step},
+            eps_mode=eps_mode,
+            centered=centered,
+            momentum=0.7,
+            momentum_mode="lr_inside",
+        )
+        for eps_mode, centered in product(("inside", "outside"), (False, True))
+    },
     "adam": lambda p: instep.Adam(p, **ADAM, eps_mode="outside"),
     "adam, eps_root": lambda p: instep.Adam(p, **ADAM, eps_mode="inside"),
     "adamw": lambda p: instep.AdamW(p, **{**ADAM, "weight_decay": 0.3}),
     "adamw, schedule": lambda p: instep.AdamW(
         p, **{**ADAM, "weight_decay": 0.3, "lr": lambda step: 0.02 * 0.9**step}
+    ),
+    **{
+        f"amsgrad, {eps_mode}": partial(
+            instep.Adam,
+            **{**ADAM, "lr": lambda step: 0.02 * 0.9**step},
+            amsgrad="corrected",
+            eps_mode=eps_mode,
+        )
+        for eps_mode in ("outside", "inside")
+    },
+    "amsgradw": lambda p: instep.AdamW(
+        p,
+        **{**ADAM, "weight_decay": 0.3, "lr": lambda step: 0.02 * 0.9**step},
+        amsgrad="corrected",
     ),
     "nadam": lambda p: instep.NAdam(p, **ADAM, mode="optax"),
     "nadamw": lambda p: instep.NAdam(
@@ -183,7 +208,7 @@ def test_defaults_are_those_of_torch() -> None:
 # Closed forms
 
 
-def test_keras_momentum_and_adam_by_hand() -> None:
+def test_forms_of_keras_by_hand() -> None:
     """Forms that neither optax nor torch has, for one step of one number."""
     p, m = np.array([1.0]), np.array([0.5])
     functional.sgd(p, np.array([2.0]), m, t=2, lr=0.1, momentum=0.8, momentum_mode="lr_inside")
@@ -203,6 +228,26 @@ def test_keras_momentum_and_adam_by_hand() -> None:
     )
     rate = 0.1 * (1 - 0.9**3) ** 0.5 / (1 - 0.8**3)
     assert p == pytest.approx([1.0 - rate * 0.8 / (0.625**0.5 + 0.01)])
+    # Keras's RMSprop takes the rate within its momentum, and its eps within the root.
+    for centered in (False, True):
+        p, v, mean, m = (np.array([x]) for x in (1.0, 4.0, 0.25, 0.5))
+        functional.rmsprop(
+            p,
+            np.array([2.0]),
+            *([v, mean, m] if centered else [v, m]),
+            t=2,
+            lr=0.1,
+            alpha=0.75,
+            eps=0.01,
+            momentum=0.8,
+            centered=centered,
+            eps_mode="inside",
+            momentum_mode="lr_inside",
+        )
+        square = 0.75 * 4.0 + 0.25 * 4.0
+        variance = square - (0.75 * 0.25 + 0.25 * 2.0) ** 2 if centered else square
+        assert m == pytest.approx([0.8 * 0.5 + 0.1 * 2.0 / (variance + 0.01) ** 0.5])
+        assert p == pytest.approx(1.0 - m)
     # Keras: mu = beta1*(1 - 0.5*0.96**t)
     p, m, v = np.array([1.0]), np.array([0.0]), np.array([0.0])
     functional.nadam(p, np.array([2.0]), m, v, t=1, lr=0.1, betas=(0.8, 0.9), mode="keras")

@@ -22,10 +22,8 @@ class _Layout(NamedTuple):
 
     arrays: dict[str, str]
     """What torch calls the states."""
-    mode: str
-    """The option that torch does not have, for it has one mode only."""
-    modes: tuple[str, ...]
-    """What that option may be."""
+    modes: dict[str, tuple[str, ...]]
+    """The options that torch does not have, for it has one mode only, and what they may be."""
     extras: dict[str, Any]
     """Options that only torch has, with their defaults."""
     counts: bool = True
@@ -37,28 +35,25 @@ _SPEED = {"foreach": None, "capturable": False, "differentiable": False, "fused"
 
 _LAYOUTS: dict[type[Optimizer], _Layout] = {
     Adam: _Layout(
-        _ADAM, "eps_mode", ("scaled", "outside"), {**_SPEED, "decoupled_weight_decay": False}
+        _ADAM, {"eps_mode": ("scaled", "outside")}, {**_SPEED, "decoupled_weight_decay": False}
     ),
     AdamW: _Layout(
-        _ADAM, "eps_mode", ("scaled", "outside"), {**_SPEED, "decoupled_weight_decay": True}
+        _ADAM, {"eps_mode": ("scaled", "outside")}, {**_SPEED, "decoupled_weight_decay": True}
     ),
     SGD: _Layout(
         {"m": "momentum_buffer"},
-        "momentum_mode",
-        ("heavy_ball",),
+        {"momentum_mode": ("heavy_ball",)},
         {"foreach": None, "differentiable": False, "fused": None},
         counts=False,
     ),
     RMSprop: _Layout(
         {"v": "square_avg", "g_mean": "grad_avg", "m": "momentum_buffer"},
-        "eps_mode",
-        ("outside",),
+        {"eps_mode": ("outside",), "momentum_mode": ("heavy_ball",)},
         {"foreach": None, "capturable": False, "differentiable": False},
     ),
     Adagrad: _Layout(
         {"v": "sum"},
-        "eps_mode",
-        ("outside",),
+        {"eps_mode": ("outside",)},
         {"foreach": None, "differentiable": False, "fused": None},
     ),
 }
@@ -92,8 +87,8 @@ def from_torch_state_dict(
         parameter's dtype; something else of another type than torch gives.
     ValueError
         Another number of groups or parameters; an array of another shape; states or options that
-        are missing, or do not go with the optimizer's; an ``eps_mode`` or ``momentum_mode`` that is
-        not torch's; parameters with different numbers of steps.
+        are missing, or do not go with the optimizer's; an ``eps_mode``, ``momentum_mode`` or
+        ``amsgrad`` that is not torch's; parameters with different numbers of steps.
 
     Notes
     -----
@@ -183,7 +178,8 @@ def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
     TypeError
         An optimizer that is none of these five.
     ValueError
-        An ``eps_mode`` or ``momentum_mode`` that torch does not have; more steps than torch counts.
+        An ``eps_mode``, ``momentum_mode`` or ``amsgrad`` that torch does not have; more steps than
+        torch counts.
 
     Notes
     -----
@@ -221,8 +217,8 @@ def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
     first = 0
     for group, live in zip(saved["groups"], optimizer.param_groups, strict=True):
         options = group["options"]
-        _check_mode(layout, options)
-        del options[layout.mode]
+        _check_modes(layout, options)
+        options = {option: own for option, own in options.items() if option not in layout.modes}
         if options["lr"] is None:
             options["lr"] = check_rate(live["lr"], t + 1)
         if "betas" in options:
@@ -269,18 +265,21 @@ def _indices(i: int, group: dict[str, Any]) -> list[int]:
     return list(indices)
 
 
-def _check_mode(layout: _Layout, options: Mapping[str, Any]) -> None:
-    mode, wanted = options[layout.mode], " or ".join(map(repr, layout.modes))
-    if mode not in layout.modes:
-        raise ValueError(f"{layout.mode} is {mode!r}; torch only has {wanted}")
+def _check_modes(layout: _Layout, options: Mapping[str, Any]) -> None:
+    for name, modes in layout.modes.items():
+        if options[name] not in modes:
+            wanted = " or ".join(map(repr, modes))
+            raise ValueError(f"{name} is {options[name]!r}; torch only has {wanted}")
+    if options.get("amsgrad") == "corrected":
+        raise ValueError("amsgrad is 'corrected'; torch only has False or True")
 
 
 def _options(
     name: str, layout: _Layout, own: dict[str, Any], torch_group: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the options of a group of torch, and the mode that torch has no option for."""
-    _check_mode(layout, own)
-    wanted = [option for option in own if option != layout.mode]
+    """Return the options of a group of torch, and the modes that torch has no option for."""
+    _check_modes(layout, own)
+    wanted = [option for option in own if option not in layout.modes]
     # Those of torch that are older than the option do not have it.
     torch_group = {"maximize": False, **torch_group}
     options = {option: torch_group[option] for option in wanted if option in torch_group}
@@ -288,7 +287,7 @@ def _options(
     key = "decoupled_weight_decay"
     if torch_group.get(key, layout.extras.get(key)) != layout.extras.get(key):
         raise ValueError(f"{name}[{key!r}] is {torch_group[key]!r}: that is AdamW, and not Adam")
-    return {**options, layout.mode: own[layout.mode]}
+    return {**options, **{mode: own[mode] for mode in layout.modes}}
 
 
 def _take(

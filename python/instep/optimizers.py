@@ -178,6 +178,8 @@ class RMSprop(Optimizer):
         Whether to divide by the root of the variance instead.
     eps_mode : {"inside", "outside"}, default "outside"
         Where `eps` is added, see Notes.
+    momentum_mode : {"heavy_ball", "lr_inside"}, default "heavy_ball"
+        What the momentum is, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     zero_grads : bool, default False
@@ -204,11 +206,16 @@ class RMSprop(Optimizer):
     ``"inside"``
         ``sqrt(v + eps)``: the course, Keras, PennyLane, optax by default.
 
-    Then ``p = p - lr*(g/divisor)``, or with momentum ``m = momentum*m + g/divisor`` and
-    ``p = p - lr*m``, as torch; Keras and optax have ``lr`` inside ``m``, which makes another path
-    when it changes. Sources: Tieleman and Hinton, *Lecture 6.5 - rmsprop*, 2012;
-    centered: Graves, *Generating sequences with recurrent neural networks*, 2013, equations 38 to
-    41.
+    Then ``p = p - lr*(g/divisor)``, or with momentum
+
+    ``"heavy_ball"``
+        ``m = momentum*m + g/divisor``, ``p = p - lr*m``: torch.
+    ``"lr_inside"``
+        ``m = momentum*m + lr*(g/divisor)``, ``p = p - m``: Keras, optax without ``nesterov``.
+
+    With a constant rate the two make the same path, but for rounding. Sources: Tieleman and Hinton,
+    *Lecture 6.5 - rmsprop*, 2012; centered: Graves, *Generating sequences with recurrent neural
+    networks*, 2013, equations 38 to 41, which have ``lr`` inside too.
 
     Examples
     --------
@@ -233,6 +240,7 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         eps_mode: Literal["inside", "outside"] = "outside",
+        momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
         maximize: bool = False,
         zero_grads: bool = False,
         average: float | None = None,
@@ -245,6 +253,7 @@ class RMSprop(Optimizer):
             "momentum": momentum,
             "centered": centered,
             "eps_mode": eps_mode,
+            "momentum_mode": momentum_mode,
             "maximize": maximize,
         }
         super().__init__(params, options, zero_grads=zero_grads, average=average)
@@ -252,8 +261,10 @@ class RMSprop(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        _check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
         centered = "_centered" if options["centered"] else ""
-        momentum = "_momentum" if options["momentum"] else ""
+        lr_inside = "_lr_inside" if options["momentum_mode"] == "lr_inside" else ""
+        momentum = f"_momentum{lr_inside}" if options["momentum"] else ""
         return f"rmsprop_{options['eps_mode']}{centered}{momentum}"
 
     @classmethod
@@ -280,8 +291,9 @@ class Adam(Optimizer):
         What keeps the division finite.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
-    amsgrad : bool, default False
-        Whether to divide by the root of the largest average of the squares so far.
+    amsgrad : bool or "corrected", default False
+        Whether to divide by the root of the largest average of the squares so far; or of the
+        largest corrected one.
     eps_mode : {"scaled", "outside", "hat", "inside"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
@@ -301,10 +313,8 @@ class Adam(Optimizer):
 
     Notes
     -----
-    ``m = beta1*m + (1-beta1)*g``, ``v = beta2*v + (1-beta2)*g**2``; with `amsgrad`,
-    ``v_max = max(v_max, v)`` stands for ``v`` in what follows, as in torch and Keras (optax takes
-    the maximum of the corrected averages). With ``c1 = 1 - beta1**t``, ``c2 = 1 - beta2**t`` and
-    ``a = lr*sqrt(c2)/c1``:
+    ``m = beta1*m + (1-beta1)*g``, ``v = beta2*v + (1-beta2)*g**2``. With ``c1 = 1 - beta1**t``,
+    ``c2 = 1 - beta2**t`` and ``a = lr*sqrt(c2)/c1``:
 
     ``"scaled"``
         ``p - (a*m) / (sqrt(v) + eps*sqrt(c2))``: algebraically ``"outside"``, with one division
@@ -314,7 +324,17 @@ class Adam(Optimizer):
     ``"hat"``
         ``p - (a*m) / (sqrt(v) + eps)``: scikit-learn, Keras, PennyLane, Thinc.
     ``"inside"``
-        ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``: the course's first version.
+        ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``: the course's first version; optax with `eps` as its
+        ``eps_root``.
+
+    With `amsgrad`, ``v_max`` is a further state:
+
+    ``True``
+        ``v_max = max(v_max, v)`` stands for ``v`` above: torch, Keras.
+    ``"corrected"``
+        ``v_max = max(v_max, v/c2)`` stands for ``v/c2`` in ``"outside"`` and ``"inside"``: optax.
+        In ``"scaled"`` that makes ``p - ((lr/c1)*m) / (sqrt(v_max) + eps)``. ``"hat"`` is refused:
+        it is the form of those who do not correct ``v``.
 
     Sources: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 1 and the
     end of section 2; `amsgrad`: Reddi et al., *On the convergence of Adam and beyond*, 2018.
@@ -338,7 +358,7 @@ class Adam(Optimizer):
         betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        amsgrad: bool = False,
+        amsgrad: bool | Literal["corrected"] = False,
         *,
         eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
         maximize: bool = False,
@@ -358,8 +378,17 @@ class Adam(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("scaled", "outside", "hat", "inside"))
-        return f"adam_{options['eps_mode']}{'_amsgrad' if options['amsgrad'] else ''}"
+        mode, amsgrad = options["eps_mode"], options["amsgrad"]
+        _check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside"))
+        _check_mode("amsgrad", amsgrad, (False, True, "corrected"))
+        if amsgrad == "corrected":
+            if mode == "hat":
+                raise ValueError(
+                    "eps_mode is 'hat'; wanted 'scaled', 'outside' or 'inside' with amsgrad "
+                    "'corrected'"
+                )
+            return f"adam_{mode}_amsgrad_corrected"
+        return f"adam_{mode}{'_amsgrad' if amsgrad else ''}"
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -383,8 +412,9 @@ class AdamW(Adam):
         What keeps the division finite.
     weight_decay : float, default 1e-2
         Decoupled weight decay: ``p = p*(1 - lr*weight_decay)`` before the rule.
-    amsgrad : bool, default False
-        Whether to divide by the root of the largest average of the squares so far.
+    amsgrad : bool or "corrected", default False
+        Whether to divide by the root of the largest average of the squares so far; or of the
+        largest corrected one.
     eps_mode : {"scaled", "outside", "hat", "inside"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
@@ -404,7 +434,8 @@ class AdamW(Adam):
 
     Notes
     -----
-    ``p = p*(1 - lr*weight_decay)``, then the step of `Adam`, with its modes:
+    ``p = p*(1 - lr*weight_decay)``, then the step of `Adam`, with its modes, those of `amsgrad`
+    included (``True``: torch, Keras; ``"corrected"``: optax, by chaining):
 
     ``"scaled"``
         ``p - (a*m) / (sqrt(v) + eps*sqrt(c2))``: algebraically ``"outside"``.
@@ -438,7 +469,7 @@ class AdamW(Adam):
         betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        amsgrad: bool = False,
+        amsgrad: bool | Literal["corrected"] = False,
         *,
         eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
         maximize: bool = False,
@@ -1040,7 +1071,7 @@ class Lion(Optimizer):
         return True
 
 
-def _check_mode(name: str, mode: str, modes: tuple[str, ...]) -> None:
+def _check_mode(name: str, mode: Any, modes: tuple[Any, ...]) -> None:
     if mode not in modes:
         raise ValueError(f"{name} is {mode!r}; wanted one of {', '.join(map(repr, modes))}")
 

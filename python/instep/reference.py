@@ -48,10 +48,13 @@ __all__ = [
     "adam_hat_amsgrad",
     "adam_inside",
     "adam_inside_amsgrad",
+    "adam_inside_amsgrad_corrected",
     "adam_outside",
     "adam_outside_amsgrad",
+    "adam_outside_amsgrad_corrected",
     "adam_scaled",
     "adam_scaled_amsgrad",
+    "adam_scaled_amsgrad_corrected",
     "adamax_inside",
     "adamax_outside",
     "average",
@@ -71,11 +74,15 @@ __all__ = [
     "rmsprop_inside",
     "rmsprop_inside_centered",
     "rmsprop_inside_centered_momentum",
+    "rmsprop_inside_centered_momentum_lr_inside",
     "rmsprop_inside_momentum",
+    "rmsprop_inside_momentum_lr_inside",
     "rmsprop_outside",
     "rmsprop_outside_centered",
     "rmsprop_outside_centered_momentum",
+    "rmsprop_outside_centered_momentum_lr_inside",
     "rmsprop_outside_momentum",
+    "rmsprop_outside_momentum_lr_inside",
 ]
 
 Array = NDArray[Any]
@@ -235,6 +242,64 @@ def rmsprop_outside_centered_momentum(
     d, v, g_mean = _variance(g, v, g_mean, beta)
     m = f(momentum) * m + g / (np.sqrt(d) + f(eps))
     return p - f(lr) * m, v, g_mean, m
+
+
+def rmsprop_inside_momentum_lr_inside(
+    p: Array, g: Array, v: Array, m: Array, *, lr: float, beta: float, eps: float, momentum: float
+) -> tuple[Array, Array, Array]:
+    """`rmsprop_inside` with ``m = momentum*m + lr*(g/sqrt(v + eps))``: ``p = p - m``."""
+    f = p.dtype.type
+    v = f(beta) * v + f(1 - beta) * (g * g)
+    m = f(momentum) * m + f(lr) * (g / np.sqrt(v + f(eps)))
+    return p - m, v, m
+
+
+def rmsprop_outside_momentum_lr_inside(
+    p: Array, g: Array, v: Array, m: Array, *, lr: float, beta: float, eps: float, momentum: float
+) -> tuple[Array, Array, Array]:
+    """`rmsprop_outside` with ``m = momentum*m + lr*(g/(sqrt(v) + eps))``: ``p = p - m``."""
+    f = p.dtype.type
+    v = f(beta) * v + f(1 - beta) * (g * g)
+    m = f(momentum) * m + f(lr) * (g / (np.sqrt(v) + f(eps)))
+    return p - m, v, m
+
+
+def rmsprop_inside_centered_momentum_lr_inside(
+    p: Array,
+    g: Array,
+    v: Array,
+    g_mean: Array,
+    m: Array,
+    *,
+    lr: float,
+    beta: float,
+    eps: float,
+    momentum: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`rmsprop_inside_momentum_lr_inside` by the variance of `rmsprop_inside_centered`."""
+    f = p.dtype.type
+    d, v, g_mean = _variance(g, v, g_mean, beta)
+    m = f(momentum) * m + f(lr) * (g / np.sqrt(d + f(eps)))
+    return p - m, v, g_mean, m
+
+
+def rmsprop_outside_centered_momentum_lr_inside(
+    p: Array,
+    g: Array,
+    v: Array,
+    g_mean: Array,
+    m: Array,
+    *,
+    lr: float,
+    beta: float,
+    eps: float,
+    momentum: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`rmsprop_outside_momentum_lr_inside` by the variance of `rmsprop_outside_centered`."""
+    f = p.dtype.type
+    d, v, g_mean = _variance(g, v, g_mean, beta)
+    m = f(momentum) * m + f(lr) * (g / (np.sqrt(d) + f(eps)))
+    return p - m, v, g_mean, m
 
 
 def adagrad_inside(p: Array, g: Array, v: Array, *, lr: float, eps: float) -> tuple[Array, Array]:
@@ -438,6 +503,76 @@ def adam_scaled_amsgrad(
     v_max = np.maximum(v_max, v)
     a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
     return p - (f(a) * m) / (np.sqrt(v_max) + f(eps * math.sqrt(1 - beta2_power))), m, v, v_max
+
+
+def adam_inside_amsgrad_corrected(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`adam_inside` with ``v_max = maximum(v_max, v/c2)`` in the place of ``v/c2``."""
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    c1, c2 = f(1 - beta1_power), f(1 - beta2_power)
+    v_max = np.maximum(v_max, v / c2)
+    return p - (f(lr) * (m / c1)) / np.sqrt(v_max + f(eps)), m, v, v_max
+
+
+def adam_outside_amsgrad_corrected(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`adam_outside` with ``v_max = maximum(v_max, v/c2)`` in the place of ``v/c2``."""
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    c1, c2 = f(1 - beta1_power), f(1 - beta2_power)
+    v_max = np.maximum(v_max, v / c2)
+    return p - (f(lr) * (m / c1)) / (np.sqrt(v_max) + f(eps)), m, v, v_max
+
+
+def adam_scaled_amsgrad_corrected(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    v_max: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array, Array]:
+    """Algebraically `adam_outside_amsgrad_corrected`: ``p = p - (a*m) / (sqrt(v_max) + eps)``.
+
+    ``a = lr/c1``, ``v_max = maximum(v_max, v/c2)``.
+    """
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    c2 = f(1 - beta2_power)
+    v_max = np.maximum(v_max, v / c2)
+    a = lr / (1 - beta1_power)
+    return p - (f(a) * m) / (np.sqrt(v_max) + f(eps)), m, v, v_max
 
 
 def adamax_inside(

@@ -14,12 +14,20 @@
 //! puts `v_max = maximum(v_max, v)` in the place of `v` in the parameter update, as torch and
 //! Keras do.
 //!
+//! optax takes the maximum of the corrected `v`, `v_max = maximum(v_max, v/c2)`:
+//!
+//! | recipe | parameter update |
+//! |---|---|
+//! | [`AmsgradCorrected`] | `p - (lr*(m/c1)) / root(v_max)`, with the roots of [`eps`](super::eps) |
+//! | [`ScaledAmsgradCorrected`] | `p - ((lr/c1)*m) / (sqrt(v_max) + eps)`: the same by algebra |
+//!
 //! The powers come from Python, because their last bit depends on who computes them.
 
 use std::array;
 use std::marker::PhantomData;
 
 use super::Rule;
+use super::eps::{self, Place};
 use crate::element::Float;
 
 const HYPERS: [&str; 6] = ["lr", "beta1", "beta2", "eps", "beta1_power", "beta2_power"];
@@ -154,5 +162,53 @@ impl<T: Form<C>, const C: usize> Rule<6, C, 3> for Amsgrad<T> {
         let [m, v] = moments(array::from_fn(|i| c[i]), g, [m, v]);
         let v_max = v_max.maximum(v);
         (T::update(c, p, m, v_max), [m, v, v_max])
+    }
+}
+
+/// The new moments and the new `v_max`, that of the corrected `v`.
+///
+/// `maximum` returns the NaN that [`Float::over`] may give, so it reaches the parameter.
+#[inline(always)]
+fn moments_and_maximum<F: Float>(decay: [F; 4], c2: F, g: F, [m, v, v_max]: [F; 3]) -> [F; 3] {
+    let [m, v] = moments(decay, g, [m, v]);
+    [m, v, v_max.maximum(v.over(c2))]
+}
+
+pub(super) struct AmsgradCorrected<Eps>(PhantomData<Eps>);
+
+impl<Eps: Place> Rule<6, 8, 3> for AmsgradCorrected<Eps> {
+    const HYPERS: [&'static str; 6] = HYPERS;
+    const STATES: [&'static str; 3] = ["m", "v", "v_max"];
+    const DIVIDES_BY_COEFFICIENTS: bool = true;
+
+    fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
+        corrected_separately(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; 8], p: F, g: F, state: [F; 3]) -> (F, [F; 3]) {
+        let [beta1, rest1, beta2, rest2, lr, c1, c2, eps] = c;
+        let [m, v, v_max] = moments_and_maximum([beta1, rest1, beta2, rest2], c2, g, state);
+        (p - (lr * m.over(c1)) / Eps::root(v_max, eps), [m, v, v_max])
+    }
+}
+
+pub(super) struct ScaledAmsgradCorrected;
+
+impl Rule<6, 7, 3> for ScaledAmsgradCorrected {
+    const HYPERS: [&'static str; 6] = HYPERS;
+    const STATES: [&'static str; 3] = ["m", "v", "v_max"];
+    const DIVIDES_BY_COEFFICIENTS: bool = true;
+
+    fn coefficients(hypers: [f64; 6]) -> [f64; 7] {
+        let [beta1, rest1, beta2, rest2, lr, c1, c2, eps] = corrected_separately(hypers);
+        [beta1, rest1, beta2, rest2, lr / c1, c2, eps]
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; 7], p: F, g: F, state: [F; 3]) -> (F, [F; 3]) {
+        let [beta1, rest1, beta2, rest2, a, c2, eps] = c;
+        let [m, v, v_max] = moments_and_maximum([beta1, rest1, beta2, rest2], c2, g, state);
+        (p - (a * m) / eps::Outside::root(v_max, eps), [m, v, v_max])
     }
 }

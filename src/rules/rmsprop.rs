@@ -6,6 +6,8 @@
 //! | [`Centered`] | `g_mean = beta*g_mean + (1-beta)*g` | `p - lr*(g / root(d))` |
 //! | [`Momentum`] | `m = momentum*m + g / root(v)` | `p - lr*m` |
 //! | [`CenteredMomentum`] | `g_mean` as above, `m = momentum*m + g / root(d)` | `p - lr*m` |
+//! | [`MomentumLrInside`] | `m = momentum*m + lr*(g / root(v))` | `p - m` |
+//! | [`CenteredMomentumLrInside`] | `g_mean` as above, `m = momentum*m + lr*(g / root(d))` | `p - m` |
 //!
 //! with `d = maximum(v - g_mean*g_mean, 0)`, as rounding takes a variance below zero, and for
 //! `root(v)`:
@@ -15,7 +17,7 @@
 //! | [`Inside`](super::Inside) | `sqrt(v + eps)` | Keras, optax, `PennyLane` |
 //! | [`Outside`](super::Outside) | `sqrt(v) + eps` | torch (but for the maximum), HIPS autograd |
 //!
-//! The momentum is torch's; that of Keras and optax has the learning rate inside.
+//! torch's momentum has the learning rate outside, that of Keras and optax inside.
 
 use std::marker::PhantomData;
 
@@ -105,5 +107,43 @@ impl<Eps: Place> Rule<4, 5, 3> for CenteredMomentum<Eps> {
         let (d, [v, g_mean]) = variance([beta, rest], g, [v, g_mean]);
         let m = momentum * m + g / Eps::root(d, eps);
         (p - lr * m, [v, g_mean, m])
+    }
+}
+
+pub(super) struct MomentumLrInside<Eps>(PhantomData<Eps>);
+
+impl<Eps: Place> Rule<4, 5, 2> for MomentumLrInside<Eps> {
+    const HYPERS: [&'static str; 4] = Momentum::<Eps>::HYPERS;
+    const STATES: [&'static str; 2] = ["v", "m"];
+
+    fn coefficients(hypers: [f64; 4]) -> [f64; 5] {
+        Momentum::<Eps>::coefficients(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; 5], p: F, g: F, [v, m]: [F; 2]) -> (F, [F; 2]) {
+        let [lr, beta, rest, eps, momentum] = c;
+        let v = mean_square([beta, rest], g, v);
+        let m = momentum * m + lr * (g / Eps::root(v, eps));
+        (p - m, [v, m])
+    }
+}
+
+pub(super) struct CenteredMomentumLrInside<Eps>(PhantomData<Eps>);
+
+impl<Eps: Place> Rule<4, 5, 3> for CenteredMomentumLrInside<Eps> {
+    const HYPERS: [&'static str; 4] = Momentum::<Eps>::HYPERS;
+    const STATES: [&'static str; 3] = ["v", "g_mean", "m"];
+
+    fn coefficients(hypers: [f64; 4]) -> [f64; 5] {
+        Momentum::<Eps>::coefficients(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; 5], p: F, g: F, [v, g_mean, m]: [F; 3]) -> (F, [F; 3]) {
+        let [lr, beta, rest, eps, momentum] = c;
+        let (d, [v, g_mean]) = variance([beta, rest], g, [v, g_mean]);
+        let m = momentum * m + lr * (g / Eps::root(d, eps));
+        (p - m, [v, g_mean, m])
     }
 }

@@ -5,8 +5,10 @@ import math
 from importlib.metadata import version
 from pathlib import Path
 
-# The name of a row, and the call that makes its optimizer. optax counts its steps in int32, so that
-# its own schedules would compute in float32.
+# optax counts its steps in int32, so that its own schedules would compute in float32.
+FADING = "lambda count: 0.02 * 0.9 ** count.astype('float64')"
+
+# The name of a row, and the call that makes its optimizer.
 CALLS = {
     "sgd": "chain(add_decayed_weights(0.03), sgd(0.05))",
     "momentum": "chain(add_decayed_weights(0.03), sgd(0.05, momentum=0.8))",
@@ -23,12 +25,25 @@ CALLS = {
     "rmsprop(0.02, decay=0.85, eps=1e-3, momentum=0.7))",
     "rmsprop, outside, centered, momentum": "chain(add_decayed_weights(0.03), "
     "rmsprop(0.02, decay=0.85, eps=1e-3, eps_in_sqrt=False, centered=True, momentum=0.7))",
+    "rmsprop, inside, momentum, schedule": "chain(add_decayed_weights(0.03), "
+    f"rmsprop({FADING}, decay=0.85, eps=1e-3, momentum=0.7))",
+    "rmsprop, inside, centered, momentum, schedule": "chain(add_decayed_weights(0.03), "
+    f"rmsprop({FADING}, decay=0.85, eps=1e-3, centered=True, momentum=0.7))",
+    "rmsprop, outside, momentum, schedule": "chain(add_decayed_weights(0.03), "
+    f"rmsprop({FADING}, decay=0.85, eps=1e-3, eps_in_sqrt=False, momentum=0.7))",
+    "rmsprop, outside, centered, momentum, schedule": "chain(add_decayed_weights(0.03), "
+    f"rmsprop({FADING}, decay=0.85, eps=1e-3, eps_in_sqrt=False, centered=True, momentum=0.7))",
     "adam": "chain(add_decayed_weights(0.03), adam(0.02, b1=0.85, b2=0.95, eps=1e-3))",
     "adam, eps_root": "chain(add_decayed_weights(0.03), "
     "adam(0.02, b1=0.85, b2=0.95, eps=0.0, eps_root=1e-3))",
     "adamw": "adamw(0.02, b1=0.85, b2=0.95, eps=1e-3, weight_decay=0.3)",
-    "adamw, schedule": "adamw(lambda count: 0.02 * 0.9 ** count.astype('float64'), "
-    "b1=0.85, b2=0.95, eps=1e-3, weight_decay=0.3)",
+    "adamw, schedule": f"adamw({FADING}, b1=0.85, b2=0.95, eps=1e-3, weight_decay=0.3)",
+    "amsgrad, outside": "chain(add_decayed_weights(0.03), "
+    f"amsgrad({FADING}, b1=0.85, b2=0.95, eps=1e-3))",
+    "amsgrad, inside": "chain(add_decayed_weights(0.03), "
+    f"amsgrad({FADING}, b1=0.85, b2=0.95, eps=0.0, eps_root=1e-3))",
+    "amsgradw": "chain(scale_by_amsgrad(b1=0.85, b2=0.95, eps=1e-3), "
+    f"add_decayed_weights(0.3), scale_by_learning_rate({FADING}))",
     "nadam": "chain(add_decayed_weights(0.03), nadam(0.02, b1=0.85, b2=0.95, eps=1e-3))",
     "nadamw": "nadamw(0.02, b1=0.85, b2=0.95, eps=1e-3, weight_decay=0.3)",
     "radam": "chain(add_decayed_weights(0.03), radam(0.02, b1=0.85, b2=0.95, eps=0.0))",
