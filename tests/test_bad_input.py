@@ -975,6 +975,11 @@ def test_mini_batches() -> None:
         ((X, Y, 2.0), TypeError, "mini_batch_size is 2.0 (float); wanted an integer"),
         ((X, Y, True), TypeError, "mini_batch_size is True (bool); wanted an integer"),
         ((X, Y, None), TypeError, "mini_batch_size is None (NoneType); wanted an integer"),
+        ((X, Y, 64, -1), ValueError, "seed is -1; wanted an integer, 0 <= seed < 2**32"),
+        ((X, Y, 64, 2**32), ValueError, "seed is 4294967296; wanted an integer"),
+        ((X, Y, 64, 1.0), TypeError, "seed is 1.0; wanted an integer, 0 <= seed < 2**32"),
+        ((X, Y, 64, "1"), TypeError, "seed is '1'; wanted an integer"),
+        ((X, Y, 64, []), ValueError, "seed is []; wanted an integer"),
     ]
     np.random.seed(5)
     wanted = np.random.random()

@@ -126,6 +126,15 @@ def test_states() -> None:
         functional.states("adam", eps_mode="under")
 
 
+def test_none_in_a_list_leaves_an_array_alone() -> None:
+    p, g, m, v = ([normal(5), normal(5, seed=1)] for _ in range(4))
+    kept = [p[0].copy(), m[0].copy(), v[0].copy()]
+    functional.adam(p, [None, g[1]], m, v, t=1, lr=0.1)
+    for array, was in zip((p[0], m[0], v[0]), kept, strict=True):
+        assert_same_bits(array, was)
+    assert (p[1] != normal(5, seed=1)).all()
+
+
 def test_bad_calls_change_nothing() -> None:
     def ones() -> list[Array]:
         return [np.ones(3), np.ones(3)]
@@ -152,6 +161,9 @@ def test_bad_calls_change_nothing() -> None:
         ((one, base, base, np.ones(3)), {"t": 1}, ValueError, "m shares memory with g, and"),
         ((one, np.ones(3, np.float32), base, base), {"t": 1}, TypeError, "g has dtype float32"),
         ((3.0, g[0], m[0], v[0]), {"t": 1}, TypeError, "p is a float; wanted a numpy.ndarray"),
+        ((p[0], None, m[0], v[0]), {"t": 1}, TypeError, "g is None; wanted a numpy.ndarray, or a"),
+        ((p, None, m, v), {"t": 1}, TypeError, "g is None; wanted a numpy.ndarray, or a list"),
+        (([p[0]], None, [m[0]], [v[0]]), {"t": 1}, TypeError, "g is None; wanted a numpy.ndarray"),
     ]
     for arrays, options, kind, message in bad:
         with pytest.raises(kind) as info:

@@ -300,6 +300,12 @@ def test_a_group_that_cannot_be_added_changes_nothing() -> None:
         ({"params": normal(2), "betas": 0.9}, ValueError, "betas is 0.9; wanted two numbers"),
         ({"params": normal(2), "lr": -1}, ValueError, "lr is -1; wanted a finite number"),
         ({"params": normal(2), "eps_mode": "x"}, ValueError, "eps_mode is 'x'; wanted one of"),
+        ({"params": normal(2), "amsgrad": "x"}, ValueError, "amsgrad is 'x'; wanted one of False,"),
+        (
+            {"params": normal(2), "amsgrad": "corrected", "eps_mode": "hat"},
+            ValueError,
+            "eps_mode is 'hat'; wanted 'scaled', 'outside' or 'inside' with amsgrad 'corrected'",
+        ),
         ({"params": [normal(2), 3.0]}, TypeError, 'params["1.1"] is a float; wanted a plain'),
         ({"params": normal(2).astype(int)}, TypeError, "params[1] has dtype int64; wanted float32"),
         ({"params": {"a.b": p, "a": {"b": p}}}, ValueError, "two arrays named '1.a.b'"),
@@ -321,6 +327,36 @@ def test_unknown_options(rule: Rule) -> None:
         rule([{"params": np.ones(2), "bogus": 1}], lr=0.1)
     with pytest.raises(ValueError, match="has a group with the option 'zero_grads'"):
         rule([{"params": np.ones(2), "zero_grads": True}], lr=0.1)
+
+
+def test_an_option_that_came_later() -> None:
+    opt = instep.RMSprop([{"params": np.ones(2)}, {"params": np.ones(3)}])
+    grads = [np.ones(2), np.ones(3)]
+    opt.param_groups[1]["momentun"] = 0.9
+    with refused(opt, ValueError, "param_groups[1] has the unknown 'momentun'"):
+        opt.step(grads)
+    del opt.param_groups[1]["momentun"], opt.param_groups[0]["alpha"]
+    with refused(opt, ValueError, "param_groups[0] lacks 'alpha'"):
+        opt.step(grads)
+    opt.param_groups[0]["alpha"] = 0.9
+    opt.step(grads)
+    alone = instep.Adam({"W": np.ones(2)})
+    alone.param_groups[0]["beta1"] = 0.8
+    with refused(alone, ValueError, "param_groups[0] has the unknown 'beta1'"):
+        alone.step({"W": np.ones(2)})
+
+
+def test_the_decay_of_the_averages_is_only_read() -> None:
+    opt = instep.SGD(np.ones(2), lr=0.1, average=0.5)
+    with refused(opt, AttributeError):
+        opt.average = 0.9  # type: ignore[misc]
+    loaded = instep.SGD(np.ones(2), lr=0.1, average=0.75)
+    loaded.load_state_dict(opt.state_dict())
+    for same in (opt, loaded, copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))):
+        assert same.average == 0.5
+        same.step(np.ones(2))
+        np.testing.assert_allclose(same.averages, 0.95)
+    assert instep.SGD(np.ones(2)).average is None
 
 
 NO_NUMBERS: dict[str, Any] = {
@@ -432,6 +468,8 @@ def test_words_of_a_step() -> None:
     [
         (instep.Adam, {}, {"amsgrad": True}),
         (instep.Adam, {"amsgrad": True}, {"amsgrad": False}),
+        (instep.Adam, {}, {"amsgrad": "corrected"}),
+        (instep.Adam, {"amsgrad": "corrected"}, {"amsgrad": False}),
         (instep.RMSprop, {}, {"centered": True}),
         (instep.RMSprop, {"momentum": 0.9}, {"momentum": 0.0}),
         (instep.RMSprop, {"momentum": 0.9}, {"momentum": 0.0, "centered": True}),

@@ -101,7 +101,7 @@ def restore(optimizer: "Optimizer", groups: list["_Group"], state_dict: Any) -> 
         group.options.update(values)
         if group.kept is not None:
             group.kept = (average, group.kept[1])
-    optimizer.t, optimizer.average = int(t), average
+    optimizer.t, optimizer._average = int(t), average
 
 
 def _check_format(name: str, version: Any) -> None:

@@ -549,7 +549,7 @@ def random_mini_batches(
     mini_batch_size : int, default 64
         Examples per batch, at least 1. The last batch has what remains.
     seed : int, default 0
-        Seed of the permutation.
+        Seed of the permutation, 0 <= seed < 2**32, or whatever else ``np.random.seed`` takes.
 
     Returns
     -------
@@ -559,10 +559,10 @@ def random_mini_batches(
     Raises
     ------
     TypeError
-        `X` or `Y` that is not an ndarray; a `mini_batch_size` that is not an integer.
+        `X` or `Y` that is not an ndarray; a `mini_batch_size` or `seed` that is not an integer.
     ValueError
         `X` or `Y` that has not two axes, or another number of columns than the other;
-        ``mini_batch_size < 1``.
+        ``mini_batch_size < 1``; a `seed` out of its range.
 
     Warnings
     --------
@@ -591,11 +591,19 @@ def random_mini_batches(
     if Y.shape[1] != m:
         raise ValueError(f"Y has {Y.shape[1]} columns; wanted {m}, as X has")
     check_integer("mini_batch_size", mini_batch_size, least=1)
-    np.random.seed(seed)
+    _seed(seed)
     permutation = np.random.permutation(m)
     X, Y = X[:, permutation], Y[:, permutation]
     size = int(mini_batch_size)
     return [(X[:, at : at + size], Y[:, at : at + size]) for at in range(0, m, size)]
+
+
+def _seed(seed: Any) -> None:
+    try:
+        np.random.seed(seed)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"seed is {seed!r}; wanted an integer, 0 <= seed < 2**32") from error
 
 
 def update_lr(learning_rate0: float, epoch_num: float, decay_rate: float) -> float:

@@ -2,9 +2,10 @@
 
 Every rule has a function here, named after its class in lower case: ``adam`` for `Adam`, ``adamw``
 for `AdamW`. It takes the parameter, the gradient and the state arrays of the rule's recipe, each an
-array or a list of arrays; then, as keywords, ``t``, the number of the step counted from 1, and the
-options of the class. **Parameter and state are written in place**; nothing is returned. `states`
-says which state arrays a rule has, in order. They start as zeros; Adagrad's as what its option
+array or a list of arrays, in which a gradient may be ``None`` to leave its parameter and state
+alone; then, as keywords, ``t``, the number of the step counted from 1, and the options of the
+class. **Parameter and state are written in place**; nothing is returned. `states` says which state
+arrays a rule has, in order. They start as zeros; Adagrad's as what its option
 ``initial_accumulator_value`` says, which is the caller's to fill in.
 
 Examples
@@ -89,6 +90,10 @@ def _function(name: str) -> Callable[..., None]:
         if len(roles) != 2 + len(state):
             wanted = ", ".join(roles)
             raise TypeError(f"{name}() was given {2 + len(state)} arrays; wanted {wanted}")
+        if g is None:
+            raise TypeError(
+                "g is None; wanted a numpy.ndarray, or a list with None for some arrays"
+            )
         is_list = isinstance(p, (list, tuple))
         given = [tuple(x) if isinstance(x, (list, tuple)) else (x,) for x in (p, g, *state)]
         for role, arrays in zip(roles, given, strict=True):

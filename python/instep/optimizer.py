@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep import _instep
-from instep.checks import check_array, check_integer, check_number
+from instep.checks import check_array, check_integer, check_keys, check_number
 from instep.tree import Tree, called
 
 __all__ = ["LearningRate", "Nonfinite", "Optimizer", "Options", "StepResult"]
@@ -78,7 +78,7 @@ class Optimizer(ABC):
         if average is not None:
             average = check_number("average", average, below=1.0)
         self.zero_grads = zero_grads
-        self.average = average
+        self._average = average
         self.param_groups: list[dict[str, Any]] = []
         self._groups: list[_Group] = []
         self._defaults = options
@@ -214,7 +214,8 @@ class Optimizer(ABC):
         ------
         TypeError, ValueError, KeyError
             A tree of another structure; an array that does not go with its parameter; arrays that
-            share memory where one is written; an option out of its range.
+            share memory where one is written; an option out of its range, or one that the rule does
+            not have in a dict of `param_groups`.
         FloatingPointError
             A gradient with NaN or Inf, with ``nonfinite="raise"``.
         RuntimeError
@@ -225,7 +226,9 @@ class Optimizer(ABC):
         A call that raises has changed nothing. All is done in one pass over the arrays, with a
         second one over the gradients for `max_norm` and `nonfinite`; nothing is allocated. The norm
         is summed in float64 over fixed blocks in a fixed order, so its bits do not depend on the
-        machine. Two threads that step the same optimizer do so one after the other.
+        machine. Two threads that step the same optimizer do so one after the other. A norm that
+        overflows float64 is infinite, and clipping by it takes finite gradients to zero, as in
+        torch: what is left of the step is momentum and weight decay.
         """
         grad_scale = check_number("grad_scale", grad_scale, least=-math.inf)
         only_asks = isinstance(max_norm, (float, np.floating)) and max_norm == math.inf
@@ -235,20 +238,18 @@ class Optimizer(ABC):
             self._refuse_averaged("step was called")
             t = self.t + 1
             works = [
-                (
-                    group.work(
-                        group.options,
-                        check_rate(group.options["lr"] if lr is None else lr, t),
-                        t,
-                    ),
-                    group.tree.leaves(tree, "grads"),
-                )
+                (group.next_work(lr, t), group.tree.leaves(tree, "grads"))
                 for group, tree in zip(self._groups, self._by_group(grads), strict=True)
             ]
             done = self._stepper.step(
                 works, self._describe, grad_scale, max_norm, nonfinite, self.zero_grads
             )
         return StepResult(*done)
+
+    @property
+    def average(self) -> float | None:
+        """The decay of the moving averages, as the optimizer was made; None if there are none."""
+        return self._average
 
     def _by_group(self, grads: Any) -> list[Any]:
         if not self._has_groups:
@@ -543,6 +544,7 @@ class _Group:
     def __init__(self, optimizer: Optimizer, options: dict[str, Any], tree: Tree) -> None:
         self.rule = type(optimizer)
         self.options = options
+        self.known = tuple(options)
         self.tree = tree
         self.names = [name or "params" for name in tree.names]
         self.params = tree.leaves(options["params"], "params")
@@ -561,6 +563,13 @@ class _Group:
     def arrays(self) -> "_instep._Own":
         """Return the arrays that steps write, as the compiled stepper takes them."""
         return self.params, tuple(self.states.values()), self.kept and self.kept[1]
+
+    def next_work(self, lr: LearningRate | None, t: int) -> "_instep._Work":
+        """Return what step `t` does, the options checked."""
+        if len(self.options) != len(self.known):
+            check_keys(called("param_groups", self.tree.path or (0,)), self.options, self.known)
+        rate = check_rate(self.options["lr"] if lr is None else lr, t)
+        return self.work(self.options, rate, t)
 
     def check(self, options: Options, t: int) -> None:
         """Check that step `t` could be done with these options."""
