@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, product
+from itertools import combinations, cycle, product
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -33,6 +33,7 @@ from optimizer_model import (
     is_allowed,
     mode_name,
     options_of,
+    words_of,
 )
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -209,16 +210,12 @@ def test_every_option_of_a_rule_changes_its_steps(rule: Rule) -> None:
 
     hints = get_type_hints(rule.__init__)
     for name, parameter in options_of(rule).items():
-        if get_origin(hints[name]) is Literal:
-            others = [word for word in get_args(hints[name]) if word != parameter.default]
-        elif hints[name] is bool:
-            others = [not parameter.default]
-        else:
-            others = [OTHER_NUMBERS[name]]
+        values = words_of(hints[name]) or (parameter.default, OTHER_NUMBERS[name])
         # Large steps, so that a small difference reaches the bits.
         plain = {"lr": 0.7, **needed.get(name, {})}
-        for other in others:
-            assert (end({**plain, name: other}) != end(plain)).any(), (name, other)
+        ends = [end({**plain, name: value}) for value in values]
+        for (one, p), (other, q) in combinations(zip(values, ends, strict=True), 2):
+            assert (p != q).any(), (name, one, other)
 
 
 # Bits

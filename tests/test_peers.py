@@ -54,8 +54,7 @@ LIKE_OPTAX: dict[str, Callable[[Array], Any]] = {
     **{
         f"rmsprop, {eps_mode}{', centered' if centered else ''}, momentum, schedule": partial(
             instep.RMSprop,
-            **{**RMSPROP, "lr": lambda step: 0.02 * 0.9**step},
-            eps_mode=eps_mode,
+            **{**RMSPROP, "lr": lambda step: 0.02 * 0.9**step, "eps_mode": eps_mode},
             centered=centered,
             momentum=0.7,
             momentum_mode="lr_inside",
@@ -71,9 +70,8 @@ LIKE_OPTAX: dict[str, Callable[[Array], Any]] = {
     **{
         f"amsgrad, {eps_mode}": partial(
             instep.Adam,
-            **{**ADAM, "lr": lambda step: 0.02 * 0.9**step},
+            **{**ADAM, "lr": lambda step: 0.02 * 0.9**step, "eps_mode": eps_mode},
             amsgrad="corrected",
-            eps_mode=eps_mode,
         )
         for eps_mode in ("outside", "inside")
     },
