@@ -446,6 +446,12 @@ def test_averages_that_are_not_kept() -> None:
     refuses(adam(), adam(average=0.5).state_dict(), ValueError, "has some averages")
 
 
+def test_the_two_maxima_of_amsgrad_are_not_exchanged() -> None:
+    plain, corrected = adam(steps=3, amsgrad=True), adam(steps=3, amsgrad="corrected")
+    refuses(plain, corrected.state_dict(), TypeError, "['amsgrad'] is 'corrected'; wanted the like")
+    refuses(corrected, plain.state_dict(), TypeError, "['amsgrad'] is True; wanted the like of")
+
+
 def test_options_with_other_states() -> None:
     other = instep.SGD({"W": np.ones(2)}, momentum=0.9, momentum_mode="ema")
     refuses(instep.SGD({"W": np.ones(2)}), other.state_dict(), ValueError, "keeps other states")

@@ -246,11 +246,6 @@ class Optimizer(ABC):
             )
         return StepResult(*done)
 
-    @property
-    def average(self) -> float | None:
-        """The decay of the moving averages, as the optimizer was made; None if there are none."""
-        return self._average
-
     def _by_group(self, grads: Any) -> list[Any]:
         if not self._has_groups:
             return [grads]
@@ -273,6 +268,11 @@ class Optimizer(ABC):
             for group in self._groups
             for i, name in enumerate(group.names)
         }
+
+    @property
+    def average(self) -> float | None:
+        """The decay of the moving averages; None if there are none. Can't be assigned."""
+        return self._average
 
     @property
     def averages(self) -> Any:

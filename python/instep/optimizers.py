@@ -333,8 +333,8 @@ class Adam(Optimizer):
         ``v_max = max(v_max, v)`` stands for ``v`` above: torch, Keras.
     ``"corrected"``
         ``v_max = max(v_max, v/c2)`` stands for ``v/c2`` in ``"outside"`` and ``"inside"``: optax.
-        In ``"scaled"`` that makes ``p - ((lr/c1)*m) / (sqrt(v_max) + eps)``. ``"hat"`` is refused:
-        it is the form of those who do not correct ``v``.
+        In ``"scaled"`` that makes ``p - ((lr/c1)*m) / (sqrt(v_max) + eps)``; ``"hat"``, which no
+        library has so, is refused.
 
     Sources: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 1 and the
     end of section 2; `amsgrad`: Reddi et al., *On the convergence of Adam and beyond*, 2018.
