@@ -231,24 +231,23 @@ class Optimizer(ABC):
         torch: what is left of the step is momentum and weight decay.
         """
         grad_scale = check_number("grad_scale", grad_scale, least=-math.inf)
-        only_asks = isinstance(max_norm, (float, np.floating)) and max_norm == math.inf
-        if max_norm is not None and not only_asks:
-            max_norm = check_number("max_norm", max_norm)
+        if max_norm is not None:
+            only_asks = isinstance(max_norm, (float, np.floating)) and max_norm == math.inf
+            max_norm = math.inf if only_asks else check_number("max_norm", max_norm)
         with self._lock:
             self._refuse_averaged("step was called")
-            t = self.t + 1
-            works = [
-                (group.next_work(lr, t), group.tree.leaves(tree, "grads"))
-                for group, tree in zip(self._groups, self._by_group(grads), strict=True)
-            ]
-            done = self._stepper.step(
-                works, self._describe, grad_scale, max_norm, nonfinite, self.zero_grads
+            stepper = self._stepper
+            t = stepper.t + 1
+            trees = self._by_group(grads) if self._has_groups else (grads,)
+            groups = []
+            for group, tree in zip(self._groups, trees, strict=True):
+                groups.append((group.next_work(lr, t), group.tree.leaves(tree, "grads")))
+            done = stepper.step(
+                groups, self._describe, grad_scale, max_norm, nonfinite, self.zero_grads
             )
         return StepResult(*done)
 
     def _by_group(self, grads: Any) -> list[Any]:
-        if not self._has_groups:
-            return [grads]
         if not isinstance(grads, (list, tuple)):
             kind = type(grads).__name__
             raise TypeError(f"grads is a {kind}; wanted a list, with the gradients of each group")
@@ -552,8 +551,9 @@ class _Group:
             check_array(called("params", path), param)
         self.kept: tuple[float, tuple[NDArray[Any], ...]] | None = None
         recipe, _, _ = work(self.rule, options, check_rate(options["lr"], 1), 1, None)
+        self.state_names = states_of(recipe)
         self.states: dict[str, tuple[NDArray[Any], ...]] = {}
-        for state in recipe.states:
+        for state in self.state_names:
             initial = self.rule.initial(state, options)
             self.states[state] = tuple(np.full_like(p, initial, subok=False) for p in self.params)
         if optimizer.average is not None:
@@ -579,10 +579,10 @@ class _Group:
         """Return what a step does, checked to be with the states that there are."""
         done = work(self.rule, options, lr, t, self.kept and self.kept[0])
         recipe = done[0]
-        if recipe.states != tuple(self.states):
+        if states_of(recipe) != self.state_names:
             raise ValueError(
                 f"the options of a group were changed to those of {recipe.name}, which keeps other "
-                f"states: {recipe.states} instead of {tuple(self.states)}; make a new optimizer"
+                f"states: {recipe.states} instead of {self.state_names}; make a new optimizer"
             )
         return done
 
@@ -622,6 +622,12 @@ def check_rate(lr: LearningRate, t: int) -> float:
 def compiled(recipe: str) -> _instep.Recipe:
     """Return the compiled recipe of a name."""
     return _instep.Recipe(recipe)
+
+
+@lru_cache
+def states_of(recipe: _instep.Recipe) -> tuple[str, ...]:
+    """Return the names of a recipe's states, without a new tuple each time."""
+    return recipe.states
 
 
 def _checkpoint() -> ModuleType:
