@@ -7,6 +7,7 @@
 //! Python    one call into native code per step, however many arrays
 //!   python/step.rs     the call: numbers and tuples of arrays come in (recipe.rs: the plain one)
 //!   python/plan.rs     every array looked at once: type, dtype, shape, writable, overlap
+//!   python/seen.rs     the plan of the step before, if every array is as it was
 //!   python/arrays.rs   what is behind it: slices of dense arrays, tiles of strided ones
 //!   parallel.rs        the arrays as one index space, in chunks that threads claim one by one
 //!   rules/…            the numbers → coefficients, in f64, once per step
