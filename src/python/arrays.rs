@@ -460,7 +460,7 @@ impl Piece<'_> {
             self.sweep_tiles(work, step, others);
         } else if work.extras == Extras::NONE {
             let (p, g, mut slices) = self.slices(others);
-            work.step(step, p, g, &mut slices[..others], &mut []);
+            step(work.level, &work.coefficients, p, g, &mut slices[..others]);
         } else {
             let mut scratch = [F::default(); Extras::TILE];
             let (p, g, mut slices) = self.slices(others);
