@@ -1,13 +1,16 @@
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import instep
 import numpy as np
 import pytest
 
+Show: TypeAlias = Callable[[str, dict[str, str]], None]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--smoke", action="store_true", help="only the smallest net, only a few rounds"
+        "--smoke", action="store_true", help="only the smallest sizes, only a few rounds"
     )
 
 
@@ -15,31 +18,39 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["instep"] = instep.config()
 
 
-def microseconds(seconds: float) -> str:
-    return f"{1e6 * seconds:,.1f}"
+@pytest.fixture
+def show(benchmark: Any, record_property: Callable[[str, object], None]) -> Show:
+    """Show a row in the table of that title, after the run and in its JSON."""
+
+    def add(title: str, cells: dict[str, str]) -> None:
+        benchmark.extra_info["row"] = {"title": title, "cells": cells}
+        record_property("row", (title, cells))
+
+    return add
 
 
 @pytest.hookimpl(trylast=True)  # after pytest-benchmark's tables
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    rows = [
-        value
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if name == "ratio"
-    ]
-    if not rows:
-        return
+    """Print the rows that tests have recorded: a table for each title, a column for each key."""
+    tables: dict[str, list[dict[str, str]]] = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "row":
+                title, cells = value
+                tables.setdefault(title, []).append(cells)
     config = instep.config()
-    terminalreporter.section("median microseconds per step")
-    terminalreporter.write_line(
-        f"NumPy {np.__version__}; instep {config['version']}, {config['isa']}, "
-        f"{config['threads']} thread(s)"
-    )
-    line = "{:9} {:8} {:24} {:>13} {:>13} {:>7}"
-    terminalreporter.write_line(line.format("rule", "dtype", "net", "NumPy", "instep", "ratio"))
-    for rule, dtype, net, by_numpy, by_instep, ratio in rows:
+    for title, rows in tables.items():
+        terminalreporter.section(title)
         terminalreporter.write_line(
-            line.format(
-                rule, dtype, net, microseconds(by_numpy), microseconds(by_instep), f"{ratio:.1f}"
-            )
+            f"NumPy {np.__version__}; instep {config['version']}, {config['isa']}, "
+            f"{config['threads']} thread(s)"
         )
+        lines = [dict(zip(rows[0], rows[0], strict=True)), *rows]
+        widths = {column: max(len(line[column]) for line in lines) for column in rows[0]}
+        for line in lines:
+            texts = [
+                # Words to the left, numbers to the right.
+                cell.rjust(width) if rows[0][column][0].isdigit() else cell.ljust(width)
+                for (column, cell), width in zip(line.items(), widths.values(), strict=True)
+            ]
+            terminalreporter.write_line("  ".join(texts).rstrip())

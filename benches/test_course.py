@@ -1,9 +1,7 @@
 """The course's update functions: the NumPy loop against instep, in turns."""
 
-import math
 import statistics
 import timeit
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -14,9 +12,12 @@ from typing import Any
 import instep
 import numpy as np
 import pytest
+from instep.bench.turns import clock, take_turns
 from numpy.typing import NDArray
 
 from benches import course_loop
+from benches.conftest import Show
+from benches.played_back import from_measured_times, play_back
 
 Net = tuple[int, ...]
 Arrays = dict[str, NDArray[Any]]
@@ -103,26 +104,15 @@ def new_update(
 
 
 def measure(rule: str, net: Net, dtype: str, most_rounds: int) -> dict[str, list[float]]:
-    """Return how long a step takes each contestant, once for every round.
-
-    A round is one turn of each contestant, and a turn as many steps as fill TURN_SECONDS:
-    what slows the machine down for a while slows both.
-    """
+    """Return how long a step takes each contestant, once for every round."""
     updates = {name: new_update(name, rule, net, dtype)[0] for name in CONTESTANTS}
-    once = {
-        name: min(timeit.repeat(update, number=1, repeat=2)) for name, update in updates.items()
-    }
-    steps = {name: math.ceil(TURN_SECONDS / once[name]) for name in CONTESTANTS}
-    round_seconds = sum(steps[name] * once[name] for name in CONTESTANTS)
-    rounds = min(most_rounds, max(LEAST_ROUNDS, int(PAIR_SECONDS / round_seconds)))
-
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    order = list(CONTESTANTS)
-    for _ in range(rounds):
-        for name in order:
-            seconds[name].append(timeit.timeit(updates[name], number=steps[name]) / steps[name])
-        order.reverse()
-    return seconds
+    return take_turns(
+        {name: clock(update) for name, update in updates.items()},
+        turn_seconds=TURN_SECONDS,
+        total_seconds=PAIR_SECONDS,
+        least_rounds=LEAST_ROUNDS,
+        most_rounds=most_rounds,
+    )
 
 
 @cache
@@ -136,19 +126,10 @@ def measure_alone(rule: str, net: Net, dtype: str, most_rounds: int) -> dict[str
         return process.submit(measure, rule, net, dtype, most_rounds).result()
 
 
-ticks: deque[float] = deque()
-
-
-def measured_clock() -> float:
-    return ticks.popleft()
-
-
-# pytest-benchmark runs one benchmark after the other, never in turns. So its clock plays back what
-# was measured in turns, and it does the rest: the statistics, the tables and the JSON.
-@pytest.mark.benchmark(timer=measured_clock)
+@from_measured_times
 def test_step(
     benchmark: Any,
-    record_property: Callable[[str, object], None],
+    show: Show,
     rule: str,
     net: Net,
     dtype: str,
@@ -159,16 +140,19 @@ def test_step(
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     ratio = medians["numpy"] / medians["instep"]
 
-    ticks.clear()
-    for time in seconds[contestant]:
-        ticks.extend((0.0, time))
     benchmark.group = f"{rule}, {list(net)}, {dtype}"
     benchmark.extra_info["parameters"] = sum((m + 1) * n for m, n in pairwise(net))
     benchmark.extra_info["ratio"] = ratio
-    benchmark.pedantic(lambda: None, rounds=len(seconds[contestant]))
+    play_back(benchmark, seconds[contestant])
 
     if contestant == "instep":
-        record_property("ratio", (rule, dtype, str(list(net)), *medians.values(), ratio))
+        cells = {"rule": rule, "dtype": dtype, "net": str(list(net))}
+        cells |= {
+            title: f"{1e6 * medians[name]:,.1f}"
+            for title, name in (("NumPy", "numpy"), ("instep", "instep"))
+        }
+        cells["ratio"] = f"{ratio:.1f}"
+        show("median microseconds per step", cells)
 
 
 def test_contestants_do_the_same(rule: str, dtype: str) -> None:
@@ -198,6 +182,7 @@ def test_contestants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(timeit, "timeit", timed)
     measure("gd", NETS[0], "float64", most_rounds=4)
-    first, second = turns[:2]
+    first, second = turns[4:6]
     assert first is not second
-    assert turns == [first, second, second, first, first, second, second, first]
+    assert turns[:4] == [first, first, second, second]  # how long one takes
+    assert turns[4:] == [first, second, second, first, first, second, second, first]

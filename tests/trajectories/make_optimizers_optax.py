@@ -73,9 +73,9 @@ def gradients() -> list[list[float]]:
 
 
 def main() -> None:
-    import jax  # type: ignore[import-not-found]
+    import jax
     import numpy as np
-    import optax  # type: ignore[import-not-found]
+    import optax
 
     jax.config.update("jax_enable_x64", True)
     grads = gradients()

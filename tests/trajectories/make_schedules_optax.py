@@ -33,8 +33,8 @@ STEPS = 26  # a few more than the longest schedule has
 
 
 def main() -> None:
-    import jax  # type: ignore[import-not-found]
-    import optax  # type: ignore[import-not-found]
+    import jax
+    import optax
 
     jax.config.update("jax_enable_x64", True)
     rows = []

@@ -1,0 +1,1 @@
+"""Benchmarks of one step of Adam, against the limit and against other libraries."""

@@ -1,0 +1,70 @@
+"""Contestants timed in turns, so that what slows the machine down for a while slows them all."""
+
+import math
+import timeit
+from collections.abc import Callable, Mapping
+
+__all__ = ["Clock", "clock", "take_turns"]
+
+Clock = Callable[[int], float]
+"""Does so many steps, and returns the seconds that they took."""
+
+
+def clock(step: Callable[[], object]) -> Clock:
+    """Return what times that many steps in one go.
+
+    Parameters
+    ----------
+    step : callable
+        Does one step.
+
+    Returns
+    -------
+    clock : callable
+        Takes a number of steps, does them, and returns their seconds.
+    """
+    return lambda number: timeit.timeit(step, number=number)
+
+
+def take_turns(
+    clocks: Mapping[str, Clock],
+    *,
+    turn_seconds: float,
+    total_seconds: float,
+    least_rounds: int,
+    most_rounds: int,
+    before_turn: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Time contestants in rounds, in each of which each has one turn, in alternating order.
+
+    Parameters
+    ----------
+    clocks : dict of callable
+        What times a number of steps of each contestant, by its name.
+    turn_seconds : float
+        How long a turn should take. It is as many steps as fill that, and at least one.
+    total_seconds : float
+        How long all rounds should take together: as many rounds as fit into that, but
+    least_rounds, most_rounds : int
+        no fewer and no more than these.
+    before_turn : callable, optional
+        Called before every turn, untimed.
+
+    Returns
+    -------
+    seconds : dict of list of float
+        How long a step took each contestant, a number for every round.
+    """
+    once = {name: min(time(1), time(1)) for name, time in clocks.items()}
+    steps = {name: math.ceil(turn_seconds / once[name]) for name in clocks}
+    round_seconds = sum(steps[name] * once[name] for name in clocks)
+    rounds = min(most_rounds, max(least_rounds, int(total_seconds / round_seconds)))
+
+    seconds: dict[str, list[float]] = {name: [] for name in clocks}
+    order = list(clocks)
+    for _ in range(rounds):
+        for name in order:
+            before_turn()
+            seconds[name].append(clocks[name](steps[name]) / steps[name])
+        order.reverse()
+    return seconds
