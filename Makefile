@@ -32,11 +32,18 @@ test: .venv/built  ## Run every test, Rust and Python, docstring examples includ
 	$(BIN)/python -m pytest
 
 .PHONY: bench
-bench: .venv/built  ## Time the course's NumPy loop against instep
+bench: .venv/built  ## Time the course's NumPy loop against instep, and every recipe against the limit
 	@mkdir -p benches/results
 	$(BIN)/python -m pytest benches --benchmark-columns=median,iqr,rounds \
-		--benchmark-json=benches/results/course.json
-	$(BIN)/python -m benches.plot_course benches/results/course.json benches/results/course.png
+		--benchmark-json=benches/results/benches.json
+	$(BIN)/python -m benches.plot_course benches/results/benches.json benches/results/course.png
+
+.PHONY: figures
+figures: .venv/built  ## Time every recipe on a quiet machine, and write docs/figures.md
+	@mkdir -p benches/results
+	$(BIN)/python -m pytest benches/test_recipes.py benches/test_extras.py \
+		--benchmark-columns=median,iqr,rounds --benchmark-json=benches/results/figures.json
+	$(BIN)/python -m benches.figures benches/results/figures.json docs/figures.md
 
 # The peers, in an environment of their own: some 600 MB that no other target needs.
 .venv-peers/made:

@@ -5,6 +5,8 @@ import instep
 import numpy as np
 import pytest
 
+from benches.figures import are_numbers
+
 Show: TypeAlias = Callable[[str, dict[str, str]], None]
 
 
@@ -46,11 +48,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"{config['threads']} thread(s)"
         )
         lines = [dict(zip(rows[0], rows[0], strict=True)), *rows]
-        widths = {column: max(len(line[column]) for line in lines) for column in rows[0]}
+        widths = [max(len(line[column]) for line in lines) for column in rows[0]]
         for line in lines:
             texts = [
-                # Words to the left, numbers to the right.
-                cell.rjust(width) if rows[0][column][0].isdigit() else cell.ljust(width)
-                for (column, cell), width in zip(line.items(), widths.values(), strict=True)
+                cell.rjust(width) if number else cell.ljust(width)
+                for cell, width, number in zip(
+                    line.values(), widths, are_numbers(rows), strict=True
+                )
             ]
             terminalreporter.write_line("  ".join(texts).rstrip())

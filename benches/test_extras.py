@@ -106,7 +106,8 @@ def test_extra(
         by_instep, by_numpy = (added(seconds, one) for one in (extra, f"{extra}, NumPy"))
         benchmark.extra_info["added"] = {"instep": by_instep, "NumPy": by_numpy}
         option, code = EXTRAS[extra]
-        title = f"microseconds added to a step of Adam, {SMOKE_SIZE if smoke else SIZE:,} float32"
+        size = SMOKE_SIZE if smoke else SIZE
+        title = f"microseconds added to a step of Adam, {size:,} elements, float32"
         cells = {
             "option": option,
             "adds": f"{1e6 * by_instep:.1f}",

@@ -1,12 +1,14 @@
-"""A smoke run of the benchmarks: the smallest net, a few rounds."""
+"""A smoke run of the benchmarks: the smallest sizes, a few rounds."""
 
 import json
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+from instep import _instep
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,15 +29,27 @@ def run(*arguments: str | Path) -> str:
 @pytest.fixture(scope="module")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Return what was printed, and the JSON."""
-    path = tmp_path_factory.mktemp("benches") / "course.json"
+    path = tmp_path_factory.mktemp("benches") / "benches.json"
     return run("pytest", "benches", "--smoke", f"--benchmark-json={path}"), path
+
+
+def benchmarks_of(path: Path, test: str) -> list[dict[str, Any]]:
+    found = json.loads(path.read_text())["benchmarks"]
+    return [benchmark for benchmark in found if benchmark["name"].startswith(f"{test}[")]
+
+
+def table(output: str, title: str) -> list[list[str]]:
+    """Return the rows of a printed table, without its head, as words."""
+    lines = output.partition(f" {title} =")[2].splitlines()[3:]
+    end = next(i for i, line in enumerate(lines) if line.startswith("="))
+    return [line.split() for line in lines[:end]]
 
 
 def test_every_pair_is_saved_and_shown_with_its_ratio(smoke_run: tuple[str, Path]) -> None:
     output, path = smoke_run
     medians: dict[str, dict[str, float]] = defaultdict(dict)
     ratios = defaultdict(set)
-    for benchmark in json.loads(path.read_text())["benchmarks"]:
+    for benchmark in benchmarks_of(path, "test_step"):
         group = benchmark["group"]
         medians[group][benchmark["params"]["contestant"]] = benchmark["stats"]["median"]
         ratios[group].add(benchmark["extra_info"]["ratio"])
@@ -46,18 +60,93 @@ def test_every_pair_is_saved_and_shown_with_its_ratio(smoke_run: tuple[str, Path
         for rule in ("gd", "momentum", "rmsprop", "adam")
         for dtype in ("float32", "float64")
     }
-    shown = output.partition("median microseconds per step")[2].splitlines()
+    wanted = []
     for group, pair in medians.items():
         assert pair["instep"] > 0
         (ratio,) = ratios[group]
         assert ratio == pytest.approx(pair["numpy"] / pair["instep"])
-        rule, net, dtype = group[: group.index(",")], "[2, 5, 2, 1]", group.split()[-1]
-        (row,) = (line for line in shown if line.startswith(f"{rule:9} {dtype:8} {net}"))
-        assert row.split()[-3:] == [
-            f"{1e6 * pair['numpy']:,.1f}",
-            f"{1e6 * pair['instep']:,.1f}",
-            f"{ratio:.1f}",
-        ]
+        cells = f"{group[: group.index(',')]} {group.split()[-1]} [2, 5, 2, 1]".split()
+        times = (f"{1e6 * pair[name]:,.1f}" for name in ("numpy", "instep"))
+        wanted.append([*cells, *times, f"{ratio:.1f}"])
+    assert sorted(table(output, "median microseconds per step")) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("test", "title", "cases"),
+    [
+        (
+            "test_by_rule",
+            "every recipe against the limit, 500 elements, float32",
+            [
+                (name, 500, "float32", [name, str(len(_instep.Recipe(name).states))])
+                for name in _instep.recipes()
+            ],
+        ),
+        (
+            "test_by_size",
+            "adam_scaled against the limit, by size",
+            [
+                ("adam_scaled", size, dtype, [dtype, str(size)])
+                for dtype in ("float32", "float64")
+                for size in (100, 300)
+            ],
+        ),
+    ],
+)
+def test_every_recipe_is_saved_and_shown_with_its_limit(
+    smoke_run: tuple[str, Path],
+    test: str,
+    title: str,
+    cases: list[tuple[str, int, str, list[str]]],
+) -> None:
+    output, path = smoke_run
+    medians: dict[str, dict[str, float]] = defaultdict(dict)
+    ratios = {}
+    for benchmark in benchmarks_of(path, test):
+        group = benchmark["group"]
+        medians[group][benchmark["params"]["contestant"]] = benchmark["stats"]["median"]
+        ratios[group] = benchmark["extra_info"]["ratio"]
+    assert list(medians) == [f"{name}, {size}, {dtype}" for name, size, dtype, _ in cases]
+    wanted = []
+    for name, size, dtype, cells in cases:
+        group = f"{name}, {size}, {dtype}"
+        pair = medians[group]
+        assert ratios[group] == pytest.approx(pair["recipe"] / pair["limit"])
+        ns = (f"{1e9 * pair[key] / size:.3f}" for key in ("recipe", "limit"))
+        wanted.append([*cells, *ns, f"{ratios[group]:.2f}"])
+    assert table(output, title) == wanted
+
+
+def test_every_extra_is_saved_and_shown(smoke_run: tuple[str, Path]) -> None:
+    output, path = smoke_run
+    added = {
+        benchmark["params"]["extra"]: benchmark["extra_info"]["added"]
+        for benchmark in benchmarks_of(path, "test_extra")
+        if benchmark["params"]["contestant"] == "instep"
+    }
+    shown = table(output, "microseconds added to a step of Adam, 500 elements, float32")
+    for (extra, both), row in zip(added.items(), shown, strict=True):
+        assert row[0].startswith(f"{extra}=")
+        assert row[1] == f"{1e6 * both['instep']:.1f}"
+        assert row[-2] == f"{1e6 * both['NumPy']:.1f}"
+        ratio = both["NumPy"] / both["instep"]
+        assert row[-1] == (f"{ratio:.1f}" if both["instep"] > 0 else "-")
+    assert list(added) == ["max_norm", "average", "zero_grads"]
+
+
+def test_page_of_figures_has_every_table(smoke_run: tuple[str, Path], tmp_path: Path) -> None:
+    output, path = smoke_run
+    page = tmp_path / "figures.md"
+    assert str(page) in run("benches.figures", path, page)
+    text = page.read_text()
+    for title in (
+        "every recipe against the limit, 500 elements, float32",
+        "adam_scaled against the limit, by size",
+    ):
+        lines = text.partition(f"## {title[0].upper()}{title[1:]}\n\n")[2].partition("\n\n")[0]
+        rows = [line.strip("| ").replace("`", "").split(" | ") for line in lines.splitlines()]
+        assert rows[2:] == table(output, title)
+        assert [len(row) for row in rows] == [5] * len(rows)
 
 
 def test_picture_is_drawn_from_the_json(smoke_run: tuple[str, Path], tmp_path: Path) -> None:

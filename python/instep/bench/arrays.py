@@ -23,8 +23,8 @@ def draw(size: int, dtype: DTypeLike) -> tuple[Array, Array]:
     Returns
     -------
     p, g : ndarray
-        From 0 to 1, and from 0.5 to 1.5. With a gradient that stays and is not near zero, no state decays
-        towards zero: a processor may take many times longer for subnormal numbers.
+        From 0 to 1, and from 0.5 to 1.5. With a gradient that stays and is not near zero, no state
+        decays towards zero: a processor may take many times longer for subnormal numbers.
     """
     generator = np.random.default_rng(0)
     p, g = (generator.random(size).astype(dtype) for _ in range(2))

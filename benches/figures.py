@@ -1,0 +1,56 @@
+"""Write the tables of a saved run as a page: python -m benches.figures RUN.json PAGE.md."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+INTRODUCTION = """\
+# Figures
+
+What `make figures` measured, in turns within one run, and wrote here: medians, one thread.
+
+- **Limit**: the same arrays loaded and stored with one addition each, the fastest that any rule
+  with that many states could be. The ratio is the recipe's time over the limit's.
+- **Added**: how much longer a step takes with an option; and how much longer if NumPy does the same
+  after it. The ratio is NumPy's over instep's. `g.max()` is a read of the gradients, the least that
+  a norm takes.
+"""
+
+
+def are_numbers(rows: list[dict[str, str]]) -> list[bool]:
+    """Return which columns of a table have numbers in them."""
+    return [any(row[column].lstrip("-")[:1].isdigit() for row in rows) for column in rows[0]]
+
+
+def page(run: dict[str, Any]) -> str:
+    """Return the page: a table for each title that rows were recorded under."""
+    tables: dict[str, list[dict[str, str]]] = {}
+    for benchmark in run["benchmarks"]:
+        if row := benchmark["extra_info"].get("row"):
+            tables.setdefault(row["title"], []).append(row["cells"])
+    machine = run["machine_info"]
+    instep = machine["instep"]
+    parts = [
+        INTRODUCTION,
+        f"{machine['cpu']['brand_raw']}; instep {instep['version']}, {instep['isa']}; "
+        f"NumPy {instep['numpy']}; Python {machine['python_version']}.\n",
+    ]
+    for title, rows in tables.items():
+        parts.append(f"## {title[0].upper()}{title[1:]}\n")
+        lines = [list(rows[0]), ["---:" if number else "---" for number in are_numbers(rows)]]
+        lines += [
+            [
+                cell if number else f"`{cell}`"
+                for cell, number in zip(row.values(), are_numbers(rows), strict=True)
+            ]
+            for row in rows
+        ]
+        parts.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    source, target = map(Path, sys.argv[1:])
+    target.write_text(page(json.loads(source.read_text())))
+    print(f"Wrote {target}")
