@@ -8,7 +8,7 @@ from typing import Any
 INTRODUCTION = """\
 # Figures
 
-What `make figures` measured, in turns within one run, and wrote here: medians, one thread.
+What `make figures` measured, in turns within one run, and wrote here: medians.
 
 - **Limit**: the same arrays loaded and stored with one addition each, the fastest that any rule
   with that many states could be. The ratio is the recipe's time over the limit's.
@@ -33,7 +33,8 @@ def page(run: dict[str, Any]) -> str:
     instep = machine["instep"]
     parts = [
         INTRODUCTION,
-        f"{machine['cpu']['brand_raw']}; instep {instep['version']}, {instep['isa']}; "
+        f"{machine['cpu']['brand_raw']}; instep {instep['version']}, {instep['isa']}, "
+        f"{instep['threads']} thread{'s' if instep['threads'] > 1 else ''}; "
         f"NumPy {instep['numpy']}; Python {machine['python_version']}.\n",
     ]
     for title, rows in tables.items():

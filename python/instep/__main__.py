@@ -1,14 +1,20 @@
-"""The command line: ``python -m instep demo`` and ``python -m instep info``."""
+"""The command line: ``python -m instep demo``, ``bench`` and ``info``."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from instep.configuration import show_config
 
 EPOCHS, QUICK_EPOCHS = 40, 5
-DEMO_EXTRA = ("matplotlib", "rich", "sklearn", "threadpoolctl")
+MIN_SIZE, QUICK_MAX_SIZE, MAX_SIZE = 100, 1_000, 10_000_000
+EXTRAS = {
+    "demo": ("matplotlib", "rich", "sklearn", "threadpoolctl"),
+    "bench": ("cpuinfo", "matplotlib", "psutil", "rich"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     status : int
-        The exit status: 0; 1 when the demo's weights differ; 2 when an extra is missing or the
-        picture can't be written; 130 when it was interrupted.
+        The exit status: 0; 1 when the demo's weights differ; 2 when an extra is missing, a file
+        can't be written, or there is too little memory; 130 when it was interrupted.
 
     Raises
     ------
@@ -35,25 +41,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "info":
         show_config()
         return 0
-    try:
-        from instep import demo
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in DEMO_EXTRA:
-            raise
-        print(f"The demo needs {missing}: pip install 'instep[demo]'", file=sys.stderr)
+    package = _import(arguments.command)
+    if package is None:
         return 2
-    epochs = arguments.epochs or (QUICK_EPOCHS if arguments.quick else EPOCHS)
+    json = arguments.json if arguments.command == "bench" else None
+    files = {"picture": arguments.out} | ({"JSON": json} if json else {})
     try:
-        # Before the training, not after it.
-        arguments.out.open("ab").close()
-        identical = demo.run(arguments.hidden, epochs, arguments.dtype, arguments.out)
+        for file in files.values():
+            # Before the work, not after it.
+            file.open("ab").close()
+        return {"demo": _demo, "bench": _bench}[arguments.command](package, arguments)
     except OSError as error:
-        print(f"The picture can't be written to {arguments.out}: {error}", file=sys.stderr)
+        what, where = " or the ".join(files), " or ".join(map(str, files.values()))
+        print(f"The {what} can't be written to {where}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _import(command: str) -> ModuleType | None:
+    """Import what runs a command, or say which package of its extra is missing."""
+    try:
+        return importlib.import_module(f"instep.{command}")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS[command]:
+            raise
+        print(f"The {command} needs {missing}: pip install 'instep[{command}]'", file=sys.stderr)
+        return None
+
+
+def _demo(demo: ModuleType, arguments: argparse.Namespace) -> int:
+    epochs = arguments.epochs or (QUICK_EPOCHS if arguments.quick else EPOCHS)
+    identical = demo.run(arguments.hidden, epochs, arguments.dtype, arguments.out)
     return 0 if identical else 1
+
+
+def _bench(bench: ModuleType, arguments: argparse.Namespace) -> int:
+    max_size = arguments.max_size or (QUICK_MAX_SIZE if arguments.quick else MAX_SIZE)
+    pace = bench.QUICK if arguments.quick else bench.CAREFUL
+    try:
+        bench.run(arguments.dtype, arguments.threads, max_size, pace, arguments.out, arguments.json)
+    except MemoryError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +122,51 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--quick", action="store_true", help=f"{QUICK_EPOCHS} epochs, unless --epochs is given"
     )
+    bench = commands.add_parser(
+        "bench",
+        help="time a step of Adam against the limit and other libraries",
+        description="Time one step of Adam on one array, in turns: instep, what moving its bytes "
+        "takes, the formula in NumPy, and torch, numba, numexpr, JAX with optax, and Thinc, where "
+        "installed (pip install 'instep[peers]'). Quiet machines give steady figures.",
+    )
+    bench.add_argument(
+        "--max-size",
+        type=_size,
+        metavar="N",
+        help=f"elements of the largest array; the others go up to it from {MIN_SIZE}, two for each "
+        f"power of ten (default: {MAX_SIZE:,}, some minutes on two cores; 50,000,000 takes "
+        "some 15 GB of memory in float64 and twice the time)",
+    )
+    bench.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        nargs="+",
+        default=["float32", "float64"],
+        help="of the arrays (default: both)",
+    )
+    bench.add_argument(
+        "--threads",
+        type=_count,
+        nargs="+",
+        metavar="N",
+        help="numbers of threads (default: 1, and as many as there are)",
+    )
+    bench.add_argument(
+        "--out",
+        type=_file,
+        default=Path("instep-bench.png"),
+        metavar="PNG",
+        help="where to draw the time per element (default: instep-bench.png)",
+    )
+    bench.add_argument(
+        "--json", type=_file, metavar="PATH", help="where to write all medians (default: nowhere)"
+    )
+    bench.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"see it run: turns too short to mean much, and up to {QUICK_MAX_SIZE:,} elements, "
+        "unless --max-size is given",
+    )
     commands.add_parser("info", help="print how this build of instep runs here")
     return parser
 
@@ -102,6 +179,13 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
     return number
+
+
+def _size(text: str) -> int:
+    size = _count(text)
+    if size < MIN_SIZE:
+        raise argparse.ArgumentTypeError(f"{text} is less than {MIN_SIZE}")
+    return size
 
 
 def _file(text: str) -> Path:

@@ -1,0 +1,201 @@
+"""What is measured: contestants at every size, dtype and number of threads, and its statistics."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from instep.bench.arrays import check_ordinary, draw
+from instep.bench.contestants import OURS, Contestant
+from instep.bench.peers import PEERS
+from instep.bench.turns import take_turns
+
+__all__ = ["Pace", "Result", "Setting", "bytes_needed", "contestants", "measure", "sizes"]
+
+SMALLEST = 100
+
+ARRAYS_READ_OR_WRITTEN = 7
+"""By a step of Adam that moves each number once: reads p, g, m and v, writes p, m and v."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long to measure at each size."""
+
+    turn_seconds: float
+    """What a turn lasts, if a step does not take longer by itself."""
+    total_seconds: float
+    """What all rounds at one size last, if the least number of rounds does not take longer."""
+    least_rounds: int
+    most_rounds: int
+    pause_seconds: float
+    """How long nothing is done before a turn, so that the pool before has gone to sleep."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What contestants have in common that are compared."""
+
+    dtype: str
+    threads: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One contestant in one setting."""
+
+    setting: Setting
+    contestant: str
+    rounds: int
+    seconds: float
+    """Of one step: the median of the rounds."""
+
+    @property
+    def ns_per_element(self) -> float:
+        """Nanoseconds of a step for each element."""
+        return 1e9 * self.seconds / self.setting.size
+
+    @property
+    def gigabytes_per_second(self) -> float:
+        """The bytes that Adam has to move, whatever this contestant moves, over the time."""
+        moved = ARRAYS_READ_OR_WRITTEN * np.dtype(self.setting.dtype).itemsize * self.setting.size
+        return moved / self.seconds / 1e9
+
+
+def sizes(max_size: int) -> list[int]:
+    """Return the sizes to measure: 100, 300, 1,000, 3,000, ..., and last the largest.
+
+    Parameters
+    ----------
+    max_size : int
+        The largest, 100 or more.
+
+    Returns
+    -------
+    sizes : list of int
+        Ascending.
+    """
+    found = []
+    power = SMALLEST
+    while power < max_size:
+        found += [size for size in (power, 3 * power) if size < max_size]
+        power *= 10
+    return [*found, max_size]
+
+
+def contestants(
+    dtypes: Sequence[str],
+) -> tuple[list[type[Contestant]], dict[str, str]]:
+    """Find out who can take part, by a step of each on a few elements.
+
+    Parameters
+    ----------
+    dtypes : sequence of str
+        Of the arrays that will be stepped.
+
+    Returns
+    -------
+    able : list of type
+        Those that did their step.
+    missing : dict of str
+        Why each of the others did not, by its name.
+    """
+    able: list[type[Contestant]] = []
+    missing = {}
+    for contestant in (*OURS, *PEERS):
+        try:
+            for dtype in set(dtypes).intersection(contestant.dtypes):
+                contestant(*draw(10, dtype), threads=1).step()
+        except ImportError as error:
+            missing[contestant.name] = str(error)
+        except Exception as error:  # a library that is there, but too old or broken
+            if contestant in OURS:
+                raise
+            missing[contestant.name] = f"{type(error).__name__}: {error}"
+        else:
+            able.append(contestant)
+    return able, missing
+
+
+def taking_part(
+    able: Sequence[type[Contestant]], setting: Setting, all_threads: int
+) -> list[type[Contestant]]:
+    """Return those that can be measured in a setting."""
+    return [
+        contestant
+        for contestant in able
+        if setting.dtype in contestant.dtypes
+        and (setting.threads == all_threads or not contestant.needs_all_threads)
+    ]
+
+
+def bytes_needed(count: int, dtype: str, size: int) -> int:
+    """Return how much memory so many contestants take at a size.
+
+    Parameters
+    ----------
+    count : int
+        Of contestants.
+    dtype : str
+        Of their arrays.
+    size : int
+        Elements of each array.
+
+    Returns
+    -------
+    bytes : int
+        Four arrays each, one more of Thinc's, and seven for what is drawn and for the temporaries
+        of NumPy's turn.
+    """
+    return (4 * count + 8) * np.dtype(dtype).itemsize * size
+
+
+def measure(
+    able: Sequence[type[Contestant]], setting: Setting, all_threads: int, pace: Pace
+) -> list[Result]:
+    """Let all contestants take turns in one setting.
+
+    Parameters
+    ----------
+    able : sequence of type
+        The contestants. Those that can't run in this setting are left out.
+    setting : Setting
+        The dtype, the number of threads and the size.
+    all_threads : int
+        How many threads there are for those that always take all.
+    pace : Pace
+        How long to measure.
+
+    Returns
+    -------
+    results : list of Result
+        In the order of the contestants.
+
+    Raises
+    ------
+    FloatingPointError
+        A contestant has come to numbers that are not ordinary: its times mean nothing.
+    """
+    p, g = draw(setting.size, setting.dtype)
+    made = {
+        contestant.name: contestant(p.copy(), g.copy(), setting.threads)
+        for contestant in taking_part(able, setting, all_threads)
+    }
+    del p, g
+    seconds = take_turns(
+        {name: contestant.clock() for name, contestant in made.items()},
+        turn_seconds=pace.turn_seconds,
+        total_seconds=pace.total_seconds,
+        least_rounds=pace.least_rounds,
+        most_rounds=pace.most_rounds,
+        before_turn=lambda: time.sleep(pace.pause_seconds),
+    )
+    for name, contestant in made.items():
+        check_ordinary(name, *contestant.arrays())
+    return [
+        Result(setting, name, len(times), statistics.median(times))
+        for name, times in seconds.items()
+    ]
