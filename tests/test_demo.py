@@ -5,19 +5,13 @@ from pathlib import Path
 import instep
 import numpy as np
 import pytest
+from command_line import size_of_png, without
 from instep.__main__ import main
 from instep.demo import digits, network, training, updates_numpy
 
 SMALL = ["demo", "--epochs", "1", "--hidden", "4"]
 STEPS = 23  # of one epoch: 1,437 examples in mini-batches of 64
 RULES = ["gradient descent", "momentum", "RMSprop", "Adam"]
-
-
-def size_of_png(path: Path) -> tuple[int, int]:
-    content = path.read_bytes()
-    assert content.startswith(b"\x89PNG\r\n\x1a\n")
-    assert content[-8:-4] == b"IEND"
-    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
 
 
 def row(text: str, rule: str) -> list[str]:
@@ -27,16 +21,6 @@ def row(text: str, rule: str) -> list[str]:
     ]
     assert len(lines) == 1
     return lines[0].removeprefix(rule).split()
-
-
-def without(modules: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line where modules cannot be imported."""
-    code = (
-        f"import sys; sys.modules |= dict.fromkeys({modules})\n"
-        "from instep.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_quick_demo_prints_its_table_and_draws_its_picture(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from instep.bench.measuring import (
     sizes,
     taking_part,
 )
-from instep.threads import get_num_threads, num_threads
+from instep.threads import get_num_threads
 
 __all__ = ["CAREFUL", "QUICK", "run"]
 
@@ -83,35 +83,32 @@ def run(
         for size in sizes(max_size)
     ]
     results: list[Result] = []
-    # Contestants set the number of threads.
-    with num_threads(all_threads):
-        able, missing = contestants(dtypes)
-        _check_memory(
-            max(
-                bytes_needed(len(taking_part(able, s, all_threads)), s.dtype, s.size)
-                for s in settings
-            ),
-            max_size,
-        )
-        machine = report.machine(able)
-        console.print(report.opening(machine, able, missing), soft_wrap=True)
-        console.print()
+    able, missing = contestants(dtypes)
+    _check_memory(
+        max(
+            bytes_needed(len(taking_part(able, s, all_threads)), s.dtype, s.size) for s in settings
+        ),
+        max_size,
+    )
+    machine = report.machine(able)
+    console.print(report.opening(machine, able, missing), soft_wrap=True)
+    console.print()
 
-        progress = Progress(
-            TextColumn("{task.description:34}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            # No thread but this one while steps are timed.
-            auto_refresh=False,
-        )
-        with progress:
-            task = progress.add_task("", total=len(settings))
-            for setting in settings:
-                progress.update(task, description=report.title(setting), refresh=True)
-                results += measure(able, setting, all_threads, pace)
-                progress.update(task, advance=1, refresh=True)
+    progress = Progress(
+        TextColumn("{task.description:34}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        # No thread but this one while steps are timed.
+        auto_refresh=False,
+    )
+    with progress:
+        task = progress.add_task("", total=len(settings))
+        for setting in settings:
+            progress.update(task, description=report.title(setting), refresh=True)
+            results += measure(able, setting, all_threads, pace)
+            progress.update(task, advance=1, refresh=True)
 
     for table in report.tables(results):
         console.print()

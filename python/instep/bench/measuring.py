@@ -11,6 +11,7 @@ from instep.bench.arrays import check_ordinary, draw
 from instep.bench.contestants import OURS, Contestant
 from instep.bench.peers import PEERS
 from instep.bench.turns import take_turns
+from instep.threads import num_threads
 
 __all__ = ["Pace", "Result", "Setting", "bytes_needed", "contestants", "measure", "sizes"]
 
@@ -107,8 +108,9 @@ def contestants(
     missing = {}
     for contestant in (*OURS, *PEERS):
         try:
-            for dtype in set(dtypes).intersection(contestant.dtypes):
-                contestant(*draw(10, dtype), threads=1).step()
+            with num_threads(1):
+                for dtype in set(dtypes).intersection(contestant.dtypes):
+                    contestant(*draw(10, dtype), threads=1).step()
         except ImportError as error:
             missing[contestant.name] = str(error)
         except Exception as error:  # a library that is there, but too old or broken
@@ -180,19 +182,20 @@ def measure(
         A contestant has come to numbers that are not ordinary: its times mean nothing.
     """
     p, g = draw(setting.size, setting.dtype)
-    made = {
-        contestant.name: contestant(p.copy(), g.copy(), setting.threads)
-        for contestant in taking_part(able, setting, all_threads)
-    }
-    del p, g
-    seconds = take_turns(
-        {name: contestant.clock() for name, contestant in made.items()},
-        turn_seconds=pace.turn_seconds,
-        total_seconds=pace.total_seconds,
-        least_rounds=pace.least_rounds,
-        most_rounds=pace.most_rounds,
-        before_turn=lambda: time.sleep(pace.pause_seconds),
-    )
+    with num_threads(setting.threads):
+        made = {
+            contestant.name: contestant(p.copy(), g.copy(), setting.threads)
+            for contestant in taking_part(able, setting, all_threads)
+        }
+        del p, g
+        seconds = take_turns(
+            {name: contestant.clock() for name, contestant in made.items()},
+            turn_seconds=pace.turn_seconds,
+            total_seconds=pace.total_seconds,
+            least_rounds=pace.least_rounds,
+            most_rounds=pace.most_rounds,
+            before_turn=lambda: time.sleep(pace.pause_seconds),
+        )
     for name, contestant in made.items():
         check_ordinary(name, *contestant.arrays())
     return [
