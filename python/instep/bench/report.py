@@ -253,7 +253,7 @@ def draw(results: Sequence[Result], machine: dict[str, Any], out: Path) -> None:
                     )
             axes.set(xscale="log", yscale="log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1,)))
-            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_major_formatter("{x:,g}")
             axes.xaxis.set_major_formatter(FuncFormatter(_short))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.grid(alpha=0.3)
