@@ -131,3 +131,11 @@ def test_numpy_does_the_same(extra: str) -> None:
         assert (by_numpy.a != by_numpy.p).any()
     else:
         assert not by_numpy.g.any()
+
+
+def test_gradient_is_filled_before_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    refills: list[Steps] = []
+    monkeypatch.setattr(Steps, "refill", lambda steps: refills.append(steps))
+    monkeypatch.setattr("benches.test_extras.check_ordinary", lambda *_: None)
+    seconds = measure.__wrapped__(smoke=True)
+    assert len(refills) == sum(map(len, seconds.values())) == 2 * (1 + 2 * len(EXTRAS))
