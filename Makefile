@@ -65,9 +65,18 @@ docs: .venv/docs  ## Build the pages of the documentation, docs/_build/html/inde
 	rm -rf docs/api docs/_build
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
 
+dist/built: .venv/built README.md $(wildcard LICENSE-*) $(shell find python backend -name '*.py*')
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet . --no-deps --wheel-dir dist
+	@touch $@
+
 .PHONY: wheel
-wheel: .venv/built  ## Build the wheel and try it with the newest NumPy and the oldest
+wheel: dist/built  ## Build the wheel, dist/*.whl, and try it with the newest NumPy and the oldest
 	$(BIN)/python -m pytest tests/wheel_check.py
+
+.PHONY: old-cpu
+old-cpu: dist/built  ## Try the wheel on a CPU without AVX, emulated by qemu-x86_64
+	$(BIN)/python -m pytest tests/old_cpu_check.py
 
 .PHONY: lint
 lint: .venv/built  ## Check formatting, lints, types and stubs

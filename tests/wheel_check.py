@@ -69,11 +69,9 @@ def run(*command: object, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--wheel-dir", folder)
-    (wheel,) = folder.iterdir()
+def wheel() -> Path:
+    """Return the wheel that `make` has built."""
+    (wheel,) = (ROOT / "dist").glob("*.whl")
     return wheel
 
 
@@ -85,12 +83,12 @@ def environment(folder: Path, *requirements: object) -> Path:
     return python
 
 
-def test_wheel_is_small_and_for_every_python_and_linux(wheel: Path) -> None:
-    _, version, python, abi, platform = wheel.stem.split("-")
+def test_wheel_is_small_and_for_every_python_and_linux() -> None:
+    _, version, python, abi, platform = wheel().stem.split("-")
     assert (python, abi) == ("cp310", "abi3")
     assert platform.startswith("manylinux_")
-    assert wheel.stat().st_size < 2_000_000
-    archive = zipfile.ZipFile(wheel)
+    assert wheel().stat().st_size < 2_000_000
+    archive = zipfile.ZipFile(wheel())
     names = archive.namelist()
     for name in ("_instep.abi3.so", "_instep.pyi", "py.typed", "course.py", "reference.py"):
         assert f"instep/{name}" in names
@@ -102,16 +100,16 @@ def test_wheel_is_small_and_for_every_python_and_linux(wheel: Path) -> None:
 
 
 @pytest.mark.parametrize("numpy", ["numpy", "numpy==1.26.*"])
-def test_course_functions_with_numpy_alone(wheel: Path, tmp_path: Path, numpy: str) -> None:
-    python = environment(tmp_path / "env", numpy, wheel)
+def test_course_functions_with_numpy_alone(tmp_path: Path, numpy: str) -> None:
+    python = environment(tmp_path / "env", numpy, wheel())
     installed = run(python, "-m", "pip", "list", "--format=freeze").split()
     assert {line.split("==")[0] for line in installed} <= {"instep", "numpy", "pip", "setuptools"}
     version = run(python, "-c", COURSE, cwd=tmp_path).split()[1]
     assert version.startswith("1.26.") == numpy.endswith("1.26.*")
 
 
-def test_import_is_quick_and_starts_no_thread(wheel: Path, tmp_path: Path) -> None:
-    python = environment(tmp_path / "env", "numpy", wheel)
+def test_import_is_quick_and_starts_no_thread(tmp_path: Path) -> None:
+    python = environment(tmp_path / "env", "numpy", wheel())
     seconds = min(float(run(python, "-c", IMPORT, cwd=tmp_path)) for _ in range(10))
     assert seconds < 0.030
 
