@@ -1,0 +1,122 @@
+"""Steps on several threads in processes that fork, have threads, are interrupted, and end.
+
+Each test runs in a process of its own, which is killed if it takes too long; `scenarios.py` has
+what is done there.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scenarios import SECONDS
+
+SCENARIOS = Path(__file__).parent / "scenarios.py"
+
+
+def run(*words: str, threads: str | None = "4") -> "subprocess.CompletedProcess[str]":
+    """Run a scenario, or Python with some arguments, with that INSTEP_NUM_THREADS."""
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    environment.pop("INSTEP_NUM_THREADS", None)
+    if threads is not None:
+        environment["INSTEP_NUM_THREADS"] = threads
+    return subprocess.run(
+        [sys.executable, *words],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=2 * SECONDS,
+    )
+
+
+def scenario(*words: str, threads: str | None = "4") -> str:
+    """Run a scenario to its good end; return what it printed."""
+    done = run(str(SCENARIOS), *words, threads=threads)
+    assert (done.returncode, done.stderr) == (0, ""), f"{done.returncode}: {done.stderr}"
+    return done.stdout
+
+
+def test_a_child_forked_after_large_steps_does_its_own() -> None:
+    scenario("fork_after_steps")
+
+
+def test_a_child_forked_while_a_thread_is_in_a_step_does_its_own() -> None:
+    scenario("fork_during_steps")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_step_at_the_same_time(method: str) -> None:
+    scenario("several_processes", method)
+
+
+def test_threads_step_different_optimizers_at_the_same_time() -> None:
+    scenario("each_its_optimizer")
+
+
+def test_threads_that_step_one_optimizer_take_turns() -> None:
+    scenario("all_the_same_optimizer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "interrupt_steps",
+        "interrupt_steps_that_clear_gradients",
+        "interrupt_course_functions",
+    ],
+)
+def test_an_interrupt_leaves_whole_steps(name: str) -> None:
+    scenario(name)
+
+
+@pytest.mark.parametrize("way", ["return", "exit", "_exit"])
+def test_a_process_ends_while_a_thread_is_in_a_step(way: str) -> None:
+    for seed in range(20):
+        assert scenario("end", way, str(seed)) == "end\n"
+
+
+def test_there_is_no_thread_before_a_large_step() -> None:
+    scenario("no_thread_before_a_large_step")
+
+
+def test_there_is_never_a_thread_with_one() -> None:
+    scenario("never_a_thread_with_one")
+    scenario("never_a_thread_with_one", threads="1")
+
+
+@pytest.mark.parametrize(("word", "count"), [("1", 1), ("3", 3), (" 5 ", 5)])
+def test_the_variable_sets_the_number_of_threads(word: str, count: int) -> None:
+    assert scenario("show_number", threads=word) == f"{count} {count}\n"
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "many", "2.5", "1e3", "3,4", " ", "9" * 30, "²"])
+def test_another_word_keeps_the_library_from_loading(word: str) -> None:
+    done = run("-c", "import instep", threads=word)
+    assert done.returncode == 1
+    message = done.stderr.strip().splitlines()[-1]
+    wanted = f'INSTEP_NUM_THREADS is "{word}"; wanted a whole number of 1 or more'
+    assert message == f"ImportError: {wanted}"
+
+
+@pytest.mark.parametrize("word", [None, ""], ids=["not set", "empty"])
+@pytest.mark.parametrize("cpus", range(1, len(os.sched_getaffinity(0)) + 1))
+def test_the_cpus_of_the_process_are_the_default(word: str | None, cpus: int) -> None:
+    shown = scenario("show_number_by_affinity", str(cpus), threads=word)
+    assert shown == f"{cpus} {cpus}\n"
+
+
+def test_threadpoolctl_shows_and_limits_the_threads() -> None:
+    scenario("threadpoolctl")
+
+
+@pytest.mark.parametrize("layout", ["dense", "strided"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_recipes_have_the_same_bits_on_any_number_of_threads(dtype: str, layout: str) -> None:
+    scenario("recipes", dtype, layout)
+
+
+@pytest.mark.parametrize("name", ["optimizers", "bad_numbers", "norm_of_any_split", "rows"])
+def test_all_that_a_step_does_is_the_same_on_any_number_of_threads(name: str) -> None:
+    scenario(name)
