@@ -9,21 +9,26 @@ import pickle
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
+from typing import Any
 
+import instep
 import numpy as np
 import pytest
-from bits import assert_same_bits
+from bits import Array, assert_same_bits
 from instep import _instep, reference
-from old_cpu_steps import Result, Work
+from optimizer_model import Model
 from wheel_check import COURSE, ENVIRONMENT, environment, wheel
 
 TESTS = Path(__file__).parent
 LENGTHS = (0, 1, 63, 64, 65, 1000)
 LAYOUTS = ("dense", "every_second", "backwards", "misaligned")
 
-# Numbers as exact as they can be: these have to be the same on both sides, not rounded by each.
-HYPERS = {"beta": 0.75, "beta1": 0.5, "beta2": 0.75, "eps": 2.0**-20}
+# Their powers are exact: the last bit of others may differ from one CPU to another.
+NUMBERS = {"beta": 0.75, "beta1": 0.5, "beta2": 0.75, "eps": 1e-8}
+ADAMW: dict[str, Any] = {"lr": 0.01, "betas": (0.5, 0.75), "weight_decay": 0.03, "average": 0.9}
 
 # `vaddps %ymm0, %ymm0, %ymm0; ret`, AVX's least.
 RUN_AVX = """
@@ -43,19 +48,21 @@ class OldCpu:
         self.folder = folder
         self.command = [qemu, "-cpu", "Nehalem", environment(folder / "env", "numpy", wheel())]
 
-    def run(self, *arguments: object, isa: str = "") -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, *arguments: object, isa: str = "", threads: int = 1
+    ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [*map(str, self.command), *map(str, arguments)],
             capture_output=True,
             text=True,
             check=False,
             cwd=self.folder,
-            env={**ENVIRONMENT, "INSTEP_ISA": isa},
+            env={**ENVIRONMENT, "INSTEP_ISA": isa, "INSTEP_NUM_THREADS": str(threads)},
             timeout=80,
         )
 
-    def output(self, *arguments: object) -> str:
-        done = self.run(*arguments)
+    def output(self, *arguments: object, threads: int = 1) -> str:
+        done = self.run(*arguments, threads=threads)
         assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -90,65 +97,61 @@ def test_course_functions(old_cpu: OldCpu) -> None:
     assert old_cpu.output("-c", COURSE).startswith("numpy")
 
 
-def works() -> list[Work]:
-    """Steps of every recipe in both types, over all lengths in all layouts."""
+def drawn(rng: np.random.Generator, dtype: type, lengths: Iterable[int]) -> list[list[Array]]:
+    """Return parameters, then gradients of three steps; those of the second are large."""
+    return [
+        [(scale * rng.standard_normal(length)).astype(dtype) for length in lengths]
+        for scale in (1, 1, 1000, 1)
+    ]
+
+
+def hypers_of(name: str, t: int) -> tuple[float, ...]:
+    hypers = []
+    for hyper in _instep.Recipe(name).hypers:
+        base = hyper.removesuffix("_power")
+        number = NUMBERS.get(base, 0.01)
+        hypers.append(number if base == hyper else number**t)
+    return tuple(hypers)
+
+
+def test_steps_have_the_bits_of_the_reference_here(old_cpu: OldCpu) -> None:
+    """Every recipe over all lengths in all layouts; and clipping, large enough for two threads."""
     rng = np.random.default_rng(0)
-    cases = [(length, layout) for length in LENGTHS for layout in LAYOUTS]
-    made = []
-    for name in _instep.recipes():
-        for dtype in (np.float32, np.float64):
-            # Parameters, then gradients; at the second step their norm is too large.
-            drawn = [
-                [(scale * rng.standard_normal(length)).astype(dtype) for length, _ in cases]
-                for scale in (1, 1, 1000, 1)
-            ]
-            hypers = [
-                tuple(
-                    HYPERS[base] ** t if base != hyper else HYPERS.get(hyper, 0.01)
-                    for hyper in _instep.Recipe(name).hypers
-                    for base in [hyper.removesuffix("_power")]
-                )
-                for t in (1, 2, 3)
-            ]
-            layouts = [layout for _, layout in cases]
-            extras = (-1.0, 0.03, 0.99)
-            made.append(Work(name, hypers, extras, 0.7, 2e3, 0.9, layouts, drawn[0], drawn[1:]))
-    return made
+    layouts, lengths = zip(*product(LAYOUTS, LENGTHS), strict=True)
+    recipes, optimizers = [], []
+    for dtype in (np.float32, np.float64):
+        for name in _instep.recipes():
+            params, *grads = drawn(rng, dtype, lengths)
+            recipes.append((name, [hypers_of(name, t) for t in (1, 2, 3)], layouts, params, grads))
+        params, *grads = drawn(rng, dtype, (*lengths, 150_001))
+        optimizers.append((ADAMW, 2e4, (*layouts, "dense"), params, grads))
+    path, results = old_cpu.folder / "given", old_cpu.folder / "results"
+    path.write_bytes(pickle.dumps((recipes, optimizers)))
+    old_cpu.output(TESTS / "old_cpu_steps.py", path, results, threads=2)
+    of_recipes, of_optimizers = pickle.loads(results.read_bytes())
 
+    for (name, hypers_of_steps, _, params, grads), roles in zip(recipes, of_recipes, strict=True):
+        recipe = _instep.Recipe(name)
+        for i, p in enumerate(params):
+            wanted = [p, *(np.zeros_like(p) for _ in recipe.states)]
+            for hypers, of_step in zip(hypers_of_steps, grads, strict=True):
+                named = dict(zip(recipe.hypers, hypers, strict=True))
+                wanted = getattr(reference, name)(wanted[0], of_step[i], *wanted[1:], **named)
+            assert_same_arrays([arrays[i] for arrays in roles], wanted, f"{name}, parameter {i}")
 
-def by_reference(work: Work) -> Result:
-    recipe = getattr(reference, work.recipe)
-    names = _instep.Recipe(work.recipe)
-    sign, weight_decay, shrink = work.extras
-    params, averages = list(work.params), list(work.params)
-    states = [[np.zeros_like(p) for p in params] for _ in names.states]
-    norms: list[float | None] = []
-    for hypers, grads in zip(work.hypers, work.grads, strict=True):
-        norm = reference.gradient_norm(*grads) * work.grad_scale
-        norms.append(norm)
-        scale = sign * (work.grad_scale * reference.clip_factor(norm, max_norm=work.max_norm))
-        named = dict(zip(names.hypers, hypers, strict=True))
-        for i, g in enumerate(grads):
-            p, g = reference.prepare(
-                params[i], g, scale=scale, weight_decay=weight_decay, shrink=shrink
-            )
-            params[i], *new = recipe(p, g, *(state[i] for state in states), **named)
-            for state, array in zip(states, new, strict=True):
-                state[i] = array
-            averages[i] = reference.average(averages[i], params[i], decay=work.decay)
-    assert max(norm for norm in norms if norm) > work.max_norm > (norms[0] or 0)
-    return norms, [params, averages, *states]
-
-
-def test_every_recipe_has_the_bits_of_the_reference_here(old_cpu: OldCpu) -> None:
-    given, results = old_cpu.folder / "work", old_cpu.folder / "results"
-    given.write_bytes(pickle.dumps(works()))
-    old_cpu.output(TESTS / "old_cpu_steps.py", given, results)
-    done: list[Result] = pickle.loads(results.read_bytes())
-    assert len(done) == 2 * len(_instep.recipes())
-    for work, (norms, roles) in zip(works(), done, strict=True):
-        wanted_norms, wanted_roles = by_reference(work)
+    for (options, max_norm, _, params, grads), (norms, roles) in zip(
+        optimizers, of_optimizers, strict=True
+    ):
+        model = Model(instep.AdamW, options["average"])
+        model.add_group(params, {k: v for k, v in options.items() if k != "average"})
+        wanted_norms = [model.step([of_step], max_norm=max_norm)[0] for of_step in grads]
         assert norms == wanted_norms
-        for role, arrays in enumerate(zip(roles, wanted_roles, strict=True)):
-            for i, (actual, wanted) in enumerate(zip(*arrays, strict=True)):
-                assert_same_bits(actual, wanted, f"{work.recipe}: array {i} of role {role}")
+        assert [norm > max_norm for norm in norms] == [False, True, False]
+        for i, parameter in enumerate(model.parameters()):
+            expected = (parameter.p, parameter.average, *parameter.states.values())
+            assert_same_arrays([arrays[i] for arrays in roles], expected, f"AdamW, parameter {i}")
+
+
+def assert_same_arrays(actual: list[Array], wanted: Iterable[Any], what: str) -> None:
+    for role, arrays in enumerate(zip(actual, wanted, strict=True)):
+        assert_same_bits(*arrays, f"{what}, array {role}")

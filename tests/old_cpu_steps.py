@@ -1,67 +1,65 @@
-"""Steps on another CPU: `python old_cpu_steps.py work results` reads the one and writes the other.
+"""Steps on another CPU: `python old_cpu_steps.py given results` reads the one, writes the other.
 
 What is compared there are optimizers with `instep.reference`, both on that CPU. The results are for
-whoever wrote the work to compare with what the reference gives elsewhere.
+whoever wrote what is given to compare with what the reference gives elsewhere.
 """
 
 import pickle
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import bits
+import instep
 import numpy as np
 from bits import Array
 from instep import _instep
 from optimizer_model import MODES, Pair
 
 
-@dataclass
-class Work:
-    """Steps of one recipe over several parameters, as `_instep.step` takes them."""
-
-    recipe: str
-    hypers: list[tuple[float, ...]]
-    """For each step."""
-    extras: tuple[float, float, float]
-    """Sign, weight decay and shrinking."""
-    grad_scale: float
-    max_norm: float
-    decay: float
-    layouts: list[str]
-    """For each parameter, by the name in `bits`."""
-    params: list[Array]
-    grads: list[list[Array]]
-    """For each step, of each parameter."""
+def laid_out(arrays: Sequence[Array], layouts: Sequence[str]) -> tuple[Array, ...]:
+    """Copy arrays into the layouts of these names."""
+    copies = []
+    for array, layout in zip(arrays, layouts, strict=True):
+        copy = getattr(bits, layout)(array.shape, array.dtype)
+        copy[...] = array
+        copies.append(copy)
+    return tuple(copies)
 
 
-# The norm at each step; parameters, averages, and each state at the end.
-Result = tuple[list[float | None], list[list[Array]]]
+def step_recipe(
+    name: str,
+    hypers_of_steps: list[tuple[float, ...]],
+    layouts: list[str],
+    given: list[Array],
+    grads_of_steps: list[list[Array]],
+) -> list[list[Array]]:
+    """Return the parameters after all steps, and each state, of zeros at first."""
+    recipe = _instep.Recipe(name)
+    params = laid_out(given, layouts)
+    zeros = [np.zeros_like(p) for p in given]
+    states = tuple(laid_out(zeros, layouts) for _ in recipe.states)
+    for hypers, grads in zip(hypers_of_steps, grads_of_steps, strict=True):
+        recipe.step(hypers, params, laid_out(grads, layouts), states, "{} {} {}".format)
+    return [list(params), *map(list, states)]
 
 
-def run(work: Work) -> Result:
-    recipe = _instep.Recipe(work.recipe)
-
-    def laid_out(arrays: list[Array]) -> tuple[Array, ...]:
-        new = []
-        for layout, values in zip(work.layouts, arrays, strict=True):
-            array = getattr(bits, layout)(values.shape, values.dtype)
-            array[...] = values
-            new.append(array)
-        return tuple(new)
-
-    params, averages = laid_out(work.params), laid_out(work.params)
-    zeros = [np.zeros_like(p) for p in work.params]
-    states = tuple(laid_out(zeros) for _ in recipe.states)
-    norms = []
-    for hypers, grads in zip(work.hypers, work.grads, strict=True):
-        kept = (work.decay, averages)
-        group = (recipe, hypers, work.extras, params, laid_out(grads), states, kept)
-        norm, _ = _instep.step(
-            (group,), "{} {} {}".format, work.grad_scale, work.max_norm, "raise", False
-        )
-        norms.append(norm)
-    return norms, [list(arrays) for arrays in (params, averages, *states)]
+def step_adamw(
+    options: dict[str, Any],
+    max_norm: float,
+    layouts: list[str],
+    given: list[Array],
+    grads_of_steps: list[list[Array]],
+) -> tuple[list[float | None], list[list[Array]]]:
+    """Return the norm at each step; the parameters, averages and states after all."""
+    params = laid_out(given, layouts)
+    opt = instep.AdamW(params, **options)
+    norms = [
+        opt.step(laid_out(grads, layouts), max_norm=max_norm).grad_norm for grads in grads_of_steps
+    ]
+    states = [list(states.values()) for states in opt.state.values()]
+    return norms, [list(params), list(opt.averages), *map(list, zip(*states, strict=True))]
 
 
 def compare_optimizers() -> None:
@@ -77,6 +75,8 @@ def compare_optimizers() -> None:
 
 
 if __name__ == "__main__":
-    works, results = map(Path, sys.argv[1:])
+    path, results = map(Path, sys.argv[1:])
     compare_optimizers()
-    results.write_bytes(pickle.dumps([run(work) for work in pickle.loads(works.read_bytes())]))
+    recipes, optimizers = pickle.loads(path.read_bytes())
+    done = [step_recipe(*given) for given in recipes], [step_adamw(*given) for given in optimizers]
+    results.write_bytes(pickle.dumps(done))
