@@ -117,6 +117,8 @@ def test_recipes_have_the_same_bits_on_any_number_of_threads(dtype: str, layout:
     scenario("recipes", dtype, layout)
 
 
-@pytest.mark.parametrize("name", ["optimizers", "bad_numbers", "norm_of_any_split", "rows"])
+@pytest.mark.parametrize(
+    "name", ["optimizers", "bad_numbers", "first_bad_number", "norm_of_any_split", "rows"]
+)
 def test_all_that_a_step_does_is_the_same_on_any_number_of_threads(name: str) -> None:
     scenario(name)
