@@ -4,6 +4,7 @@ Each test runs in a process of its own, which is killed if it takes too long; `s
 what is done there.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -100,11 +101,27 @@ def test_another_word_keeps_the_library_from_loading(word: str) -> None:
     assert message == f"ImportError: {wanted}"
 
 
+def cpus_by_quota() -> int:
+    """Return the number of CPUs that the cgroups of this process have the time of, at least 1."""
+    cpus = math.inf
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        group = Path("/sys/fs/cgroup", controllers, path.lstrip("/"))
+        for folder in (group, *group.parents):
+            files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if controllers else ["cpu.max"]
+            if all((folder / name).exists() for name in files):
+                words = " ".join((folder / name).read_text() for name in files).split()
+                if words[0] not in ("max", "-1"):
+                    cpus = min(cpus, int(words[0]) // int(words[1]))
+    return max(1, cpus if isinstance(cpus, int) else sys.maxsize)
+
+
 @pytest.mark.parametrize("word", [None, ""], ids=["not set", "empty"])
-@pytest.mark.parametrize("cpus", range(1, len(os.sched_getaffinity(0)) + 1))
-def test_the_cpus_of_the_process_are_the_default(word: str | None, cpus: int) -> None:
+@pytest.mark.parametrize("cpus", sorted({1, 2, 3, len(os.sched_getaffinity(0))}))
+def test_the_cpus_that_the_process_may_use_are_the_default(word: str | None, cpus: int) -> None:
+    wanted = min(cpus, len(os.sched_getaffinity(0)), cpus_by_quota())
     shown = scenario("show_number_by_affinity", str(cpus), threads=word)
-    assert shown == f"{cpus} {cpus}\n"
+    assert shown == f"{wanted} {wanted}\n"
 
 
 def test_threadpoolctl_shows_and_limits_the_threads() -> None:
