@@ -54,6 +54,10 @@ impl Extras {
             isa::run(level, Prepare { extras: self, p, g, out: scratch });
             &*scratch
         };
+        if let Some(average) = &average {
+            // It is not read before the whole tile has gone through the rule: time to fetch it.
+            isa::prefetch(average, 0, average.len());
+        }
         step(level, coefficients, p, gradient, state);
         if let (Some(decay), Some(average)) = (self.average, average) {
             isa::run(level, Average { decay, p, a: average });

@@ -79,6 +79,11 @@ class Trained:
         for _ in range(times):
             self.opt.step([[self.g]])
 
+    def arrays(self) -> list[Array]:
+        """Return all arrays of the optimizer."""
+        ((p,),) = [group["params"] for group in self.opt.param_groups]
+        return [p, *self.opt.state["0.0"].values(), self.opt.averages[0][0]]
+
     def check(self) -> None:
         """Let the model do as many steps as the optimizer says it has done, and compare all."""
         while self.pair.model.t < self.opt.t:
@@ -144,18 +149,21 @@ def fork_after_steps() -> None:
 
 def fork_during_steps() -> None:
     """Children are forked while another thread steps; they step arrays of their own."""
-    # Of its two parameters one is large enough that most of the time is spent within a step.
-    trained, other = Trained(0, 4 * SIZE), Trained(1)
+    other = Trained(1)
     other.step()
     assert_workers(3)
     is_stepping = False
     stop = threading.Event()
+    # Large enough that most of the time is spent within a step. No optimizer's: a fork would wait.
+    p, g, m, v = np.full((4, 4 * SIZE), 0.5, np.float32)
+    t = 0
 
     def steps() -> None:
-        nonlocal is_stepping
+        nonlocal is_stepping, t
         while not stop.is_set():
+            t += 1
             is_stepping = True
-            trained.step()
+            instep.functional.adam(p, g, m, v, t=t)
             is_stepping = False
 
     def child() -> None:
@@ -174,9 +182,44 @@ def fork_during_steps() -> None:
         assert_succeeded(forked(child))
     stop.set()
     thread.join()
-    # One model for all of these steps would take its time.
-    assert trained.opt.t > forks // 2
+    assert t > forks // 2
     other.check()
+
+
+def fork_during_steps_of_an_optimizer() -> None:
+    """Children go on with an optimizer that another thread steps, from whole steps on."""
+    trained = Trained(0)
+    trained.step()
+    assert_workers(3)
+    stop = threading.Event()
+
+    def steps() -> None:
+        while not stop.is_set():
+            trained.step()
+
+    def child() -> None:
+        trained.step(2)
+        steps_done = trained.opt.t
+        again = Trained(0)
+        with instep.num_threads(1):
+            again.step(steps_done)
+        for has, wanted in zip(trained.arrays(), again.arrays(), strict=True):
+            assert_same_bits(has, wanted, f"after {steps_done} steps")
+        trained.step()
+        # Others of the child, and its own children.
+        assert_succeeded(forked(steps_work))
+
+    thread = threading.Thread(target=steps)
+    thread.start()
+    rng = random.Random(0)
+    try:
+        for _ in range(20):
+            time.sleep(rng.uniform(0, 0.005))
+            assert_succeeded(forked(child))
+    finally:
+        stop.set()
+        thread.join()
+    assert trained.opt.t > 20
 
 
 def several_processes(method: str) -> None:
@@ -240,9 +283,9 @@ def all_the_same_optimizer() -> None:
 
 
 def no_thread_before_a_large_step() -> None:
-    """Large is 131,072 elements in all; a thread less, and it stays as it was."""
+    """Large is 262,144 elements in all; a thread less, and it stays as it was."""
     before = threads()
-    small, few = np.zeros(131_071, np.float32), [np.zeros(1000) for _ in range(100)]
+    small, few = np.zeros(262_143, np.float32), [np.zeros(1000) for _ in range(100)]
     for _ in range(3):
         instep.Adam(small).step(np.ones_like(small), max_norm=1.0)
         instep.Adam(few).step([np.ones_like(p) for p in few], max_norm=1.0)
@@ -252,7 +295,7 @@ def no_thread_before_a_large_step() -> None:
         )
     assert threads() == before
     assert_workers(0)
-    instep.SGD(np.zeros(131_072)).step(np.ones(131_072))
+    instep.SGD(np.zeros(262_144)).step(np.ones(262_144))
     assert_workers(3)
     assert threads() == before + 3
 

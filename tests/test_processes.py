@@ -47,6 +47,10 @@ def test_a_child_forked_while_a_thread_is_in_a_step_does_its_own() -> None:
     scenario("fork_during_steps")
 
 
+def test_a_child_forked_while_a_thread_steps_an_optimizer_goes_on_with_it() -> None:
+    scenario("fork_during_steps_of_an_optimizer")
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_processes_step_at_the_same_time(method: str) -> None:
     scenario("several_processes", method)

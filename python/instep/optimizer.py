@@ -6,7 +6,6 @@ A rule is a small class in `instep.optimizers`; it says which recipe to run, wit
 import importlib
 import math
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from instep import _instep
 from instep.checks import check_array, check_integer, check_keys, check_number
+from instep.forking import new_lock
 from instep.tree import Tree, called
 
 __all__ = ["LearningRate", "Nonfinite", "Optimizer", "Options", "StepResult"]
@@ -84,7 +84,7 @@ class Optimizer(ABC):
         self._defaults = options
         self._has_groups = _is_list_of_groups(params)
         self._averages_are_in = False
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._stepper = _instep.Stepper((), 0)
         for group in params if self._has_groups else [{"params": params}]:
             self.add_param_group(group)
@@ -529,7 +529,7 @@ class Optimizer(ABC):
         """Take what `__getstate__` gave."""
         t = state.pop("t")
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._stepper = self._new_stepper(t)
 
 

@@ -1,6 +1,6 @@
 """How many threads a step may run on.
 
-Only large steps run on more than one: from about 130,000 elements on, all arrays of the call
+Only large steps run on more than one: from about 260,000 elements on, all arrays of the call
 together. The bits are the same for any number of threads.
 
 Where threadpoolctl is installed, ``threadpoolctl.threadpool_limits`` limits steps too, as the user

@@ -40,8 +40,8 @@ const TILE: usize = 256;
 /// enough to be done soon. A block of the norm's sums, so that its bits know nothing of threads.
 const PIECE: usize = gradient::BLOCK;
 
-/// Below this many elements a step is over before a worker has woken up.
-const PARALLEL_FROM: usize = 4 * PIECE;
+/// Below this many elements a step is over before a worker that is woken up can help.
+const PARALLEL_FROM: usize = 8 * PIECE;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dtype {
@@ -458,30 +458,33 @@ impl Piece<'_> {
         let others = work.roles() - FIRST_STATE;
         if !self.job.axes.is_empty() {
             self.sweep_tiles(work, step, others);
-        } else if work.extras == Extras::NONE {
+        } else if work.extras == Extras::NONE && !work.clear_gradient {
             let (p, g, mut slices) = self.slices(others);
             step(work.level, &work.coefficients, p, g, &mut slices[..others]);
         } else {
             let mut scratch = [F::default(); Extras::TILE];
-            let (p, g, mut slices) = self.slices(others);
-            for (tile, (p, g)) in
-                iter::zip(p.chunks_mut(Extras::TILE), g.chunks(Extras::TILE)).enumerate()
-            {
-                let range = tile * Extras::TILE..tile * Extras::TILE + p.len();
-                let mut tiles =
-                    slices.each_mut().map(|s| s.get_mut(range.clone()).unwrap_or_default());
-                work.step(step, p, g, &mut tiles[..others], &mut scratch[..g.len()]);
+            for (start, n) in self.tiles(Extras::TILE) {
+                let mut tile = self.part(start, n);
+                let (p, g, mut slices) = tile.slices(others);
+                work.step(step, p, g, &mut slices[..others], &mut scratch[..n]);
+                if work.clear_gradient {
+                    tile.clear_gradient::<F>();
+                }
             }
         }
-        if work.clear_gradient {
-            self.clear_gradient::<F>();
-        }
+    }
+
+    /// Some of these elements.
+    fn part(&mut self, start: usize, len: usize) -> Piece<'_> {
+        assert!(start + len <= self.len);
+        Piece { job: self.job, start: self.start + start, len }
     }
 
     fn sweep_tiles<F: Element>(&mut self, work: &Work, step: Step<F>, others: usize) {
         let mut tiles = [[F::default(); TILE]; MAX_ROLES];
         let mut scratch = [F::default(); TILE];
-        for (start, n) in self.tiles() {
+        let zeros = [F::default(); TILE];
+        for (start, n) in self.tiles(TILE) {
             for (role, tile) in tiles[..FIRST_STATE + others].iter_mut().enumerate() {
                 self.gather(role, start, &mut tile[..n]);
             }
@@ -493,20 +496,16 @@ impl Piece<'_> {
                     self.scatter(role, start, &tile[..n]);
                 }
             }
+            if work.clear_gradient {
+                self.scatter(GRADIENT, start, &zeros[..n]);
+            }
         }
     }
 
-    fn clear_gradient<F: Element>(&mut self) {
-        let zeros = [F::default(); TILE];
-        for (start, n) in self.tiles() {
-            self.scatter(GRADIENT, start, &zeros[..n]);
-        }
-    }
-
-    /// Where the tiles of this piece start in it, and how long they are.
-    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+    /// Where tiles of so many elements start in this piece, and how long they are.
+    fn tiles(&self, size: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let len = self.len;
-        (0..len).step_by(TILE).map(move |start| (start, TILE.min(len - start)))
+        (0..len).step_by(size).map(move |start| (start, size.min(len - start)))
     }
 
     /// Visits the gradient: as it is if it is dense, else gathered a tile at a time.
@@ -515,7 +514,7 @@ impl Piece<'_> {
             visit(self.gradient());
         } else {
             let mut tile = [F::default(); TILE];
-            for (start, n) in self.tiles() {
+            for (start, n) in self.tiles(TILE) {
                 self.gather(GRADIENT, start, &mut tile[..n]);
                 visit(&tile[..n]);
             }
@@ -528,6 +527,14 @@ impl Piece<'_> {
         // SAFETY: as in `slices`, for the gradient alone; and nothing writes while it is borrowed,
         // as writing borrows the piece mutably.
         unsafe { slice::from_raw_parts(data, self.len) }
+    }
+
+    /// Clears the dense gradient, which the step is to write.
+    fn clear_gradient<F: Element>(&mut self) {
+        let data = self.job.pointers(self.start)[GRADIENT];
+        // SAFETY: as in `slices`. Gradients that are cleared are written arrays: that they are
+        // writable and share no memory with another was checked too.
+        unsafe { slice::from_raw_parts_mut(data, self.len) }.fill(F::default());
     }
 
     /// The dense arrays as slices: parameter, gradient, and so many others.
