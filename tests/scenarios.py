@@ -191,10 +191,11 @@ def fork_during_steps_of_an_optimizer() -> None:
     trained = Trained(0)
     trained.step()
     assert_workers(3)
-    stop = threading.Event()
+    go, stop = threading.Event(), threading.Event()
 
     def steps() -> None:
         while not stop.is_set():
+            go.wait()
             trained.step()
 
     def child() -> None:
@@ -214,10 +215,15 @@ def fork_during_steps_of_an_optimizer() -> None:
     rng = random.Random(0)
     try:
         for _ in range(20):
+            go.set()
             time.sleep(rng.uniform(0, 0.005))
-            assert_succeeded(forked(child))
+            process = forked(child)
+            # The child does all steps once more: it should not be left behind.
+            go.clear()
+            assert_succeeded(process)
     finally:
         stop.set()
+        go.set()
         thread.join()
     assert trained.opt.t > 20
 
