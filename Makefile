@@ -41,7 +41,7 @@ bench: .venv/built  ## Time the course's NumPy loop against instep, and every re
 .PHONY: figures
 figures: .venv/built  ## Time every recipe on a quiet machine, and write docs/figures.md
 	@mkdir -p benches/results
-	$(BIN)/python -m pytest benches/test_recipes.py benches/test_extras.py \
+	$(BIN)/python -m pytest benches/test_recipes.py benches/test_extras.py benches/test_small_arrays.py \
 		--benchmark-columns=median,iqr,rounds --benchmark-json=benches/results/figures.json
 	$(BIN)/python -m benches.figures benches/results/figures.json docs/figures.md
 

@@ -289,7 +289,7 @@ def all_the_same_optimizer() -> None:
 
 
 def no_thread_before_a_large_step() -> None:
-    """Large is 262,144 elements in all; a thread less, and it stays as it was."""
+    """Large is 1 MiB of parameters in all; a thread less, and it stays as it was."""
     before = threads()
     small, few = np.zeros(262_143, np.float32), [np.zeros(1000) for _ in range(100)]
     for _ in range(3):
@@ -301,7 +301,7 @@ def no_thread_before_a_large_step() -> None:
         )
     assert threads() == before
     assert_workers(0)
-    instep.SGD(np.zeros(262_144)).step(np.ones(262_144))
+    instep.SGD(np.zeros(131_072)).step(np.ones(131_072))
     assert_workers(3)
     assert threads() == before + 3
 

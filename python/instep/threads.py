@@ -1,7 +1,7 @@
 """How many threads a step may run on.
 
-Only large steps run on more than one: from about 260,000 elements on, all arrays of the call
-together. The bits are the same for any number of threads.
+Only large steps run on more than one: from 1 MiB of parameters on, all arrays of the call together.
+The bits are the same for any number of threads.
 
 Where threadpoolctl is installed, ``threadpoolctl.threadpool_limits`` limits steps too, as the user
 API ``"instep"``.

@@ -40,8 +40,8 @@ const TILE: usize = 256;
 /// enough to be done soon. A block of the norm's sums, so that its bits know nothing of threads.
 const PIECE: usize = gradient::BLOCK;
 
-/// Below this many elements a step is over before a worker that is woken up can help.
-const PARALLEL_FROM: usize = 8 * PIECE;
+/// Below this many bytes of parameters a step is over before a worker that is woken up can help.
+const PARALLEL_FROM: usize = 1 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dtype {
@@ -332,6 +332,7 @@ impl Job {
 pub(super) struct Jobs {
     list: Vec<Job>,
     len: usize,
+    bytes: usize,
     pieces: usize,
 }
 
@@ -351,6 +352,7 @@ impl Jobs {
     pub(super) fn push(&mut self, job: Job) {
         let (start, first_piece) = (self.len, self.pieces);
         self.len += job.len;
+        self.bytes += job.len * job.dtype.size();
         self.pieces += job.len.div_ceil(PIECE);
         self.list.push(Job { start, first_piece, ..job });
     }
@@ -369,13 +371,13 @@ impl Jobs {
         self.pieces
     }
 
-    /// Visits every piece once: on several threads, in any order, if there are enough elements for
+    /// Visits every piece once: on several threads, in any order, if there are enough bytes for
     /// that to pay, else in order.
     pub(super) fn each_piece(&mut self, visit: impl Fn(Piece<'_>) + Sync) {
         let jobs = &*self;
         let chunks = jobs.len.div_ceil(PIECE);
         let visit = |chunk| jobs.each_piece_from(chunk * PIECE..(chunk + 1) * PIECE, &visit);
-        if jobs.len < PARALLEL_FROM {
+        if jobs.bytes < PARALLEL_FROM {
             (0..chunks).for_each(visit);
         } else {
             parallel::each(chunks, &visit);
