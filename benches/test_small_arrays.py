@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, TypeAlias
 
 import instep
 import numpy as np
@@ -21,7 +21,9 @@ from benches.played_back import from_measured_times, play_back
 ARRAYS, SMOKE_ARRAYS = 148, 4
 ELEMENTS = 8
 # In float32, or np.power would make all of the course's arrays float64.
-LR, BETA1, BETA2, EPS = map(np.float32, (1e-3, 0.9, 0.999, 1e-8))
+HYPERS: Any = tuple(map(np.float32, (1e-3, 0.9, 0.999, 1e-8)))
+
+Step: TypeAlias = Callable[[], object]
 
 CONTESTANTS = ["instep", "numpy", "course", "empty"]
 
@@ -59,11 +61,11 @@ class Steps:
         grads = {f"d{name}": a for name, a in zip(names, g3, strict=True)}
         m3, v3 = ({name: np.zeros_like(a) for name, a in grads.items()} for _ in range(2))
         t, t3 = count(1), count(1)
-        self.named: dict[str, Callable[[], object]] = {
+        self.named: dict[str, Step] = {
             "instep": lambda: self.opt.step(g),
             "numpy": lambda: numpy_loop(self.by_numpy, g2, m, v, next(t)),
             "course": lambda: update_parameters_with_adam(
-                self.by_course, grads, m3, v3, next(t3), LR, BETA1, BETA2, EPS
+                self.by_course, grads, m3, v3, next(t3), *HYPERS
             ),
             "empty": _instep.get_num_threads,
         }

@@ -296,3 +296,49 @@ def test_a_group_that_is_added(run: Run) -> None:
     opt.add_param_group({"params": [q]})
     opt.step([[np.ones(4)], [np.ones(4)]])
     assert (opt.t, p[0], q[0]) == (2, 0.0, 0.5)
+
+
+def decayed_by(opt: instep.Optimizer, p: Array) -> float:
+    """What momentum was, from the steps of a gradient that is 1 once, then 0."""
+    opt.t, opt.state["params"]["m"][...] = 0, 1.0
+    opt.step(np.zeros_like(p))
+    return float(opt.state["params"]["m"][0])
+
+
+@pytest.mark.parametrize("betas", [[0.5, 0.9], np.array([0.5, 0.9])])
+def test_options_that_are_changed_in_place(betas: Any) -> None:
+    p = np.ones(3)
+    opt = instep.Adam(p, betas=betas)
+    for beta1 in (0.5, 0.25, 0.75, 0.75, 0.5):
+        betas[0] = beta1
+        assert decayed_by(opt, p) == beta1
+    opt.param_groups[0]["betas"] = type(betas)(betas) if isinstance(betas, list) else betas.copy()
+    assert decayed_by(opt, p) == 0.5
+    betas[0] = 0.25
+    assert decayed_by(opt, p) == 0.5
+
+
+def test_options_that_are_replaced_between_steps() -> None:
+    p = np.ones(3)
+    opt = instep.Adam(p, betas=(0.5, 0.9))
+    options = opt.param_groups[0]
+    for beta1 in (0.5, 0.25, 0.75, 0.75, 0.5):
+        options["betas"] = (beta1, 0.9)
+        assert decayed_by(opt, p) == beta1
+        for name, bad in (("betas", (1.0, 0.9)), ("eps", -1.0), ("weight_decay", np.nan)):
+            good, options[name] = options[name], bad
+            for _ in range(2):
+                with pytest.raises(ValueError, match=name):
+                    opt.step(np.zeros(3))
+            options[name] = good
+        assert decayed_by(opt, p) == beta1
+
+
+def test_parameters_that_are_replaced_among_the_options() -> None:
+    """As ever, to no effect."""
+    p = np.ones(3)
+    opt = instep.SGD([p, p.copy()], lr=0.5)
+    opt.step([np.ones(3), np.ones(3)])
+    opt.param_groups[0]["params"] = [np.zeros(3), np.zeros(3)]
+    opt.step([np.ones(3), np.ones(3)])
+    np.testing.assert_array_equal(p, np.zeros(3))

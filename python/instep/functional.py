@@ -85,6 +85,7 @@ def _function(name: str) -> Callable[..., None]:
     def step(p: Any, g: Any, *state: Any, t: int, **options: Any) -> None:
         check_integer("t", t, least=1)
         merged = _merge(name, options)
+        merged = rule.checked(merged)
         done = work(rule, merged, check_rate(merged["lr"], t), t, None)
         roles = ("p", "g", *done[0].states)
         if len(roles) != 2 + len(state):

@@ -101,15 +101,20 @@ class Optimizer(ABC):
         """
 
     @classmethod
-    @abstractmethod
-    def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        """Return the numbers of the recipe for step `t`, counted from 1.
+    def checked(cls, options: Options) -> dict[str, Any]:
+        """Return the options with their numbers checked and made floats; the rate is left out.
 
         Raises
         ------
         TypeError, ValueError
             An option that is not a number, or out of its range.
         """
+        return {**options, "weight_decay": check_number("weight_decay", options["weight_decay"])}
+
+    @classmethod
+    @abstractmethod
+    def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
+        """Return the numbers of the recipe for step `t`, counted from 1, from checked options."""
 
     @classmethod
     def decouples(cls, options: Options) -> bool:
@@ -550,7 +555,10 @@ class _Group:
         for path, param in zip(tree.paths, self.params, strict=True):
             check_array(called("params", path), param)
         self.kept: tuple[float, tuple[NDArray[Any], ...]] | None = None
-        recipe, _, _ = work(self.rule, options, check_rate(options["lr"], 1), 1, None)
+        # The options as they were when they were checked, and what came of it.
+        self._given: Options | None = None
+        self._checked: Options = self.rule.checked(options)
+        recipe, _, _ = work(self.rule, self._checked, check_rate(options["lr"], 1), 1, None)
         self.state_names = states_of(recipe)
         self.states: dict[str, tuple[NDArray[Any], ...]] = {}
         for state in self.state_names:
@@ -560,23 +568,31 @@ class _Group:
             averages = tuple(np.array(p, order="K", subok=False) for p in self.params)
             self.kept = (optimizer.average, averages)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was checked last: it may have had a schedule that can't be pickled."""
+        return {**self.__dict__, "_checked": {}, "_given": None}
+
     def arrays(self) -> "_instep._Own":
         """Return the arrays that steps write, as the compiled stepper takes them."""
         return self.params, tuple(self.states.values()), self.kept and self.kept[1]
 
     def next_work(self, lr: LearningRate | None, t: int) -> "_instep._Work":
-        """Return what step `t` does, the options checked."""
-        if len(self.options) != len(self.known):
-            check_keys(called("param_groups", self.tree.path or (0,)), self.options, self.known)
-        rate = check_rate(self.options["lr"] if lr is None else lr, t)
-        return self.work(self.options, rate, t)
+        """Return what step `t` does; the options are checked if they have changed."""
+        options = self.options
+        if not _are_same(options, self._given):
+            if len(options) != len(self.known):
+                check_keys(called("param_groups", self.tree.path or (0,)), options, self.known)
+            self._checked = self.rule.checked(options)
+            self._given = dict(options) if all(map(_is_fixed, options.items())) else None
+        rate = check_rate(options["lr"] if lr is None else lr, t)
+        return self.work(self._checked, rate, t)
 
     def check(self, options: Options, t: int) -> None:
         """Check that step `t` could be done with these options."""
-        self.work(options, check_rate(options["lr"], t), t)
+        self.work(self.rule.checked(options), check_rate(options["lr"], t), t)
 
     def work(self, options: Options, lr: float, t: int) -> "_instep._Work":
-        """Return what a step does, checked to be with the states that there are."""
+        """Return what a step with checked options does, with the states that there are."""
         done = work(self.rule, options, lr, t, self.kept and self.kept[0])
         recipe = done[0]
         if states_of(recipe) != self.state_names:
@@ -604,13 +620,27 @@ def work(
     rule: type[Optimizer], options: Options, lr: float, t: int, average: float | None
 ) -> "_instep._Work":
     """Return recipe, numbers, and sign, weight decay, shrinking and averaging around it."""
-    decay, shrink = check_number("weight_decay", options["weight_decay"]), 1.0
+    decay, shrink = options["weight_decay"], 1.0
     if rule.decouples(options):
         decay, shrink = 0.0, 1.0 - lr * decay
     sign = -1.0 if options["maximize"] else 1.0
-    # First the numbers: this refuses what is none before a recipe is chosen by it.
-    hypers = rule.hypers(options, lr, t)
-    return compiled(rule.recipe(options, t)), hypers, (sign, decay, shrink, average)
+    recipe = compiled(rule.recipe(options, t))
+    return recipe, rule.hypers(options, lr, t), (sign, decay, shrink, average)
+
+
+def _are_same(options: Options, given: Options | None) -> bool:
+    """Return whether options are those that were checked."""
+    try:
+        return options == given
+    except ValueError:  # of arrays that are not the same
+        return False
+
+
+def _is_fixed(item: tuple[str, Any]) -> bool:
+    """Return whether an option can only change by being replaced; parameters do not count."""
+    name, value = item
+    fixed = (float, int, str, tuple, type(None))
+    return name == "params" or isinstance(value, fixed) or callable(value)
 
 
 def check_rate(lr: LearningRate, t: int) -> float:

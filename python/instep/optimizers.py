@@ -144,16 +144,20 @@ class SGD(Optimizer):
         return f"momentum_{mode}{'_nesterov' if nesterov else ''}"
 
     @classmethod
-    def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
+    def checked(cls, options: Options) -> dict[str, Any]:
         momentum = check_number("momentum", options["momentum"], below=1.0)
         dampening = check_number("dampening", options["dampening"])
         if dampening > 1:
             raise ValueError(f"dampening is {dampening!r}; wanted 0 <= dampening <= 1")
-        if not momentum:
+        return {**super().checked(options), "momentum": momentum, "dampening": dampening}
+
+    @classmethod
+    def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
+        if not options["momentum"]:
             return (lr,)
         if options["momentum_mode"] != "heavy_ball":
-            return lr, momentum
-        return lr, momentum, 1.0 if t == 1 else 1.0 - dampening
+            return lr, options["momentum"]
+        return lr, options["momentum"], 1.0 if t == 1 else 1.0 - options["dampening"]
 
 
 class RMSprop(Optimizer):
@@ -268,11 +272,18 @@ class RMSprop(Optimizer):
         return f"rmsprop_{options['eps_mode']}{centered}{momentum}"
 
     @classmethod
+    def checked(cls, options: Options) -> dict[str, Any]:
+        return {
+            **super().checked(options),
+            "alpha": check_number("alpha", options["alpha"], below=1.0),
+            "eps": check_number("eps", options["eps"]),
+            "momentum": check_number("momentum", options["momentum"], below=1.0),
+        }
+
+    @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        alpha = check_number("alpha", options["alpha"], below=1.0)
-        eps = check_number("eps", options["eps"])
-        momentum = check_number("momentum", options["momentum"], below=1.0)
-        return (lr, alpha, eps, momentum) if momentum else (lr, alpha, eps)
+        numbers = lr, options["alpha"], options["eps"]
+        return (*numbers, options["momentum"]) if options["momentum"] else numbers
 
 
 class Adam(Optimizer):
@@ -391,9 +402,13 @@ class Adam(Optimizer):
         return f"adam_{mode}{'_amsgrad' if amsgrad else ''}"
 
     @classmethod
+    def checked(cls, options: Options) -> dict[str, Any]:
+        return _with_betas_and_eps(super().checked(options))
+
+    @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        beta1, beta2 = _betas(options)
-        return lr, beta1, beta2, check_number("eps", options["eps"]), beta1**t, beta2**t
+        beta1, beta2 = options["betas"]
+        return lr, beta1, beta2, options["eps"], beta1**t, beta2**t
 
 
 class AdamW(Adam):
@@ -592,10 +607,13 @@ class NAdam(Optimizer):
         return "nadam"
 
     @classmethod
-    def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        beta1, beta2 = _betas(options)
-        eps = check_number("eps", options["eps"])
+    def checked(cls, options: Options) -> dict[str, Any]:
         psi = check_number("momentum_decay", options["momentum_decay"])
+        return {**_with_betas_and_eps(super().checked(options)), "momentum_decay": psi}
+
+    @classmethod
+    def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
+        (beta1, beta2), psi = options["betas"], options["momentum_decay"]
         if options["mode"] == "optax":
             g_factor = lr * (1 - beta1) / (1 - beta1**t)
             m_factor = lr * beta1 / (1 - beta1 ** (t + 1))
@@ -604,7 +622,7 @@ class NAdam(Optimizer):
             product, mu, mu_next = _nadam_momenta(beta1, psi, t)
             g_factor = lr * (1 - mu) / (1 - product)
             m_factor = lr * mu_next / (1 - product * mu_next)
-        return beta1, beta2, eps, beta2**t, g_factor, m_factor
+        return beta1, beta2, options["eps"], beta2**t, g_factor, m_factor
 
     @classmethod
     def decouples(cls, options: Options) -> bool:
@@ -700,14 +718,17 @@ class RAdam(Optimizer):
         return "radam" if cls._rho(options, t) > 5 else "radam_unrectified"
 
     @classmethod
+    def checked(cls, options: Options) -> dict[str, Any]:
+        return _with_betas_and_eps(super().checked(options))
+
+    @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        beta1, beta2 = _betas(options)
-        eps = check_number("eps", options["eps"])
+        beta1, beta2 = options["betas"]
         limit, rho = _rho_limit(beta2), cls._rho(options, t)
         if rho <= 5:
             return lr, beta1, beta2, beta1**t
         above, below = (rho - 4) * (rho - 2) * limit, (limit - 4) * (limit - 2) * rho
-        return lr, beta1, beta2, eps, beta1**t, beta2**t, math.sqrt(above / below)
+        return lr, beta1, beta2, options["eps"], beta1**t, beta2**t, math.sqrt(above / below)
 
     @classmethod
     def decouples(cls, options: Options) -> bool:
@@ -715,7 +736,7 @@ class RAdam(Optimizer):
 
     @classmethod
     def _rho(cls, options: Options, t: int) -> float:
-        _, beta2 = _betas(options)
+        beta2: float = options["betas"][1]
         return _rho_limit(beta2) - 2 * t * beta2**t / (1 - beta2**t)
 
 
@@ -805,9 +826,13 @@ class Adamax(Optimizer):
         return f"adamax_{options['eps_mode']}"
 
     @classmethod
+    def checked(cls, options: Options) -> dict[str, Any]:
+        return _with_betas_and_eps(super().checked(options))
+
+    @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        beta1, beta2 = _betas(options)
-        return lr, beta1, beta2, check_number("eps", options["eps"]), beta1**t
+        beta1, beta2 = options["betas"]
+        return lr, beta1, beta2, options["eps"], beta1**t
 
 
 class Adagrad(Optimizer):
@@ -900,9 +925,16 @@ class Adagrad(Optimizer):
         return f"adagrad_{options['eps_mode']}"
 
     @classmethod
+    def checked(cls, options: Options) -> dict[str, Any]:
+        return {
+            **super().checked(options),
+            "lr_decay": check_number("lr_decay", options["lr_decay"]),
+            "eps": check_number("eps", options["eps"]),
+        }
+
+    @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        lr_decay = check_number("lr_decay", options["lr_decay"])
-        return lr / (1 + (t - 1) * lr_decay), check_number("eps", options["eps"])
+        return lr / (1 + (t - 1) * options["lr_decay"]), options["eps"]
 
     @classmethod
     def initial(cls, state: str, options: Options) -> float:
@@ -985,9 +1017,16 @@ class Adadelta(Optimizer):
         return "adadelta"
 
     @classmethod
+    def checked(cls, options: Options) -> dict[str, Any]:
+        return {
+            **super().checked(options),
+            "rho": check_number("rho", options["rho"], below=1.0),
+            "eps": check_number("eps", options["eps"]),
+        }
+
+    @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        rho = check_number("rho", options["rho"], below=1.0)
-        return lr, rho, check_number("eps", options["eps"])
+        return lr, options["rho"], options["eps"]
 
 
 class Lion(Optimizer):
@@ -1063,8 +1102,12 @@ class Lion(Optimizer):
         return "lion"
 
     @classmethod
+    def checked(cls, options: Options) -> dict[str, Any]:
+        return {**super().checked(options), "betas": _betas(options)}
+
+    @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        return lr, *_betas(options)
+        return lr, *options["betas"]
 
     @classmethod
     def decouples(cls, options: Options) -> bool:
@@ -1082,6 +1125,10 @@ def _betas(options: Options) -> tuple[float, float]:
     except (TypeError, ValueError):
         raise ValueError(f"betas is {options['betas']!r}; wanted two numbers") from None
     return check_number("betas[0]", beta1, below=1.0), check_number("betas[1]", beta2, below=1.0)
+
+
+def _with_betas_and_eps(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "betas": _betas(options), "eps": check_number("eps", options["eps"])}
 
 
 def _rho_limit(beta2: float) -> float:
