@@ -9,11 +9,10 @@
 //! without a task sleep.
 //!
 //! A forked child has a copy of the pool's memory, which another thread may have been changing, and
-//! none of its workers. So a pool knows the process it was made in, and another process makes a new
-//! one without a look at more of the old one than that.
+//! none of its workers. So a pool knows the id of the process it was made in, and a process with
+//! another id makes a new one without a look at more of the old one than that.
 #![expect(unsafe_code, reason = "workers run what a caller lends them, for as long as it waits")]
 
-use std::marker::PhantomData;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -63,8 +62,8 @@ pub fn default_threads() -> Result<NonZero<usize>, Error> {
 /// # Panics
 /// When a call of `work` does.
 pub fn each(chunks: usize, work: &(dyn Fn(usize) + Sync)) {
-    let panicked = AtomicBool::new(false);
-    let claims = Claims { next: AtomicUsize::new(0), chunks, work, panicked };
+    let (next, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let claims = Claims { next, chunks, work, inside, panicked: AtomicBool::new(false) };
     let helpers = threads().min(chunks).saturating_sub(1);
     if helpers == 0 {
         claims.run();
@@ -76,11 +75,13 @@ pub fn each(chunks: usize, work: &(dyn Fn(usize) + Sync)) {
     assert!(!claims.panicked.into_inner(), "a worker panicked at its chunk");
 }
 
-/// The chunks of a task, and how many of them are claimed.
+/// The chunks of a task, how many of them are claimed, and who is at them.
 struct Claims<'a> {
     next: AtomicUsize,
     chunks: usize,
     work: &'a (dyn Fn(usize) + Sync),
+    /// How many workers have joined and not left; changed under the pool's lock.
+    inside: AtomicUsize,
     panicked: AtomicBool,
 }
 
@@ -113,7 +114,8 @@ struct Pool {
     state: Mutex<State>,
     /// A task was posted.
     posted: Condvar,
-    /// The last worker has left a task.
+    /// The last worker has left a task. Several callers may wait for this: one whose task was taken
+    /// back and is not left yet, and those after it.
     left: Condvar,
 }
 
@@ -123,8 +125,6 @@ struct State {
     task: Option<Task>,
     /// How many more workers may join the task.
     seats: usize,
-    /// How many workers are at the task, or at the chunk of one that was taken back.
-    inside: usize,
 }
 
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
@@ -162,7 +162,7 @@ impl Pool {
     /// there is another task.
     fn post<'a>(&'static self, claims: &'a Claims<'a>, helpers: usize) -> Option<Posted<'a>> {
         let mut state = self.lock();
-        if state.task.is_some() || state.inside > 0 {
+        if state.task.is_some() {
             return None;
         }
         while state.workers < helpers {
@@ -178,7 +178,7 @@ impl Pool {
         for _ in 0..helpers {
             self.posted.notify_one();
         }
-        Some(Posted { pool: self, claims: PhantomData })
+        Some(Posted { pool: self, claims })
     }
 
     /// The life of a worker.
@@ -190,20 +190,19 @@ impl Pool {
                 continue;
             };
             state.seats -= 1;
-            state.inside += 1;
-            drop(state);
-            // SAFETY: the claims were posted when `inside` was raised, under the lock. Their owner
-            // holds a `Posted` that borrows them, which before it goes takes the task back and
-            // waits for `inside` to fall to zero, also under the lock; and the pointer is not used
-            // after that.
+            // SAFETY: the claims are posted, and we hold the lock. Their owner holds a `Posted` that
+            // borrows them, which before it goes takes the task back and waits for their `inside` to
+            // be zero, also under the lock. It is raised here before the lock is given up, and they
+            // are not used any more once it is lowered and the lock is given up again.
             let claims = unsafe { &*claims };
+            claims.inside.fetch_add(1, Ordering::Relaxed);
+            drop(state);
             if catch_unwind(AssertUnwindSafe(|| claims.run())).is_err() {
                 claims.panicked.store(true, Ordering::Relaxed);
             }
             state = self.lock();
-            state.inside -= 1;
-            if state.inside == 0 {
-                self.left.notify_one();
+            if claims.inside.fetch_sub(1, Ordering::Relaxed) == 1 {
+                self.left.notify_all();
             }
         }
     }
@@ -212,14 +211,14 @@ impl Pool {
 /// A task that workers may be at. They have left it when this is gone, even by a panic.
 struct Posted<'a> {
     pool: &'static Pool,
-    claims: PhantomData<&'a Claims<'a>>,
+    claims: &'a Claims<'a>,
 }
 
 impl Drop for Posted<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
         state.task = None;
-        while state.inside > 0 {
+        while self.claims.inside.load(Ordering::Relaxed) > 0 {
             state = self.pool.left.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -228,6 +227,8 @@ impl Drop for Posted<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU8;
+    use std::sync::{Barrier, mpsc};
+    use std::time::Duration;
 
     use super::*;
 
@@ -274,6 +275,29 @@ mod tests {
                 }
             });
         });
+    }
+
+    #[test]
+    fn no_caller_is_left_waiting_for_the_workers_of_another() {
+        let (done, wait) = mpsc::channel();
+        // A thread that is left waiting can't be ended: the test must not wait for it too.
+        thread::spawn(move || {
+            with_threads(2, || {
+                let barrier = Barrier::new(2);
+                thread::scope(|scope| {
+                    for _ in 0..2 {
+                        scope.spawn(|| {
+                            for _ in 0..20_000 {
+                                barrier.wait();
+                                each(4, &|_| (0..500).for_each(|_| std::hint::spin_loop()));
+                            }
+                        });
+                    }
+                });
+            });
+            done.send(())
+        });
+        assert!(wait.recv_timeout(Duration::from_secs(60)).is_ok(), "a caller waits for ever");
     }
 
     #[test]

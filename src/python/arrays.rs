@@ -336,9 +336,11 @@ pub(super) struct Jobs {
     pieces: usize,
 }
 
-// SAFETY: the raw pointers go to buffers that live as long as the call: its arguments hold
-// references to the arrays, and its plan to the values of rows. `plan.rs` has refused calls in which
-// a written array shares memory with another, so it does not matter which thread is at a job.
+// SAFETY: the raw pointers are only followed in `each_piece`, within the call that they were made or
+// renewed for. Until it ends the buffers live: its arguments and the stepper hold references to the
+// arrays, and the plan to the values of rows. (Jobs that are kept have stale gradients in between;
+// `Seen::holds` replaces them all, or the jobs are made anew.) `plan.rs` has refused calls in which a
+// written array shares memory with another, so it does not matter which thread is at a job.
 unsafe impl Send for Jobs {}
 // SAFETY: as above; and what a shared reference can do with the pointers is to make pieces in
 // `each_piece`, which takes care that no two of them have an element in common.
