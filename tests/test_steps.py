@@ -456,8 +456,10 @@ def test_numbers_of_a_step(name: str) -> None:
 
 def test_words_of_a_step() -> None:
     _, grads, opt = adam()
-    with refused(opt, ValueError, 'nonfinite is "ignore"; wanted one of "propagate", "skip"'):
-        opt.step(grads, nonfinite="ignore")  # type: ignore[arg-type]
+    wanted = "wanted one of 'propagate', 'skip', 'raise'"
+    for word in ("ignore", 3, None):
+        with refused(opt, ValueError, f"nonfinite is {word!r}; {wanted}"):
+            opt.step(grads, nonfinite=word)  # type: ignore[arg-type]
     for wrong in (1.0, -0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match=r"average is .*; wanted 0 <= average < 1"):
             instep.Adam(np.ones(2), average=wrong)

@@ -47,6 +47,7 @@ class Stepper:
     t: int
     def step(
         self,
+        t: int,
         groups: Sequence[tuple[_Work, tuple[NDArray[Any] | Rows | None, ...]]],
         describe: Callable[[int, int, int], str],
         grad_scale: float,

@@ -17,6 +17,7 @@ import secrets
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep.checks import check_integer, check_keys, check_like, check_number
+from instep.optimizer import TOO_MANY_STEPS
+from instep.uninterrupted import call_all
 
 if TYPE_CHECKING:
     from instep.optimizer import Optimizer, _Group
@@ -34,9 +37,6 @@ FORMAT = 1
 """The version of the format that this writes, and the newest that it reads."""
 
 _KIND = json.dumps("state of an instep optimizer")
-
-# From here on, not every step number is a float.
-_TOO_MANY_STEPS = 2**53
 
 
 def collect(optimizer: "Optimizer", groups: list["_Group"]) -> dict[str, Any]:
@@ -71,8 +71,8 @@ def restore(optimizer: "Optimizer", groups: list["_Group"], state_dict: Any) -> 
     if state_dict["rule"] != rule:
         raise ValueError(f"state_dict has the rule {state_dict['rule']!r}; wanted {rule!r}")
     check_integer("t", t, least=0)
-    if t >= _TOO_MANY_STEPS:
-        raise ValueError(f"t is {t}; wanted less than {_TOO_MANY_STEPS}")
+    if t >= TOO_MANY_STEPS:
+        raise ValueError(f"t is {t}; wanted less than {TOO_MANY_STEPS}")
     if (average is None) != (groups[0].kept is None):
         has, wanted = ("no", "some") if average is None else ("some", "none")
         raise ValueError(f"state_dict has {has} averages of the parameters; wanted {wanted}")
@@ -95,13 +95,16 @@ def restore(optimizer: "Optimizer", groups: list["_Group"], state_dict: Any) -> 
     ]
 
     # All is checked: nothing fails from here on.
-    for own, given in pairs:
-        own[...] = given
+    calls = [partial(np.copyto, own, given) for own, given in pairs]
     for group, values in zip(groups, options, strict=True):
-        group.options.update(values)
+        calls.append(partial(group.options.update, values))
         if group.kept is not None:
-            group.kept = (average, group.kept[1])
-    optimizer.t, optimizer._average = int(t), average
+            calls.append(partial(setattr, group, "kept", (average, group.kept[1])))
+    calls += [
+        partial(setattr, optimizer._stepper, "t", int(t)),
+        partial(setattr, optimizer, "_average", average),
+    ]
+    call_all(calls)
 
 
 def _check_format(name: str, version: Any) -> None:

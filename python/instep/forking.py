@@ -1,4 +1,4 @@
-"""Locks that nobody holds when the process forks.
+"""Locks that nobody else holds when the process forks.
 
 A child has only the thread that forked. A lock that another thread holds at that moment would never
 be released in it, and what the lock guards may be half done. So a fork waits for those threads.
@@ -7,36 +7,54 @@ be released in it, and what the lock guards may be half done. So a fork waits fo
 import os
 import threading
 import weakref
+from functools import partial
+from typing import TypeAlias
 
-__all__ = ["new_lock"]
+from instep.uninterrupted import call_all
 
-_locks: "weakref.WeakSet[threading.Lock]" = weakref.WeakSet()
-_forking = threading.Lock()
-_held: "list[threading.Lock]" = []
+__all__ = ["Lock", "new_lock"]
+
+Lock: TypeAlias = "threading.RLock"
+
+_locks: "weakref.WeakSet[Lock]" = weakref.WeakSet()
+_forking: Lock = threading.RLock()
+_held: list[Lock] = []
 
 
-def new_lock() -> threading.Lock:
+def new_lock() -> Lock:
     """Return a lock that is held, while the process forks, by the thread that does.
 
-    A thread must not fork while it holds one.
+    That thread may hold it before: it can be taken again.
     """
-    lock = threading.Lock()
+    lock = threading.RLock()
     with _forking:
         _locks.add(lock)
     return lock
 
 
 def _before() -> None:
-    _forking.acquire()
-    for lock in _locks:
-        lock.acquire()
-        _held.append(lock)
+    interrupts = _take(_forking)
+    for lock in list(_locks):
+        interrupts += _take(lock)
+    if interrupts:
+        # The fork can't be called off: Python prints this and goes on.
+        raise interrupts[0]
+
+
+def _take(lock: Lock) -> list[BaseException]:
+    """Take a lock whatever signals come; return what their handlers raised."""
+    raised: list[BaseException] = []
+    while True:
+        try:
+            call_all([partial(lock.acquire), partial(_held.append, lock)])
+        except BaseException as error:
+            raised.append(error)
+        if lock in _held:
+            return raised
 
 
 def _after() -> None:
-    while _held:
-        _held.pop().release()
-    _forking.release()
+    call_all([*(partial(lock.release) for lock in reversed(_held)), partial(_held.clear)])
 
 
 if hasattr(os, "register_at_fork"):

@@ -106,7 +106,7 @@ def _function(name: str) -> Callable[..., None]:
             return called(roles[role], (index,) if is_list else ())
 
         stepper = _instep.Stepper(((given[0], tuple(given[2:]), None),), t - 1)
-        stepper.step([(done, given[1])], describe, 1.0, None, "propagate", False)
+        stepper.step(t, [(done, given[1])], describe, 1.0, None, "propagate", False)
 
     step.__name__ = step.__qualname__ = name
     step.__doc__ = (

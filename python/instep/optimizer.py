@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import repeat
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -21,11 +22,15 @@ from instep import _instep
 from instep.checks import check_array, check_integer, check_keys, check_number
 from instep.forking import new_lock
 from instep.tree import Tree, called
+from instep.uninterrupted import call_all
 
 __all__ = ["LearningRate", "Nonfinite", "Optimizer", "Options", "StepResult"]
 
 LearningRate: TypeAlias = float | Callable[[int], float]
 """A number, or a callable of the number of steps done, as those of `instep.schedules` are."""
+
+TOO_MANY_STEPS = 2**53
+"""Larger numbers of steps are not exact in the formulas."""
 
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 
@@ -156,9 +161,10 @@ class Optimizer(ABC):
             if name in taken:
                 raise ValueError(f"params has two arrays named {name!r}; rename a key")
             taken.add(name)
-        self._groups.append(built)
-        self.param_groups.append(options)
-        self._stepper = self._new_stepper(self.t)
+        with self._lock:
+            self._groups.append(built)
+            self.param_groups.append(options)
+            self._stepper = self._new_stepper(self.t)
 
     def _new_stepper(self, t: int) -> _instep.Stepper:
         return _instep.Stepper(tuple(group.arrays() for group in self._groups), t)
@@ -177,6 +183,8 @@ class Optimizer(ABC):
     @t.setter
     def t(self, t: int) -> None:
         check_integer("t", t, least=0)
+        if t >= TOO_MANY_STEPS:
+            raise ValueError(f"t is {t}; wanted less than {TOO_MANY_STEPS}")
         self._stepper.t = t
 
     def step(
@@ -224,7 +232,7 @@ class Optimizer(ABC):
         FloatingPointError
             A gradient with NaN or Inf, with ``nonfinite="raise"``.
         RuntimeError
-            A step within `averaged`.
+            A step within `averaged`; a learning rate that is a callable and steps the optimizer.
 
         Notes
         -----
@@ -248,7 +256,7 @@ class Optimizer(ABC):
             for group, tree in zip(self._groups, trees, strict=True):
                 groups.append((group.next_work(lr, t), group.tree.leaves(tree, "grads")))
             done = stepper.step(
-                groups, self._describe, grad_scale, max_norm, nonfinite, self.zero_grads
+                t, groups, self._describe, grad_scale, max_norm, nonfinite, bool(self.zero_grads)
             )
         return StepResult(*done)
 
@@ -304,36 +312,37 @@ class Optimizer(ABC):
         RuntimeError
             A use within another one.
         """
-        with self._lock:
-            self._refuse_averaged("averaged() was entered")
-            self._swap_averages()
-            self._averages_are_in = True
+        self._refuse_averaged("averaged() was entered")
         try:
+            with self._lock:
+                self._swap_averages()
             yield
         finally:
             with self._lock:
-                self._swap_averages()
-                self._averages_are_in = False
+                if self._averages_are_in:
+                    self._swap_averages()
 
     def _refuse_averaged(self, event: str) -> None:
         if self._averages_are_in:
             raise RuntimeError(f"{event} within averaged()")
 
     def _swap_averages(self) -> None:
-        pairs = [
-            pair
-            for group in self._groups
-            for pair in zip(group.params, group.averages(), strict=True)
-        ]
+        params = [param for group in self._groups for param in group.params]
+        averages = [average for group in self._groups for average in group.averages()]
         for group in self._groups:
             for index, param in enumerate(group.params):
                 if not param.flags.writeable:
                     name = group.describe(0, index)
                     raise ValueError(f"{name} is read-only; averages can't be put in its place")
-        copies = [param.copy() for param, _ in pairs]
-        for (param, average), copy in zip(pairs, copies, strict=True):
-            param[...] = average
-            average[...] = copy
+        copies = [param.copy() for param in params]
+        are_in = not self._averages_are_in
+        call_all(
+            [
+                *map(partial, repeat(np.copyto), params, averages),
+                *map(partial, repeat(np.copyto), averages, copies),
+                partial(setattr, self, "_averages_are_in", are_in),
+            ]
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that the next steps depend on, the parameters excepted.
@@ -524,11 +533,21 @@ class Optimizer(ABC):
             raise type(error)(f"{os.fspath(path)}: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock out, for `copy.deepcopy` and `pickle`: parameters are copied too."""
+        """Leave the lock out, for `copy.deepcopy` and `pickle`: parameters are copied too.
+
+        To pickle does not wait for steps of other threads: `state_dict` and `copy.deepcopy` do.
+        """
         if self._averages_are_in:
             raise RuntimeError("the optimizer was copied within averaged()")
         own = {key: value for key, value in self.__dict__.items() if key not in _NATIVE}
         return {**own, "t": self.t}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Optimizer":
+        """Copy it with all arrays, between the steps that other threads do."""
+        with self._lock:
+            copied = memo[id(self)] = type(self).__new__(type(self))
+            copied.__setstate__(deepcopy(self.__getstate__(), memo))
+        return copied
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` gave."""

@@ -117,5 +117,6 @@ def _register() -> None:
     register(Controller)
 
 
-with contextlib.suppress(ModuleNotFoundError):
+# Missing, or older than 3.2.
+with contextlib.suppress(ImportError):
     _register()

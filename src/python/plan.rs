@@ -158,6 +158,11 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The arrays that it holds for later calls.
+    pub(super) fn own(&self) -> &[Py<PyUntypedArray>] {
+        self.seen.as_ref().map_or(&[], Seen::own)
+    }
+
     /// Whether a later call may follow it.
     pub(super) fn lasts(&self) -> bool {
         self.seen.is_some()
@@ -200,6 +205,13 @@ impl Plan {
                 } else {
                     check_companion(call, place, &first)?
                 };
+            }
+            if let Some(given) = rows.filter(|rows| !rows.given.is(&rows.values)) {
+                // What is cleared in the end is not the sums that the step reads.
+                let place = Place { role: GRADIENT, ..place };
+                let view = View::of(given.given.as_borrowed(), first.dtype);
+                let bytes = view.span().filter(|_| call.is_written(place));
+                spans.extend(bytes.map(|bytes| Span { bytes, place, written: true }));
             }
             for (role, view) in views[..roles].iter().enumerate() {
                 let place = Place { role, ..place };
@@ -387,7 +399,7 @@ fn check_rows<'a>(
         return Err(call.type_error(place, &what));
     };
     let view = View::of(rows.values.as_borrowed(), dtype);
-    if parameter.shape.is_empty() || view.shape[1..] != parameter.shape[1..] {
+    if parameter.shape.is_empty() || view.shape.get(1..) != parameter.shape.get(1..) {
         let (has, of) = (shape(view.shape), shape(parameter.shape));
         let what = format!("has values of shape {has}; wanted rows of a parameter of shape {of}");
         return Err(call.value_error(place, &what));

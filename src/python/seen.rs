@@ -64,6 +64,10 @@ impl Seen {
         Ok(apart.then_some(seen))
     }
 
+    pub(super) fn own(&self) -> &[Py<PyUntypedArray>] {
+        &self.own
+    }
+
     /// Whether a call could be checked with the same result, but for the addresses of gradients;
     /// those of `jobs` are set to them. No Python code runs.
     pub(super) fn holds(&mut self, call: &Call<'_>, jobs: &mut Jobs) -> bool {

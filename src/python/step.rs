@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
 
 use pyo3::exceptions::{PyFloatingPointError, PyRuntimeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -21,14 +22,14 @@ enum Nonfinite {
 }
 
 impl Nonfinite {
-    fn named(word: &str) -> Result<Self, Error> {
-        match word {
-            "propagate" => Ok(Self::Propagate),
-            "skip" => Ok(Self::Skip),
-            "raise" => Ok(Self::Raise),
+    fn of(word: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match word.extract() {
+            Ok("propagate") => Ok(Self::Propagate),
+            Ok("skip") => Ok(Self::Skip),
+            Ok("raise") => Ok(Self::Raise),
             _ => {
-                let wanted = r#"wanted one of "propagate", "skip", "raise""#;
-                Err(Error::Value(format!("nonfinite is {word:?}; {wanted}")))
+                let wanted = "wanted one of 'propagate', 'skip', 'raise'";
+                Err(Error::Value(format!("nonfinite is {}; {wanted}", word.repr()?)).into())
             }
         }
     }
@@ -60,6 +61,18 @@ impl Stepper {
         Self { groups, plan: Mutex::new(None), t: AtomicU64::new(t) }
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for (params, states, averages) in &self.groups {
+            visit.call(params)?;
+            states.iter().chain(averages).try_for_each(|arrays| visit.call(arrays))?;
+        }
+        // While a step has the plan, what that holds looks as if it were held from elsewhere.
+        match self.plan.try_lock() {
+            Ok(plan) => plan.iter().flat_map(Plan::own).try_for_each(|array| visit.call(array)),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// The number of steps done.
     #[getter]
     fn t(&self) -> u64 {
@@ -71,22 +84,23 @@ impl Stepper {
         self.t.store(t, Ordering::Relaxed);
     }
 
-    /// One step over groups of parameters, in place: all of it, or an exception and none of it.
+    /// Step `t` over groups of parameters, in place: all of it, or an exception and none of it.
     ///
     /// Returns the norm of the gradients, if `max_norm` was given, and whether the step was skipped.
-    #[pyo3(signature = (groups, describe, grad_scale, max_norm, nonfinite, zero_grads, /))]
+    #[pyo3(signature = (t, groups, describe, grad_scale, max_norm, nonfinite, zero_grads, /))]
     #[expect(clippy::too_many_arguments, reason = "a step's own, without names to look up")]
     fn step<'py>(
         &self,
         py: Python<'py>,
+        t: u64,
         groups: Vec<(PyWork<'py>, Bound<'py, PyTuple>)>,
         describe: Bound<'py, PyAny>,
         grad_scale: f64,
         max_norm: Option<f64>,
-        nonfinite: &str,
+        nonfinite: &Bound<'py, PyAny>,
         zero_grads: bool,
     ) -> PyResult<(Option<f64>, bool)> {
-        let nonfinite = Nonfinite::named(nonfinite)?;
+        let nonfinite = Nonfinite::of(nonfinite)?;
         let mut kept = match self.plan.try_lock() {
             Ok(kept) => kept,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -94,6 +108,14 @@ impl Stepper {
                 return Err(PyRuntimeError::new_err("another thread is in a step"));
             }
         };
+        let next = self.t() + 1;
+        if t != next {
+            let what = format!(
+                "step {t} was prepared, and step {next} is next: a learning rate or a \
+                                signal handler has stepped the optimizer"
+            );
+            return Err(PyRuntimeError::new_err(what));
+        }
         if groups.len() != self.groups.len() {
             let (has, wanted) = (groups.len(), self.groups.len());
             let what = format!("groups has length {has}; wanted {wanted}");
