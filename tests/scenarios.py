@@ -3,6 +3,7 @@
 A scenario that hangs is killed by an alarm, with the stacks of all its threads shown.
 """
 
+import copy
 import faulthandler
 import multiprocessing
 import os
@@ -438,6 +439,96 @@ def interrupt_course_functions() -> None:
         done = int(steps.pop())
     assert_workers(3)
     assert done > 50
+
+
+def interrupt_averaged() -> None:
+    """Ctrl-C leaves the averages in the parameters' place, and says so, or not."""
+    p = [np.ones(SIZE, np.float32), np.ones(SIZE, np.float32)]
+    opt, rng = instep.SGD(p, lr=0.0, average=1 / 2), random.Random(0)
+
+    def swap() -> None:
+        with opt.averaged():
+            pass
+
+    for _ in range(100):
+        for array, average in zip(p, opt.averages, strict=True):
+            array.fill(1.0)
+            average.fill(2.0)
+        repeat_until_interrupted(swap, rng)
+        found = {float(number) for array in p for number in (array.min(), array.max())}
+        averages = {float(a) for array in opt.averages for a in (array.min(), array.max())}
+        assert found | averages == {1.0, 2.0}
+        assert len(found) == len(averages) == 1
+        if found == {2.0}:
+            with pytest.raises(RuntimeError, match="within averaged"):
+                opt.step(p)
+            opt._swap_averages()
+        opt.state_dict()
+
+
+def interrupt_load_state_dict() -> None:
+    """Ctrl-C leaves the one state or the other."""
+    p = [np.ones(SIZE // 2, np.float32) for _ in range(4)]
+    opt, rng = instep.Adam(p, average=0.5), random.Random(0)
+    dicts = []
+    for t in (5, 7):
+        opt.t = t
+        for arrays in (*(state.values() for state in opt.state.values()), opt.averages):
+            for array in arrays:
+                array.fill(t)
+        dicts.append(opt.state_dict())
+
+    def load() -> None:
+        for state_dict in dicts:
+            opt.load_state_dict(state_dict)
+
+    for _ in range(60):
+        repeat_until_interrupted(load, rng)
+        arrays = [*(a for state in opt.state.values() for a in state.values()), *opt.averages]
+        assert {float(number) for a in arrays for number in (a.min(), a.max())} == {opt.t}
+
+
+def handlers() -> None:
+    """A signal's handler sees whole steps, may copy and fork, and is told that it can't step."""
+    opt = instep.SGD(np.zeros(SIZE, np.float32), lr=0.0, momentum=0.5, momentum_mode="ema")
+    g, seen = np.ones(SIZE, np.float32), []
+
+    def handle(*_: object) -> None:
+        saved, copied = opt.state_dict(), copy.deepcopy(opt)
+        m = saved["state"]["params"]["m"]
+        assert {*m.tolist()} == {1 - 0.5 ** saved["t"]} == {*copied.state["params"]["m"].tolist()}
+        assert copied.t == saved["t"]
+        assert_succeeded(forked(lambda: None))
+        seen.append(saved["t"])
+        signal.setitimer(signal.ITIMER_PROF, 0.02)
+
+    signal.signal(signal.SIGPROF, handle)
+    signal.setitimer(signal.ITIMER_PROF, 0.02)
+    while len(seen) < 20:
+        opt.t, opt.state["params"]["m"][...] = 0, 0
+        for _ in range(20):
+            opt.step(g)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def copy_during_steps() -> None:
+    """A copy has whole steps of another thread."""
+    p = np.zeros(4 * SIZE, np.float32)
+    opt = instep.SGD([{"params": [p]}], lr=1.0)
+    g, steps = -np.ones_like(p), 300
+
+    def step() -> None:
+        for _ in range(steps):
+            opt.step([[g]])
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    while thread.is_alive():
+        copied = copy.deepcopy(opt)
+        (array,) = copied.param_groups[0]["params"]
+        assert array.min() == array.max() == copied.t
+    thread.join()
+    assert p.min() == p.max() == opt.t == steps
 
 
 # The end of the process.

@@ -1,5 +1,7 @@
 """Steps after the first: what was found of the arrays then is only used while it is so."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -342,3 +344,46 @@ def test_parameters_that_are_replaced_among_the_options() -> None:
     opt.param_groups[0]["params"] = [np.zeros(3), np.zeros(3)]
     opt.step([np.ones(3), np.ones(3)])
     np.testing.assert_array_equal(p, np.zeros(3))
+
+
+def test_a_learning_rate_that_steps_the_optimizer() -> None:
+    """The inner step is done, the outer is not: it was prepared for another number."""
+    p = np.zeros(3)
+    opt = instep.SGD(p, lr=0.5)
+
+    def lr(_: int) -> float:
+        opt.param_groups[0]["lr"] = 0.5
+        opt.step(-np.ones(3))
+        return 0.25
+
+    opt.step(-np.ones(3))
+    opt.param_groups[0]["lr"] = lr
+    with pytest.raises(RuntimeError, match="step 2 was prepared, and step 3 is next"):
+        opt.step(-np.ones(3))
+    assert opt.t == 2
+    assert (p == 1.0).all()
+    opt.step(-np.ones(3))
+    assert (p == 1.5).all()
+
+
+def test_a_number_of_steps_that_is_too_large() -> None:
+    opt = instep.SGD(np.ones(3))
+    opt.t = 2**53 - 1
+    for t in (2**53, 2**64, 2**100):
+        with pytest.raises(ValueError, match=f"t is {t}; wanted less than {2**53}"):
+            opt.t = t
+    assert opt.t == 2**53 - 1
+
+
+class Owned(np.ndarray[Any, Any]):
+    owner: instep.Optimizer
+
+
+def test_an_optimizer_in_a_cycle_is_collected() -> None:
+    p = np.ones(3).view(Owned)
+    p.owner = instep.Adam([p, np.ones(3)])
+    p.owner.step([np.ones(3), np.ones(3)])
+    gone = weakref.ref(p)
+    del p
+    gc.collect()
+    assert gone() is None

@@ -60,6 +60,20 @@ def test_threads_step_different_optimizers_at_the_same_time() -> None:
     scenario("each_its_optimizer")
 
 
+@pytest.mark.parametrize("module", ["None", "types.ModuleType('threadpoolctl')"])
+def test_threadpoolctl_may_be_missing_or_old(module: str) -> None:
+    code = f"import sys, types; sys.modules['threadpoolctl'] = {module}; import instep"
+    assert run("-c", code).returncode == 0
+
+
+def test_a_copy_is_of_a_whole_step() -> None:
+    scenario("copy_during_steps")
+
+
+def test_what_handlers_of_signals_do() -> None:
+    scenario("handlers")
+
+
 def test_threads_that_step_one_optimizer_take_turns() -> None:
     scenario("all_the_same_optimizer")
 
@@ -70,6 +84,8 @@ def test_threads_that_step_one_optimizer_take_turns() -> None:
         "interrupt_steps",
         "interrupt_steps_that_clear_gradients",
         "interrupt_course_functions",
+        "interrupt_averaged",
+        "interrupt_load_state_dict",
     ],
 )
 def test_an_interrupt_leaves_whole_steps(name: str) -> None:

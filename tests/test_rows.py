@@ -179,6 +179,20 @@ def test_bad_rows_change_nothing(
     assert optimizer.t == 0
 
 
+@pytest.mark.parametrize("indices", [[0, 0], [0, 1]])
+@pytest.mark.parametrize("shared", ["parameter", "state", "another parameter"])
+def test_values_that_are_cleared_share_no_memory(indices: list[int], shared: str) -> None:
+    table, other = np.ones((4, 2)), np.ones((4, 2))
+    optimizer = instep.Adam([table, other], zero_grads=True)
+    m = optimizer.state["0"]["m"]
+    m.fill(1.0)
+    values = {"parameter": table, "state": m, "another parameter": other}[shared][2:]
+    before = bits(optimizer, table), other.tobytes()
+    with pytest.raises(ValueError, match="shares memory with"):
+        optimizer.step([Rows(np.array(indices), values), np.ones((4, 2))])
+    assert (bits(optimizer, table), other.tobytes()) == before
+
+
 def test_rows_for_a_number_are_refused() -> None:
     with pytest.raises((ValueError, IndexError)):
         instep.SGD(np.array(1.0)).step(Rows(np.array([0]), np.ones(1)))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from instep.checks import check_integer, check_keys, check_like, check_number
 from instep.optimizer import TOO_MANY_STEPS
-from instep.uninterrupted import call_all
+from instep.uninterrupted import call_all, copying
 
 if TYPE_CHECKING:
     from instep.optimizer import Optimizer, _Group
@@ -95,7 +95,7 @@ def restore(optimizer: "Optimizer", groups: list["_Group"], state_dict: Any) -> 
     ]
 
     # All is checked: nothing fails from here on.
-    calls = [partial(np.copyto, own, given) for own, given in pairs]
+    calls = [copying(own, given) for own, given in pairs]
     for group, values in zip(groups, options, strict=True):
         calls.append(partial(group.options.update, values))
         if group.kept is not None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache, partial
-from itertools import repeat
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -22,7 +21,7 @@ from instep import _instep
 from instep.checks import check_array, check_integer, check_keys, check_number
 from instep.forking import new_lock
 from instep.tree import Tree, called
-from instep.uninterrupted import call_all
+from instep.uninterrupted import call_all, copying
 
 __all__ = ["LearningRate", "Nonfinite", "Optimizer", "Options", "StepResult"]
 
@@ -338,8 +337,8 @@ class Optimizer(ABC):
         are_in = not self._averages_are_in
         call_all(
             [
-                *map(partial, repeat(np.copyto), params, averages),
-                *map(partial, repeat(np.copyto), averages, copies),
+                *map(copying, params, averages),
+                *map(copying, averages, copies),
                 partial(setattr, self, "_averages_are_in", are_in),
             ]
         )

@@ -10,9 +10,17 @@ from functools import partial
 from operator import methodcaller
 from typing import Any
 
-__all__ = ["call_all"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["call_all", "copying"]
 
 
 def call_all(calls: Iterable[partial[Any]]) -> None:
     """Call one after the other; each has to be of a compiled function, with ordinary arguments."""
     deque(map(methodcaller("__call__"), list(calls)), maxlen=0)
+
+
+def copying(target: NDArray[Any], source: NDArray[Any]) -> partial[Any]:
+    """Return the call that copies all elements; `np.copyto` has a part in Python."""
+    return partial(np.ndarray.__setitem__, target, ..., source)
