@@ -45,16 +45,10 @@ figures: .venv/built  ## Time every recipe on a quiet machine, and write docs/fi
 		--benchmark-columns=median,iqr,rounds --benchmark-json=benches/results/figures.json
 	$(BIN)/python -m benches.figures benches/results/figures.json docs/figures.md
 
-# The peers, in an environment of their own: some 600 MB that no other target needs.
-.venv-peers/made:
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet "optax>=0.2.8"
-	@touch $@
-
 .PHONY: trajectories
-trajectories: .venv-peers/made  ## Make the stored values of the peers again
-	.venv-peers/bin/python tests/trajectories/make_schedules_optax.py
-	.venv-peers/bin/python tests/trajectories/make_optimizers_optax.py
+trajectories: .venv/built  ## Make the stored values of the peers again
+	$(BIN)/python tests/trajectories/make_schedules_optax.py
+	$(BIN)/python tests/trajectories/make_optimizers_optax.py
 
 .venv/docs: .venv/built
 	$(BIN)/python -m pip install --quiet "instep[docs]"
@@ -96,4 +90,4 @@ format: .venv/built  ## Format all sources
 
 .PHONY: clean
 clean:  ## Remove what the other targets made
-	rm -rf .venv .venv-peers target dist docs/_build docs/api
+	rm -rf .venv target dist docs/_build docs/api

@@ -69,6 +69,16 @@ class Optimizer(ABC):
         The groups, each a dict of ``"params"`` and options. Options may be assigned at any time.
     t : int
         The number of steps done, by all parameters alike.
+
+    Notes
+    -----
+    `copy.deepcopy` and `pickle` copy an optimizer with all its arrays, the parameters among them:
+    the copy steps its own. A model that is copied in the same call goes on sharing them with its
+    optimizer. A copy waits for a step of another thread; to pickle does not. For the state alone
+    there are `state_dict` and `save`.
+
+    Threads, forks and signal handlers see an optimizer between its steps: who steps or copies it
+    waits for a step of another thread, and so does `os.fork`.
     """
 
     def __init__(

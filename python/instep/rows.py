@@ -53,7 +53,7 @@ class Rows:
     """
 
     def __init__(self, indices: NDArray[Any], values: NDArray[Any]) -> None:
-        if not isinstance(indices, np.ndarray) or not np.issubdtype(indices.dtype, np.integer):
+        if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
             kind = getattr(indices, "dtype", type(indices).__name__)
             raise TypeError(f"indices is a {kind}; wanted a numpy.ndarray of integers")
         if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):
