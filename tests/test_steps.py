@@ -454,6 +454,33 @@ def test_numbers_of_a_step(name: str) -> None:
             opt.step(grads, **{name: wrong})
 
 
+def test_averaged_is_refused_to_a_thread_that_waits_to_enter() -> None:
+    p = np.ones(3)
+    opt = instep.SGD(p, lr=0.5, average=0.5)
+    opt.step(np.ones(3))
+    errors: list[str] = []
+
+    def enter() -> None:
+        try:
+            with opt.averaged():
+                pass
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    other = threading.Thread(target=enter)
+    with opt._lock:
+        other.start()
+        # Long enough to come to the lock; if it is not, there is less to see, and no failure.
+        other.join(0.2)
+        inside = opt.averaged()
+        inside.__enter__()
+    other.join()
+    assert errors == ["averaged() was entered within averaged()"]
+    assert (p == 0.75).all()
+    inside.__exit__(None, None, None)
+    assert (p == 0.5).all()
+
+
 def test_words_of_a_step() -> None:
     _, grads, opt = adam()
     wanted = "wanted one of 'propagate', 'skip', 'raise'"

@@ -48,9 +48,7 @@ def check_array(name: str, array: Any) -> None:
     """Check that an array is one that a step can take as a parameter."""
     # The plain ones first: to look up np.ma is to import it.
     is_plain = type(array) is np.ndarray
-    if not is_plain and not (
-        isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
-    ):
+    if not is_plain and (not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray)):
         kind = type(array).__name__
         raise TypeError(f"{name} is a {kind}; wanted a plain numpy.ndarray")
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:

@@ -321,14 +321,17 @@ class Optimizer(ABC):
         RuntimeError
             A use within another one.
         """
-        self._refuse_averaged("averaged() was entered")
+        entered = False
         try:
             with self._lock:
+                self._refuse_averaged("averaged() was entered")
+                entered = True
                 self._swap_averages()
             yield
         finally:
             with self._lock:
-                if self._averages_are_in:
+                # An interrupt may have come before they were.
+                if entered and self._averages_are_in:
                     self._swap_averages()
 
     def _refuse_averaged(self, event: str) -> None:

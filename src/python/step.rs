@@ -110,10 +110,8 @@ impl Stepper {
         };
         let next = self.t() + 1;
         if t != next {
-            let what = format!(
-                "step {t} was prepared, and step {next} is next: a learning rate or a \
-                                signal handler has stepped the optimizer"
-            );
+            let why = "a learning rate or a signal handler has stepped the optimizer";
+            let what = format!("step {t} was prepared, and step {next} is next: {why}");
             return Err(PyRuntimeError::new_err(what));
         }
         if groups.len() != self.groups.len() {
