@@ -11,7 +11,8 @@
 
 use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
-use crate::rules::{Coefficients, Step};
+use crate::rules::Coefficients;
+use crate::sweep::Step;
 
 /// The extra work of a step. [`Extras::NONE`] changes no bit.
 #[derive(Clone, Copy, Debug, PartialEq)]

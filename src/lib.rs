@@ -32,8 +32,9 @@ pub mod extras;
 pub mod gradient;
 pub mod isa;
 pub mod parallel;
+pub mod recipes;
 pub mod rules;
-mod sweep;
+pub mod sweep;
 
 #[cfg(feature = "python")]
 mod python;

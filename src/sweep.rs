@@ -17,6 +17,9 @@ const WIDE: usize = 16;
 /// far enough by itself. Measured for Adam on arrays that no cache holds: a tenth faster.
 const AHEAD: usize = 4 * BLOCK;
 
+/// One step over slices of the same length: parameter, gradient, state.
+pub type Step<F> = fn(Level, &Coefficients, &mut [F], &[F], &mut [&mut [F]]);
+
 /// Sweeps rule `R` over slices of one length, with the instructions of `level`.
 ///
 /// # Panics

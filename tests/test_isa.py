@@ -187,7 +187,7 @@ def short(rust_type: str) -> str:
 
 def recipes_by_type() -> dict[str, str]:
     """The names of the recipes, by the types of their rules, as the registry has them."""
-    registry = (ROOT / "src" / "rules" / "mod.rs").read_text()
+    registry = (ROOT / "src" / "recipes.rs").read_text()
     return {short(rust_type): name for rust_type, name in RECIPE.findall(registry)}
 
 

@@ -24,7 +24,9 @@ use crate::extras::Extras;
 use crate::gradient;
 use crate::isa::Level;
 use crate::parallel;
-use crate::rules::{Coefficients, MAX_STATES, Recipe, Step};
+use crate::recipes::Recipe;
+use crate::rules::{Coefficients, MAX_STATES};
+use crate::sweep::Step;
 
 /// The roles of the arrays of one parameter: itself, its gradient, its states, and its average if
 /// one is kept.

@@ -32,7 +32,7 @@ mod _instep {
 
     use crate::isa::Level;
     use crate::parallel;
-    use crate::rules::RECIPES;
+    use crate::recipes::RECIPES;
 
     #[pymodule_export]
     use super::recipe::PyRecipe;

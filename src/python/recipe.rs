@@ -10,7 +10,8 @@ use super::plan::{Call, Group, Plan};
 use crate::error::Error;
 use crate::extras::Extras;
 use crate::isa::Level;
-use crate::rules::{self, MAX_HYPERS, Recipe};
+use crate::recipes::{self, Recipe};
+use crate::rules::MAX_HYPERS;
 
 /// Below this many elements a sweep is shorter than handing the interpreter over and back.
 pub(super) const DETACH_FROM: usize = 16_384;
@@ -30,7 +31,7 @@ impl PyRecipe {
     #[new]
     #[pyo3(signature = (name, isa=None))]
     fn new(name: &str, isa: Option<&str>) -> Result<Self, Error> {
-        let recipe = rules::find(name)
+        let recipe = recipes::find(name)
             .ok_or_else(|| Error::Value(format!("name is {name:?}, which is no recipe")))?;
         let level = match isa {
             Some(word) => {

@@ -11,7 +11,7 @@
 use super::Rule;
 use crate::element::Float;
 
-pub(super) struct Adadelta;
+pub(crate) struct Adadelta;
 
 impl Rule<3, 4, 2> for Adadelta {
     const HYPERS: [&'static str; 3] = ["lr", "rho", "eps"];

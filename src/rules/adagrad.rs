@@ -11,7 +11,7 @@ use super::Rule;
 use super::eps::Place;
 use crate::element::Float;
 
-pub(super) struct Adagrad<Eps>(PhantomData<Eps>);
+pub(crate) struct Adagrad<Eps>(PhantomData<Eps>);
 
 impl<Eps: Place> Rule<2, 2, 1> for Adagrad<Eps> {
     const HYPERS: [&'static str; 2] = ["lr", "eps"];

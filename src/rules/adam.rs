@@ -33,19 +33,19 @@ use crate::element::Float;
 const HYPERS: [&str; 6] = ["lr", "beta1", "beta2", "eps", "beta1_power", "beta2_power"];
 
 /// The coefficients of the moments: `beta1`, `1-beta1`, `beta2`, `1-beta2`.
-pub(super) fn decay(beta1: f64, beta2: f64) -> [f64; 4] {
+pub(crate) fn decay(beta1: f64, beta2: f64) -> [f64; 4] {
     [beta1, 1.0 - beta1, beta2, 1.0 - beta2]
 }
 
 /// The new moments.
 #[inline(always)]
-pub(super) fn moments<F: Float>(decay: [F; 4], g: F, [m, v]: [F; 2]) -> [F; 2] {
+pub(crate) fn moments<F: Float>(decay: [F; 4], g: F, [m, v]: [F; 2]) -> [F; 2] {
     let [beta1, rest1, beta2, rest2] = decay;
     [beta1 * m + rest1 * g, beta2 * v + rest2 * (g * g)]
 }
 
 /// How the moments make a step.
-pub(super) trait Form<const C: usize> {
+pub(crate) trait Form<const C: usize> {
     const DIVIDES_BY_COEFFICIENTS: bool;
 
     /// Those of the moments, then its own.
@@ -66,7 +66,7 @@ fn corrected_in_lr([lr, beta1, beta2, eps, power1, power2]: [f64; 6]) -> [f64; 6
     [beta1, rest1, beta2, rest2, a, eps]
 }
 
-pub(super) struct Inside;
+pub(crate) struct Inside;
 
 impl Form<8> for Inside {
     const DIVIDES_BY_COEFFICIENTS: bool = true;
@@ -81,7 +81,7 @@ impl Form<8> for Inside {
     }
 }
 
-pub(super) struct Outside;
+pub(crate) struct Outside;
 
 impl Form<8> for Outside {
     const DIVIDES_BY_COEFFICIENTS: bool = true;
@@ -96,7 +96,7 @@ impl Form<8> for Outside {
     }
 }
 
-pub(super) struct Hat;
+pub(crate) struct Hat;
 
 impl Form<6> for Hat {
     const DIVIDES_BY_COEFFICIENTS: bool = false;
@@ -111,7 +111,7 @@ impl Form<6> for Hat {
     }
 }
 
-pub(super) struct Scaled;
+pub(crate) struct Scaled;
 
 impl Form<6> for Scaled {
     const DIVIDES_BY_COEFFICIENTS: bool = false;
@@ -128,7 +128,7 @@ impl Form<6> for Scaled {
     }
 }
 
-pub(super) struct Plain<T>(PhantomData<T>);
+pub(crate) struct Plain<T>(PhantomData<T>);
 
 impl<T: Form<C>, const C: usize> Rule<6, C, 2> for Plain<T> {
     const HYPERS: [&'static str; 6] = HYPERS;
@@ -146,7 +146,7 @@ impl<T: Form<C>, const C: usize> Rule<6, C, 2> for Plain<T> {
     }
 }
 
-pub(super) struct Amsgrad<T>(PhantomData<T>);
+pub(crate) struct Amsgrad<T>(PhantomData<T>);
 
 impl<T: Form<C>, const C: usize> Rule<6, C, 3> for Amsgrad<T> {
     const HYPERS: [&'static str; 6] = HYPERS;
@@ -174,7 +174,7 @@ fn moments_and_maximum<F: Float>(decay: [F; 4], c2: F, g: F, [m, v, v_max]: [F; 
     [m, v, v_max.maximum(v.over(c2))]
 }
 
-pub(super) struct AmsgradCorrected<Eps>(PhantomData<Eps>);
+pub(crate) struct AmsgradCorrected<Eps>(PhantomData<Eps>);
 
 impl<Eps: Place> Rule<6, 8, 3> for AmsgradCorrected<Eps> {
     const HYPERS: [&'static str; 6] = HYPERS;
@@ -193,7 +193,7 @@ impl<Eps: Place> Rule<6, 8, 3> for AmsgradCorrected<Eps> {
     }
 }
 
-pub(super) struct ScaledAmsgradCorrected;
+pub(crate) struct ScaledAmsgradCorrected;
 
 impl Rule<6, 7, 3> for ScaledAmsgradCorrected {
     const HYPERS: [&'static str; 6] = HYPERS;

@@ -18,7 +18,7 @@ fn coefficients([lr, beta1, beta2, eps, power1]: [f64; 5]) -> [f64; 5] {
     [beta1, 1.0 - beta1, beta2, lr / (1.0 - power1), eps]
 }
 
-pub(super) struct Inside;
+pub(crate) struct Inside;
 
 impl Rule<5, 5, 2> for Inside {
     const HYPERS: [&'static str; 5] = HYPERS;
@@ -37,7 +37,7 @@ impl Rule<5, 5, 2> for Inside {
     }
 }
 
-pub(super) struct Outside;
+pub(crate) struct Outside;
 
 impl Rule<5, 5, 2> for Outside {
     const HYPERS: [&'static str; 5] = HYPERS;

@@ -3,13 +3,13 @@
 use crate::element::Float;
 
 /// A place for eps.
-pub(super) trait Place {
+pub(crate) trait Place {
     /// The divisor.
     fn root<F: Float>(v: F, eps: F) -> F;
 }
 
 /// `sqrt(v + eps)`.
-pub(super) struct Inside;
+pub(crate) struct Inside;
 
 impl Place for Inside {
     #[inline(always)]
@@ -19,7 +19,7 @@ impl Place for Inside {
 }
 
 /// `sqrt(v) + eps`.
-pub(super) struct Outside;
+pub(crate) struct Outside;
 
 impl Place for Outside {
     #[inline(always)]

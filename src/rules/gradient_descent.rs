@@ -3,7 +3,7 @@
 use super::Rule;
 use crate::element::Float;
 
-pub(super) struct GradientDescent;
+pub(crate) struct GradientDescent;
 
 impl Rule<1, 1, 0> for GradientDescent {
     const HYPERS: [&'static str; 1] = ["lr"];

@@ -4,7 +4,7 @@
 use super::{MAX_STATES, Rule};
 use crate::element::Float;
 
-pub(super) struct Limit;
+pub(crate) struct Limit;
 
 impl<const S: usize> Rule<0, 0, S> for Limit {
     const HYPERS: [&'static str; 0] = [];

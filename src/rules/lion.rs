@@ -6,7 +6,7 @@
 use super::Rule;
 use crate::element::Float;
 
-pub(super) struct Lion;
+pub(crate) struct Lion;
 
 impl Rule<3, 5, 1> for Lion {
     const HYPERS: [&'static str; 3] = ["lr", "beta1", "beta2"];

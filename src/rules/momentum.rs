@@ -16,7 +16,7 @@ use crate::element::Float;
 
 const STATES: [&str; 1] = ["m"];
 
-pub(super) struct Ema;
+pub(crate) struct Ema;
 
 impl Rule<2, 3, 1> for Ema {
     const HYPERS: [&'static str; 2] = ["lr", "beta"];
@@ -32,7 +32,7 @@ impl Rule<2, 3, 1> for Ema {
     }
 }
 
-pub(super) struct HeavyBall;
+pub(crate) struct HeavyBall;
 
 impl Rule<3, 3, 1> for HeavyBall {
     const HYPERS: [&'static str; 3] = ["lr", "momentum", "rest"];
@@ -49,7 +49,7 @@ impl Rule<3, 3, 1> for HeavyBall {
     }
 }
 
-pub(super) struct HeavyBallNesterov;
+pub(crate) struct HeavyBallNesterov;
 
 impl Rule<3, 3, 1> for HeavyBallNesterov {
     const HYPERS: [&'static str; 3] = HeavyBall::HYPERS;
@@ -66,7 +66,7 @@ impl Rule<3, 3, 1> for HeavyBallNesterov {
     }
 }
 
-pub(super) struct LrInside;
+pub(crate) struct LrInside;
 
 impl Rule<2, 2, 1> for LrInside {
     const HYPERS: [&'static str; 2] = ["lr", "momentum"];
@@ -83,7 +83,7 @@ impl Rule<2, 2, 1> for LrInside {
     }
 }
 
-pub(super) struct LrInsideNesterov;
+pub(crate) struct LrInsideNesterov;
 
 impl Rule<2, 2, 1> for LrInsideNesterov {
     const HYPERS: [&'static str; 2] = LrInside::HYPERS;

@@ -9,7 +9,7 @@ use super::Rule;
 use super::adam::{decay, moments};
 use crate::element::Float;
 
-pub(super) struct Nadam;
+pub(crate) struct Nadam;
 
 impl Rule<6, 8, 2> for Nadam {
     const HYPERS: [&'static str; 6] =

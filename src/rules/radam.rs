@@ -16,7 +16,7 @@ use crate::element::Float;
 
 const STATES: [&str; 2] = ["m", "v"];
 
-pub(super) struct Rectified;
+pub(crate) struct Rectified;
 
 impl Rule<7, 6, 2> for Rectified {
     const HYPERS: [&'static str; 7] =
@@ -36,7 +36,7 @@ impl Rule<7, 6, 2> for Rectified {
     }
 }
 
-pub(super) struct Unrectified;
+pub(crate) struct Unrectified;
 
 impl Rule<4, 5, 2> for Unrectified {
     const HYPERS: [&'static str; 4] = ["lr", "beta1", "beta2", "beta1_power"];

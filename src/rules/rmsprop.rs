@@ -38,7 +38,7 @@ fn variance<F: Float>([beta, rest]: [F; 2], g: F, [v, g_mean]: [F; 2]) -> (F, [F
     ((v - g_mean * g_mean).maximum(F::ZERO), [v, g_mean])
 }
 
-pub(super) struct Plain<Eps>(PhantomData<Eps>);
+pub(crate) struct Plain<Eps>(PhantomData<Eps>);
 
 impl<Eps: Place> Rule<3, 4, 1> for Plain<Eps> {
     const HYPERS: [&'static str; 3] = ["lr", "beta", "eps"];
@@ -55,7 +55,7 @@ impl<Eps: Place> Rule<3, 4, 1> for Plain<Eps> {
     }
 }
 
-pub(super) struct Centered<Eps>(PhantomData<Eps>);
+pub(crate) struct Centered<Eps>(PhantomData<Eps>);
 
 impl<Eps: Place> Rule<3, 4, 2> for Centered<Eps> {
     const HYPERS: [&'static str; 3] = Plain::<Eps>::HYPERS;
@@ -72,7 +72,7 @@ impl<Eps: Place> Rule<3, 4, 2> for Centered<Eps> {
     }
 }
 
-pub(super) struct Momentum<Eps>(PhantomData<Eps>);
+pub(crate) struct Momentum<Eps>(PhantomData<Eps>);
 
 impl<Eps: Place> Rule<4, 5, 2> for Momentum<Eps> {
     const HYPERS: [&'static str; 4] = ["lr", "beta", "eps", "momentum"];
@@ -91,7 +91,7 @@ impl<Eps: Place> Rule<4, 5, 2> for Momentum<Eps> {
     }
 }
 
-pub(super) struct CenteredMomentum<Eps>(PhantomData<Eps>);
+pub(crate) struct CenteredMomentum<Eps>(PhantomData<Eps>);
 
 impl<Eps: Place> Rule<4, 5, 3> for CenteredMomentum<Eps> {
     const HYPERS: [&'static str; 4] = Momentum::<Eps>::HYPERS;
@@ -110,7 +110,7 @@ impl<Eps: Place> Rule<4, 5, 3> for CenteredMomentum<Eps> {
     }
 }
 
-pub(super) struct MomentumLrInside<Eps>(PhantomData<Eps>);
+pub(crate) struct MomentumLrInside<Eps>(PhantomData<Eps>);
 
 impl<Eps: Place> Rule<4, 5, 2> for MomentumLrInside<Eps> {
     const HYPERS: [&'static str; 4] = Momentum::<Eps>::HYPERS;
@@ -129,7 +129,7 @@ impl<Eps: Place> Rule<4, 5, 2> for MomentumLrInside<Eps> {
     }
 }
 
-pub(super) struct CenteredMomentumLrInside<Eps>(PhantomData<Eps>);
+pub(crate) struct CenteredMomentumLrInside<Eps>(PhantomData<Eps>);
 
 impl<Eps: Place> Rule<4, 5, 3> for CenteredMomentumLrInside<Eps> {
     const HYPERS: [&'static str; 4] = Momentum::<Eps>::HYPERS;

@@ -1,0 +1,123 @@
+//! The recipes: the one registry, from names to compiled steps.
+
+use crate::rules::eps::{Inside, Outside};
+use crate::rules::{
+    Coefficients, MAX_COEFFICIENTS, MAX_HYPERS, MAX_STATES, Rule, adadelta, adagrad, adam, adamax,
+    gradient_descent, limit, lion, momentum, nadam, radam, rmsprop,
+};
+use crate::sweep::{self, Step};
+
+/// A registered rule, with its types erased.
+#[derive(Debug)]
+pub struct Recipe {
+    /// The name that Python asks for, and that of its definition in `instep.reference`.
+    pub name: &'static str,
+    /// The hyper-parameters' names, in the order in which `coefficients` takes them.
+    pub hypers: &'static [&'static str],
+    /// The state arrays' names, in the order in which a step takes them.
+    pub states: &'static [&'static str],
+    coefficients: fn(&[f64]) -> Option<Coefficients>,
+    /// The step for `f32` arrays.
+    pub step_f32: Step<f32>,
+    /// The step for `f64` arrays.
+    pub step_f64: Step<f64>,
+}
+
+impl Recipe {
+    const fn of<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>(
+        name: &'static str,
+    ) -> Self {
+        const { assert!(H <= MAX_HYPERS && C <= MAX_COEFFICIENTS && S <= MAX_STATES) }
+        Self {
+            name,
+            hypers: const { &R::HYPERS },
+            states: const { &R::STATES },
+            coefficients: |hypers| {
+                let mut out = [0.0; MAX_COEFFICIENTS];
+                out[..C].copy_from_slice(&R::coefficients(hypers.try_into().ok()?));
+                Some(out)
+            },
+            step_f32: sweep::step::<R, f32, H, C, S>,
+            step_f64: sweep::step::<R, f64, H, C, S>,
+        }
+    }
+
+    /// The coefficients of one step, or `None` when the number of hyper-parameters is not the rule's.
+    #[must_use]
+    pub fn coefficients(&self, hypers: &[f64]) -> Option<Coefficients> {
+        (self.coefficients)(hypers)
+    }
+}
+
+/// Every recipe. A new rule is one file beside this one and one line here.
+pub static RECIPES: &[Recipe] = &[
+    Recipe::of::<gradient_descent::GradientDescent, _, _, _>("gradient_descent"),
+    Recipe::of::<momentum::Ema, _, _, _>("momentum_ema"),
+    Recipe::of::<momentum::HeavyBall, _, _, _>("momentum_heavy_ball"),
+    Recipe::of::<momentum::HeavyBallNesterov, _, _, _>("momentum_heavy_ball_nesterov"),
+    Recipe::of::<momentum::LrInside, _, _, _>("momentum_lr_inside"),
+    Recipe::of::<momentum::LrInsideNesterov, _, _, _>("momentum_lr_inside_nesterov"),
+    Recipe::of::<rmsprop::Plain<Inside>, _, _, _>("rmsprop_inside"),
+    Recipe::of::<rmsprop::Plain<Outside>, _, _, _>("rmsprop_outside"),
+    Recipe::of::<rmsprop::Centered<Inside>, _, _, _>("rmsprop_inside_centered"),
+    Recipe::of::<rmsprop::Centered<Outside>, _, _, _>("rmsprop_outside_centered"),
+    Recipe::of::<rmsprop::Momentum<Inside>, _, _, _>("rmsprop_inside_momentum"),
+    Recipe::of::<rmsprop::Momentum<Outside>, _, _, _>("rmsprop_outside_momentum"),
+    Recipe::of::<rmsprop::CenteredMomentum<Inside>, _, _, _>("rmsprop_inside_centered_momentum"),
+    Recipe::of::<rmsprop::CenteredMomentum<Outside>, _, _, _>("rmsprop_outside_centered_momentum"),
+    Recipe::of::<rmsprop::MomentumLrInside<Inside>, _, _, _>("rmsprop_inside_momentum_lr_inside"),
+    Recipe::of::<rmsprop::MomentumLrInside<Outside>, _, _, _>("rmsprop_outside_momentum_lr_inside"),
+    Recipe::of::<rmsprop::CenteredMomentumLrInside<Inside>, _, _, _>(
+        "rmsprop_inside_centered_momentum_lr_inside",
+    ),
+    Recipe::of::<rmsprop::CenteredMomentumLrInside<Outside>, _, _, _>(
+        "rmsprop_outside_centered_momentum_lr_inside",
+    ),
+    Recipe::of::<adagrad::Adagrad<Inside>, _, _, _>("adagrad_inside"),
+    Recipe::of::<adagrad::Adagrad<Outside>, _, _, _>("adagrad_outside"),
+    Recipe::of::<adadelta::Adadelta, _, _, _>("adadelta"),
+    Recipe::of::<adam::Plain<adam::Inside>, _, _, _>("adam_inside"),
+    Recipe::of::<adam::Plain<adam::Outside>, _, _, _>("adam_outside"),
+    Recipe::of::<adam::Plain<adam::Hat>, _, _, _>("adam_hat"),
+    Recipe::of::<adam::Plain<adam::Scaled>, _, _, _>("adam_scaled"),
+    Recipe::of::<adam::Amsgrad<adam::Inside>, _, _, _>("adam_inside_amsgrad"),
+    Recipe::of::<adam::Amsgrad<adam::Outside>, _, _, _>("adam_outside_amsgrad"),
+    Recipe::of::<adam::Amsgrad<adam::Hat>, _, _, _>("adam_hat_amsgrad"),
+    Recipe::of::<adam::Amsgrad<adam::Scaled>, _, _, _>("adam_scaled_amsgrad"),
+    Recipe::of::<adam::AmsgradCorrected<Inside>, _, _, _>("adam_inside_amsgrad_corrected"),
+    Recipe::of::<adam::AmsgradCorrected<Outside>, _, _, _>("adam_outside_amsgrad_corrected"),
+    Recipe::of::<adam::ScaledAmsgradCorrected, _, _, _>("adam_scaled_amsgrad_corrected"),
+    Recipe::of::<adamax::Inside, _, _, _>("adamax_inside"),
+    Recipe::of::<adamax::Outside, _, _, _>("adamax_outside"),
+    Recipe::of::<nadam::Nadam, _, _, _>("nadam"),
+    Recipe::of::<radam::Rectified, _, _, _>("radam"),
+    Recipe::of::<radam::Unrectified, _, _, _>("radam_unrectified"),
+    Recipe::of::<lion::Lion, _, _, _>("lion"),
+];
+
+/// What benchmarks compare recipes with: the bytes of a rule with so many states, and no arithmetic.
+static LIMITS: &[Recipe] = &[
+    Recipe::of::<limit::Limit, _, _, 0>("limit_0"),
+    Recipe::of::<limit::Limit, _, _, 1>("limit_1"),
+    Recipe::of::<limit::Limit, _, _, 2>("limit_2"),
+    Recipe::of::<limit::Limit, _, _, 3>("limit_3"),
+    Recipe::of::<limit::Limit, _, _, 4>("limit_4"),
+];
+
+/// The recipe or limit of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Recipe> {
+    RECIPES.iter().chain(LIMITS).find(|recipe| recipe.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_is_found_by_its_name() {
+        for recipe in RECIPES {
+            assert!(find(recipe.name).is_some_and(|found| std::ptr::eq(found, recipe)));
+        }
+    }
+}
