@@ -46,8 +46,6 @@ pub(crate) fn moments<F: Float>(decay: [F; 4], g: F, [m, v]: [F; 2]) -> [F; 2] {
 
 /// How the moments make a step.
 pub(crate) trait Form<const C: usize> {
-    const DIVIDES_BY_COEFFICIENTS: bool;
-
     /// Those of the moments, then its own.
     fn coefficients(hypers: [f64; 6]) -> [f64; C];
 
@@ -69,8 +67,6 @@ fn corrected_in_lr([lr, beta1, beta2, eps, power1, power2]: [f64; 6]) -> [f64; 6
 pub(crate) struct Inside;
 
 impl Form<8> for Inside {
-    const DIVIDES_BY_COEFFICIENTS: bool = true;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
         corrected_separately(hypers)
     }
@@ -84,8 +80,6 @@ impl Form<8> for Inside {
 pub(crate) struct Outside;
 
 impl Form<8> for Outside {
-    const DIVIDES_BY_COEFFICIENTS: bool = true;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
         corrected_separately(hypers)
     }
@@ -99,8 +93,6 @@ impl Form<8> for Outside {
 pub(crate) struct Hat;
 
 impl Form<6> for Hat {
-    const DIVIDES_BY_COEFFICIENTS: bool = false;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 6] {
         corrected_in_lr(hypers)
     }
@@ -114,8 +106,6 @@ impl Form<6> for Hat {
 pub(crate) struct Scaled;
 
 impl Form<6> for Scaled {
-    const DIVIDES_BY_COEFFICIENTS: bool = false;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 6] {
         let [.., power2] = hypers;
         let [beta1, rest1, beta2, rest2, a, eps] = corrected_in_lr(hypers);
@@ -133,8 +123,6 @@ pub(crate) struct Plain<T>(PhantomData<T>);
 impl<T: Form<C>, const C: usize> Rule<6, C, 2> for Plain<T> {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 2] = ["m", "v"];
-    const DIVIDES_BY_COEFFICIENTS: bool = T::DIVIDES_BY_COEFFICIENTS;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; C] {
         T::coefficients(hypers)
     }
@@ -151,8 +139,6 @@ pub(crate) struct Amsgrad<T>(PhantomData<T>);
 impl<T: Form<C>, const C: usize> Rule<6, C, 3> for Amsgrad<T> {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 3] = ["m", "v", "v_max"];
-    const DIVIDES_BY_COEFFICIENTS: bool = T::DIVIDES_BY_COEFFICIENTS;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; C] {
         T::coefficients(hypers)
     }
@@ -179,8 +165,6 @@ pub(crate) struct AmsgradCorrected<Eps>(PhantomData<Eps>);
 impl<Eps: Place> Rule<6, 8, 3> for AmsgradCorrected<Eps> {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 3] = ["m", "v", "v_max"];
-    const DIVIDES_BY_COEFFICIENTS: bool = true;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
         corrected_separately(hypers)
     }
@@ -198,8 +182,6 @@ pub(crate) struct ScaledAmsgradCorrected;
 impl Rule<6, 7, 3> for ScaledAmsgradCorrected {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 3] = ["m", "v", "v_max"];
-    const DIVIDES_BY_COEFFICIENTS: bool = true;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 7] {
         let [beta1, rest1, beta2, rest2, lr, c1, c2, eps] = corrected_separately(hypers);
         [beta1, rest1, beta2, rest2, lr / c1, c2, eps]

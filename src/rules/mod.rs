@@ -27,9 +27,6 @@ pub trait Rule<const H: usize, const C: usize, const S: usize> {
     const HYPERS: [&'static str; H];
     /// The state arrays' names, in order.
     const STATES: [&'static str; S];
-    /// Whether `update` calls [`Float::over`].
-    const DIVIDES_BY_COEFFICIENTS: bool = false;
-
     /// The coefficients of one step, computed in `f64`.
     fn coefficients(hypers: [f64; H]) -> [f64; C];
 

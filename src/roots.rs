@@ -1,0 +1,713 @@
+//! Square roots on the multipliers, correctly rounded, and the registers that they are taken in: the
+//! only file with SIMD intrinsics.
+#![expect(unsafe_code, reason = "calling code that is compiled for a CPU feature is unsafe")]
+
+use std::ops::{Add, Div, Mul, Sub};
+
+use crate::element::Element;
+use crate::isa::{self, Kernel, Level};
+
+type Unary<V> = unsafe fn(V) -> V;
+type Binary<V> = unsafe fn(V, V) -> V;
+type Ternary<V> = unsafe fn(V, V, V) -> V;
+
+/// The instructions for a type of register. Each is safe to call where its CPU features are.
+pub(crate) trait Instructions: Copy {
+    type Element: Element;
+    /// How many elements there are in a register.
+    const N: usize = size_of::<Self>() / size_of::<Self::Element>();
+
+    /// The same number in every place.
+    const SET: unsafe fn(Self::Element) -> Self;
+    const ADD: Binary<Self>;
+    const SUB: Binary<Self>;
+    const MUL: Binary<Self>;
+    const DIV: Binary<Self>;
+    const SQRT: Unary<Self>;
+    /// The first times the second, plus the third, rounded once.
+    const MUL_ADD: Ternary<Self>;
+    /// The first times the second, minus the third, rounded once.
+    const MUL_SUB: Ternary<Self>;
+    const ABS: Unary<Self>;
+    /// As [`Float::maximum`](crate::element::Float::maximum).
+    const MAXIMUM: Binary<Self>;
+    /// Of key, smallest, x and value: the value where the key is not under the smallest, or x where it
+    /// is 0, or NaN.
+    const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self;
+    const HAS_NAN: unsafe fn(Self) -> bool;
+    /// About 1/sqrt(x) to 2^-14 of its size, if roots are to be had from it.
+    const ESTIMATE: Option<Unary<Self>>;
+}
+
+/// The registers that hold elements of a type.
+pub(crate) trait Registers: Element {
+    /// Those of 32 bytes.
+    #[cfg(target_arch = "x86_64")]
+    type Of32: Instructions<Element = Self>;
+    /// Those of 64 bytes.
+    #[cfg(target_arch = "x86_64")]
+    type Of64: Instructions<Element = Self>;
+}
+
+/// A register of floats.
+///
+/// To be used in no other place than the function of [`isa`](crate::isa) for the level that has these
+/// registers, and what is inlined there.
+#[derive(Clone, Copy)]
+pub(crate) struct Register<V>(V);
+
+impl<V: Instructions> Register<V> {
+    #[inline(always)]
+    fn unary(self, f: Unary<V>) -> Self {
+        // SAFETY: the CPU has the instructions, as it has these registers (see the type).
+        Self(unsafe { f(self.0) })
+    }
+
+    #[inline(always)]
+    fn binary(self, other: Self, f: Binary<V>) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { f(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn ternary(self, second: Self, third: Self, f: Ternary<V>) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { f(self.0, second.0, third.0) })
+    }
+
+    /// A number in every place.
+    #[inline(always)]
+    pub(crate) fn of(x: V::Element) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { V::SET(x) })
+    }
+
+    /// The first elements of a slice.
+    #[inline(always)]
+    pub(crate) fn load(slice: &[V::Element]) -> Self {
+        let slice = &slice[..V::N];
+        // SAFETY: a register is as large as its N elements, any bits will do for it, and the slice
+        // has as many.
+        Self(unsafe { slice.as_ptr().cast::<V>().read_unaligned() })
+    }
+
+    /// Writes the first elements of a slice.
+    #[inline(always)]
+    pub(crate) fn store(self, slice: &mut [V::Element]) {
+        let slice = &mut slice[..V::N];
+        // SAFETY: as above; any bits will do for floats.
+        unsafe { slice.as_mut_ptr().cast::<V>().write_unaligned(self.0) };
+    }
+
+    #[inline(always)]
+    pub(crate) fn sqrt(self) -> Self {
+        self.unary(V::SQRT)
+    }
+
+    #[inline(always)]
+    pub(crate) fn abs(self) -> Self {
+        self.unary(V::ABS)
+    }
+
+    #[inline(always)]
+    pub(crate) fn maximum(self, other: Self) -> Self {
+        self.binary(other, V::MAXIMUM)
+    }
+
+    #[inline(always)]
+    pub(crate) fn mul_add(self, factor: Self, addend: Self) -> Self {
+        self.ternary(factor, addend, V::MUL_ADD)
+    }
+
+    #[inline(always)]
+    fn mul_sub(self, factor: Self, subtrahend: Self) -> Self {
+        self.ternary(factor, subtrahend, V::MUL_SUB)
+    }
+
+    /// The value where `self` is not under `smallest`, or `x` where it is 0, or NaN.
+    #[inline(always)]
+    pub(crate) fn guarded(self, smallest: V::Element, x: Self, value: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { V::GUARDED(self.0, Self::of(smallest).0, x.0, value.0) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn has_nan(self) -> bool {
+        // SAFETY: as above.
+        unsafe { V::HAS_NAN(self.0) }
+    }
+
+    /// The element in the first place.
+    #[inline(always)]
+    pub(crate) fn first(self) -> V::Element {
+        // SAFETY: a register is at least as large as an element, and its bits will do for one.
+        unsafe { (&raw const self.0).cast::<V::Element>().read_unaligned() }
+    }
+
+    /// Something done with the elements one by one.
+    #[inline(always)]
+    pub(crate) fn each(self, f: impl Fn(V::Element) -> V::Element) -> Self {
+        // As many as the widest registers hold.
+        let mut elements = [V::Element::default(); 16];
+        self.store(&mut elements);
+        Self::load(&elements.map(f))
+    }
+}
+
+impl<V: Instructions> Add for Register<V> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.binary(other, V::ADD)
+    }
+}
+
+impl<V: Instructions> Sub for Register<V> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.binary(other, V::SUB)
+    }
+}
+
+impl<V: Instructions> Mul for Register<V> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.binary(other, V::MUL)
+    }
+}
+
+impl<V: Instructions> Div for Register<V> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.binary(other, V::DIV)
+    }
+}
+
+/// Far enough above the subnormal numbers for a remainder, down to 2^-106 of the radicand, to be exact.
+const SMALLEST_RADICAND: f64 = 1e-280;
+
+/// The square roots, or NaN where this way can't tell: on the multipliers, if there is such a way.
+///
+/// Only to be used if they [`are_right`].
+#[inline(always)]
+pub(crate) fn root<V: Instructions>(x: Register<V>) -> Register<V> {
+    match V::ESTIMATE {
+        // Infinity makes a NaN by itself.
+        Some(estimate) => {
+            let smallest = V::Element::nearest(SMALLEST_RADICAND);
+            x.guarded(smallest, x, refined(x, x.unary(estimate)))
+        }
+        None => x.sqrt(),
+    }
+}
+
+/// The square root of `x`, correctly rounded, from 1/sqrt(x) times `1 + e`, `abs(e) <= 2^-14`.
+///
+/// # Why it is correctly rounded
+///
+/// Take radicands in [1, 4), with roots in [1, 2): scaling by powers of 4 is exact. Let u = 2^-53.
+///
+/// `g = x*y` is rounded, in error by u of its size, and `h = -y/2` is not. So `g*h = -x*y*y/2*(1 + u')`,
+/// `abs(u') <= u`, and `r = 1/2 + g*h` is known but for a rounding of 2^-13*u. `1 + t`, with `t = r +
+/// 3/2*r^2 + 5/2*r^3`, is `1/sqrt(1 - 2*r)` but for `35/8*r^4 < 0.53*u`. So but for less than 0.6*u of
+/// their sizes, the next `g` and `-2*h` are, before they are rounded, `sqrt(x)*sqrt(1 + u')` and its
+/// inverse's like: `g` is off by less than `(0.5 + 0.6)*2*u`, and by u more once rounded (half of a unit
+/// in the last place): 3.2*u in all. `-2*h` is off by less than `(0.5 + 0.6 + 1)*u` of its size: 2.1*u.
+///
+/// `d = g*g - x` is rounded, by u of its size. `g + d*h`, before it is rounded, differs from the root by
+/// less than `3.2*u*(2.1 + 1)*u` for what `h` and `d` are off, and `(3.2*u)^2/2*(1 + 4*u)` for the
+/// square that is left out: less than 15.2*u^2.
+///
+/// The middle between two neighbors in [1, 2) is `M*u`, `M` odd and below 2^54, and `x` is `(M*M +
+/// j)*u^2` for a whole number `j`, which is not 0, since `M*M` has too many digits. So the root is
+/// `abs(j)*u^2/(sqrt(x) + M*u)`, more than `abs(j)*u^2/4`, away from the middle, and can come to lie
+/// on its other side only if `abs(j) < 61`. Of the 47 radicands with `abs(j) <= 128`, all but one come
+/// out right from any estimate; that one, the last before 4, from all but one in 240. So [`are_right`]
+/// tries them on the CPU at hand before any root is taken this way.
+#[inline(always)]
+fn refined<V: Instructions>(x: Register<V>, y: Register<V>) -> Register<V> {
+    let number = |x| Register::of(V::Element::nearest(x));
+    let g = x * y;
+    // Negative, which saves negations.
+    let h = number(-0.5) * y;
+    let r = g.mul_add(h, number(0.5));
+    let t = r.mul_add(number(2.5), number(1.5)).mul_add(r, number(1.0)) * r;
+    let g = g.mul_add(t, g);
+    let h = h.mul_add(t, h);
+    let d = g.mul_sub(g, x);
+    d.mul_add(h, g)
+}
+
+/// Whether [`root`] is there at a level, and right for every radicand on this CPU: those in doubt are
+/// tried, with every exponent, on the estimates that this CPU makes.
+pub(crate) fn are_right(level: Level) -> bool {
+    let mut right = false;
+    isa::run(level, Trial { right: &mut right });
+    right
+}
+
+struct Trial<'a> {
+    right: &'a mut bool,
+}
+
+impl Kernel for Trial<'_> {
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        #[cfg(target_arch = "x86_64")]
+        if WIDTH == 64 {
+            *self.right = try_all::<<f64 as Registers>::Of64>(root);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = self.right;
+    }
+}
+
+/// Whether the roots are right for the radicands in doubt.
+#[inline(always)]
+fn try_all<V: Instructions<Element = f64>>(root: impl Fn(Register<V>) -> Register<V>) -> bool {
+    let mut radicands = radicands_near_middles(128);
+    radicands.resize(radicands.len().next_multiple_of(V::N), 1.0);
+    let bits = |x: Register<V>| {
+        let mut elements = [0.0; 8];
+        x.store(&mut elements);
+        elements.map(f64::to_bits)
+    };
+    // The powers of 4 that leave them in the range.
+    (-465..=510).all(|power| {
+        let scale =
+            Register::of(f64::from_bits((1023 + 2 * i64::from(power)).cast_unsigned() << 52));
+        radicands.chunks_exact(V::N).all(|chunk| {
+            let x = Register::<V>::load(chunk) * scale;
+            bits(root(x)) == bits(x.sqrt())
+        })
+    })
+}
+
+/// All radicands of 53 digits in [1, 4) that are `(M*M + j)*u^2`, `abs(j) <= most`, u = 2^-53, for
+/// the middle `M*u` of two neighbors.
+///
+/// As whole numbers `X`, they are `X*2^n = M*M + j`, with `n = 54` below 2 and `n = 55` from 2 on.
+/// So `-j` is the square of an odd number modulo 2^n, which takes `-j = 1` modulo 8. Of such a number,
+/// a root modulo 2^k is one modulo 2^(k+1), or becomes one by adding 2^(k-1) (Hensel's lemma); the
+/// others modulo 2^n are its negative, and both plus 2^(n-1).
+fn radicands_near_middles(most: i128) -> Vec<f64> {
+    let mut found = Vec::new();
+    for j in (-most..=most).filter(|j| (-j).rem_euclid(8) == 1) {
+        for n in [54, 55] {
+            let modulus = 1_i128 << n;
+            let mut root = 1_i128;
+            for k in 3..n {
+                if (root * root + j) & ((2 << k) - 1) != 0 {
+                    root += 1 << (k - 1);
+                }
+            }
+            for root in [root, -root, root + modulus / 2, modulus / 2 - root] {
+                let root = root.rem_euclid(modulus);
+                assert_eq!((root * root + j).rem_euclid(modulus), 0);
+                // M is in [2^53, 2^54): with n = 55 at most one of root and root - 2^54 is.
+                for middle in [root, root + modulus, root - modulus / 2] {
+                    let x = (middle * middle + j) >> n;
+                    let exact = x << n == middle * middle + j;
+                    let is_in = 1 << 53 <= middle && middle < 1 << 54 && x >> 52 == 1;
+                    if exact && is_in {
+                        found.push(x as f64 * 2.0_f64.powi(n - 106));
+                    }
+                }
+            }
+        }
+    }
+    found.sort_by(f64::total_cmp);
+    found.dedup();
+    found
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Registers for f32 {}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Registers for f64 {}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Instructions, Registers};
+
+    impl Registers for f32 {
+        type Of32 = __m256;
+        type Of64 = __m512;
+    }
+
+    impl Registers for f64 {
+        type Of32 = __m256d;
+        type Of64 = __m512d;
+    }
+
+    impl Instructions for __m256d {
+        type Element = f64;
+        const SET: unsafe fn(f64) -> Self = _mm256_set1_pd;
+        const ADD: unsafe fn(Self, Self) -> Self = _mm256_add_pd;
+        const SUB: unsafe fn(Self, Self) -> Self = _mm256_sub_pd;
+        const MUL: unsafe fn(Self, Self) -> Self = _mm256_mul_pd;
+        const DIV: unsafe fn(Self, Self) -> Self = _mm256_div_pd;
+        const SQRT: unsafe fn(Self) -> Self = _mm256_sqrt_pd;
+        const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm256_fmadd_pd;
+        const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm256_fmsub_pd;
+        const ABS: unsafe fn(Self) -> Self = abs_d4;
+        const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_d4;
+        const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_d4;
+        const HAS_NAN: unsafe fn(Self) -> bool = has_nan_d4;
+        const ESTIMATE: Option<unsafe fn(Self) -> Self> = None;
+    }
+
+    impl Instructions for __m256 {
+        type Element = f32;
+        const SET: unsafe fn(f32) -> Self = _mm256_set1_ps;
+        const ADD: unsafe fn(Self, Self) -> Self = _mm256_add_ps;
+        const SUB: unsafe fn(Self, Self) -> Self = _mm256_sub_ps;
+        const MUL: unsafe fn(Self, Self) -> Self = _mm256_mul_ps;
+        const DIV: unsafe fn(Self, Self) -> Self = _mm256_div_ps;
+        const SQRT: unsafe fn(Self) -> Self = _mm256_sqrt_ps;
+        const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm256_fmadd_ps;
+        const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm256_fmsub_ps;
+        const ABS: unsafe fn(Self) -> Self = abs_s8;
+        const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_s8;
+        const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_s8;
+        const HAS_NAN: unsafe fn(Self) -> bool = has_nan_s8;
+        const ESTIMATE: Option<unsafe fn(Self) -> Self> = None;
+    }
+
+    impl Instructions for __m512d {
+        type Element = f64;
+        const SET: unsafe fn(f64) -> Self = _mm512_set1_pd;
+        const ADD: unsafe fn(Self, Self) -> Self = _mm512_add_pd;
+        const SUB: unsafe fn(Self, Self) -> Self = _mm512_sub_pd;
+        const MUL: unsafe fn(Self, Self) -> Self = _mm512_mul_pd;
+        const DIV: unsafe fn(Self, Self) -> Self = _mm512_div_pd;
+        const SQRT: unsafe fn(Self) -> Self = _mm512_sqrt_pd;
+        const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm512_fmadd_pd;
+        const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm512_fmsub_pd;
+        const ABS: unsafe fn(Self) -> Self = _mm512_abs_pd;
+        const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_d8;
+        const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_d8;
+        const HAS_NAN: unsafe fn(Self) -> bool = has_nan_d8;
+        const ESTIMATE: Option<unsafe fn(Self) -> Self> = Some(_mm512_rsqrt14_pd);
+    }
+
+    impl Instructions for __m512 {
+        type Element = f32;
+        const SET: unsafe fn(f32) -> Self = _mm512_set1_ps;
+        const ADD: unsafe fn(Self, Self) -> Self = _mm512_add_ps;
+        const SUB: unsafe fn(Self, Self) -> Self = _mm512_sub_ps;
+        const MUL: unsafe fn(Self, Self) -> Self = _mm512_mul_ps;
+        const DIV: unsafe fn(Self, Self) -> Self = _mm512_div_ps;
+        const SQRT: unsafe fn(Self) -> Self = _mm512_sqrt_ps;
+        const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm512_fmadd_ps;
+        const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm512_fmsub_ps;
+        const ABS: unsafe fn(Self) -> Self = _mm512_abs_ps;
+        const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_s16;
+        const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_s16;
+        const HAS_NAN: unsafe fn(Self) -> bool = has_nan_s16;
+        const ESTIMATE: Option<unsafe fn(Self) -> Self> = None;
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn abs_d4(x: __m256d) -> __m256d {
+        _mm256_andnot_pd(_mm256_set1_pd(-0.0), x)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn abs_s8(x: __m256) -> __m256 {
+        _mm256_andnot_ps(_mm256_set1_ps(-0.0), x)
+    }
+
+    // The instruction for a maximum gives the second operand unless the first one is larger.
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn maximum_d4(x: __m256d, y: __m256d) -> __m256d {
+        _mm256_blendv_pd(_mm256_max_pd(x, y), x, _mm256_cmp_pd::<_CMP_UNORD_Q>(x, x))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn maximum_s8(x: __m256, y: __m256) -> __m256 {
+        _mm256_blendv_ps(_mm256_max_ps(x, y), x, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+    fn maximum_d8(x: __m512d, y: __m512d) -> __m512d {
+        _mm512_mask_mov_pd(_mm512_max_pd(x, y), _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(x, x), x)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+    fn maximum_s16(x: __m512, y: __m512) -> __m512 {
+        _mm512_mask_mov_ps(_mm512_max_ps(x, y), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), x)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn guarded_d4(key: __m256d, smallest: __m256d, x: __m256d, value: __m256d) -> __m256d {
+        // All bits set are a NaN.
+        let otherwise = _mm256_or_pd(x, _mm256_cmp_pd::<_CMP_NEQ_UQ>(x, _mm256_setzero_pd()));
+        _mm256_blendv_pd(otherwise, value, _mm256_cmp_pd::<_CMP_GE_OQ>(key, smallest))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn guarded_s8(key: __m256, smallest: __m256, x: __m256, value: __m256) -> __m256 {
+        let otherwise = _mm256_or_ps(x, _mm256_cmp_ps::<_CMP_NEQ_UQ>(x, _mm256_setzero_ps()));
+        _mm256_blendv_ps(otherwise, value, _mm256_cmp_ps::<_CMP_GE_OQ>(key, smallest))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+    fn guarded_d8(key: __m512d, smallest: __m512d, x: __m512d, value: __m512d) -> __m512d {
+        let not_zero = _mm512_cmp_pd_mask::<_CMP_NEQ_UQ>(x, _mm512_setzero_pd());
+        let otherwise = _mm512_mask_mov_pd(x, not_zero, _mm512_set1_pd(f64::NAN));
+        _mm512_mask_mov_pd(otherwise, _mm512_cmp_pd_mask::<_CMP_GE_OQ>(key, smallest), value)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+    fn guarded_s16(key: __m512, smallest: __m512, x: __m512, value: __m512) -> __m512 {
+        let not_zero = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(x, _mm512_setzero_ps());
+        let otherwise = _mm512_mask_mov_ps(x, not_zero, _mm512_set1_ps(f32::NAN));
+        _mm512_mask_mov_ps(otherwise, _mm512_cmp_ps_mask::<_CMP_GE_OQ>(key, smallest), value)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn has_nan_d4(x: __m256d) -> bool {
+        _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_UNORD_Q>(x, x)) != 0
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn has_nan_s8(x: __m256) -> bool {
+        _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x)) != 0
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+    fn has_nan_d8(x: __m512d) -> bool {
+        _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(x, x) != 0
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+    fn has_nan_s16(x: __m512) -> bool {
+        _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x) != 0
+    }
+}
+
+/// Where square roots are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Roots {
+    /// On the divider.
+    Divider,
+    /// Half of them on the divider, half on the multipliers: both work at the same time.
+    Half,
+    /// On the multipliers.
+    All,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One number, for CPUs without such registers: the same operations, fused ones as slow calls.
+    impl Instructions for f64 {
+        type Element = f64;
+        const SET: unsafe fn(f64) -> f64 = |x| x;
+        const ADD: Binary<f64> = |x, y| x + y;
+        const SUB: Binary<f64> = |x, y| x - y;
+        const MUL: Binary<f64> = |x, y| x * y;
+        const DIV: Binary<f64> = |x, y| x / y;
+        const SQRT: Unary<f64> = |x| x.sqrt();
+        const MUL_ADD: Ternary<f64> = |x, y, z| x.mul_add(y, z);
+        const MUL_SUB: Ternary<f64> = |x, y, z| x.mul_add(y, -z);
+        const ABS: Unary<f64> = |x| x.abs();
+        const MAXIMUM: Binary<f64> = |x, y| crate::element::Float::maximum(x, y);
+        const GUARDED: unsafe fn(f64, f64, f64, f64) -> f64 = |key, smallest, x, value| {
+            if key >= smallest {
+                value
+            } else if x == 0.0 {
+                x
+            } else {
+                f64::NAN
+            }
+        };
+        const HAS_NAN: unsafe fn(f64) -> bool = |x| x.is_nan();
+        const ESTIMATE: Option<Unary<f64>> = None;
+    }
+
+    /// Whether the root comes out right from an estimate that is `off`.
+    fn is_right(x: f64, off: f64) -> bool {
+        let y = (1.0 + off) / x.sqrt();
+        refined(Register(x), Register(y)).0.to_bits() == x.sqrt().to_bits()
+    }
+
+    #[test]
+    fn the_47_radicands_nearest_to_middles_are_found() {
+        let radicands = radicands_near_middles(128);
+        assert_eq!(radicands.len(), 47);
+        for &x in &radicands {
+            // The exact square of the middle is 106 digits long: x differs from it in the last ones.
+            let (root, u) = (x.sqrt(), f64::EPSILON / 2.0);
+            let digits = (x * 2.0_f64.powi(106)) as u128;
+            let near = [root - u, root + u].into_iter().any(|_| {
+                let whole = (root / u) as u128;
+                [whole - 1, whole + 1].into_iter().any(|m| digits.abs_diff(m * m) <= 128)
+            });
+            assert!(near, "{x:e}");
+        }
+    }
+
+    /// The one radicand that depends on the estimate.
+    const LAST_BEFORE_4: f64 = 4.0 - 2.0 * f64::EPSILON;
+
+    #[test]
+    fn roots_nearest_to_middles_are_right_whatever_the_estimate_but_for_one() {
+        let radicands = radicands_near_middles(128);
+        assert!(radicands.contains(&LAST_BEFORE_4));
+        for x in radicands {
+            let offs = (-4_096..=4_096).map(|i| f64::from(i) * 2.0_f64.powi(-26));
+            let wrong = offs.filter(|&off| !is_right(x, off)).count();
+            assert_eq!(wrong > 0, x == LAST_BEFORE_4, "{x:e}, {wrong}");
+        }
+    }
+
+    #[test]
+    fn a_cpu_with_an_unlucky_estimate_is_found_out() {
+        let with = |off: f64| try_all::<f64>(|x| refined(x, Register((1.0 + off) / x.0.sqrt())));
+        assert!(with(0.0) && with(2.0_f64.powi(-14)) && with(-2.0_f64.powi(-14)));
+        let offs = (-4_096..=4_096).map(|i| f64::from(i) * 2.0_f64.powi(-26));
+        let unlucky = offs.clone().find(|&off| !is_right(LAST_BEFORE_4, off));
+        assert!(!with(unlucky.expect("one in 240")));
+    }
+
+    #[test]
+    fn other_cpus_than_this_may_have_other_levels() {
+        for level in Level::available() {
+            assert!(!are_right(level) || level.width() == 64);
+        }
+    }
+
+    /// Roots of a slice in place, in the registers of the level, where there is a quick way.
+    struct Each<'a>(&'a mut [f64]);
+
+    impl Kernel for Each<'_> {
+        #[inline(always)]
+        fn run<const WIDTH: usize>(self) {
+            #[cfg(target_arch = "x86_64")]
+            if WIDTH == 64 {
+                type V = <f64 as Registers>::Of64;
+                for chunk in self.0.chunks_exact_mut(V::N) {
+                    root(Register::<V>::load(chunk)).store(chunk);
+                }
+                return;
+            }
+            for x in self.0 {
+                *x = x.sqrt();
+            }
+        }
+    }
+
+    fn check(level: Level, radicands: &[f64]) {
+        let mut found = radicands.to_vec();
+        isa::run(level, Each(&mut found));
+        for (&x, &root) in radicands.iter().zip(&found) {
+            let unknown =
+                root.is_nan() && !(x >= SMALLEST_RADICAND && x < f64::INFINITY || x == 0.0);
+            assert!(unknown || root.to_bits() == x.sqrt().to_bits(), "{x:e} gave {root:e}");
+        }
+    }
+
+    #[test]
+    fn roots_of_this_cpu_are_right_or_nan() {
+        let mut radicands = vec![
+            0.0,
+            -0.0,
+            5e-324,
+            f64::MIN_POSITIVE,
+            1e-280,
+            9e-281,
+            f64::MAX,
+            f64::INFINITY,
+            -1.0,
+            -0.5,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            1.0,
+            2.0,
+            3.0,
+            4.0 - f64::EPSILON,
+        ];
+        for scale in [-900, -300, 0, 2, 300, 1_020] {
+            let near = radicands_near_middles(1 << 9).into_iter();
+            radicands.extend(near.map(|x| x * 2.0_f64.powi(scale)));
+        }
+        radicands.resize(radicands.len().next_multiple_of(8), 1.0);
+        for level in Level::available() {
+            check(level, &radicands);
+        }
+    }
+
+    /// `make verify-roots`: hundreds of millions of radicands, of many kinds.
+    #[test]
+    #[ignore = "takes minutes"]
+    fn verify_roots() {
+        let near = radicands_near_middles(1 << 14);
+        for &x in &near {
+            for i in -128..=128 {
+                let right = is_right(x, f64::from(i) * 2.0_f64.powi(-21));
+                assert!(right || x == LAST_BEFORE_4, "{x:e}");
+            }
+        }
+        let level = Level::available().pop().expect("the baseline");
+        let (mut state, mut count, mut radicands) = (1_u64, near.len(), vec![0.0; 1 << 12]);
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let z = (state ^ state >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z ^ z >> 32
+        };
+        for round in 0..100_000 {
+            for x in &mut radicands {
+                let (bits, more) = (next(), next());
+                let one = 0x3ff << 52;
+                *x = match round % 4 {
+                    // Any positive bits; ordinary sizes; near squares of floats; nearly all bits set.
+                    0 => f64::from_bits(bits >> 1),
+                    1 => f64::from_bits((bits >> 12 | one) + ((more % 64) << 52)),
+                    2 => {
+                        let root = f64::from_bits(bits >> 12 | one);
+                        f64::from_bits((root * root).to_bits() + more % 5 - 2)
+                    }
+                    _ => f64::from_bits((bits >> 12 | bits >> 15 | more >> 13 | one) & !(more % 3)),
+                };
+                // With an estimate as far off as one may be.
+                if round % 16 < 4 && *x > SMALLEST_RADICAND && *x < f64::MAX {
+                    let off = (more % 33) as f64 * 2.0_f64.powi(-18) - 2.0_f64.powi(-14);
+                    assert!(is_right(*x, off), "{x:e}, {off:e}");
+                }
+            }
+            check(level, &radicands);
+            count += radicands.len();
+        }
+        assert!(count > 400_000_000, "{count}");
+    }
+}
