@@ -31,6 +31,10 @@ test: .venv/built  ## Run every test, Rust and Python, docstring examples includ
 	cargo test --quiet
 	$(BIN)/python -m pytest
 
+.PHONY: verify-roots
+verify-roots:  ## Check hundreds of millions of quick roots and quotients: minutes
+	cargo test --release --lib -- --ignored verify_
+
 .PHONY: bench
 bench: .venv/built  ## Time the course's NumPy loop against instep, and every recipe against the limit
 	@mkdir -p benches/results

@@ -61,7 +61,8 @@ impl Way {
         F: Registers,
     {
         let uses = all_uses::<R, H, C, S>();
-        if !uses.may_be_unknown() || uses.unknown_divisors || len < SHORTEST {
+        let none = !uses.may_be_unknown() || uses.unknown_divisors;
+        if none || level.width() == 0 || len < SHORTEST {
             return Self::Plain;
         }
         if uses.divisors == 0 {

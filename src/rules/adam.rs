@@ -152,8 +152,6 @@ impl<T: Form<C>, const C: usize> Rule<6, C, 3> for Amsgrad<T> {
 }
 
 /// The new moments and the new `v_max`, that of the corrected `v`.
-///
-/// `maximum` returns the NaN that [`Float::over`] may give, so it reaches the parameter.
 #[inline(always)]
 fn moments_and_maximum<F: Float>(decay: [F; 4], c2: F, g: F, [m, v, v_max]: [F; 3]) -> [F; 3] {
     let [m, v] = moments(decay, g, [m, v]);

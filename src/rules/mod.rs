@@ -20,13 +20,14 @@ pub(crate) mod rmsprop;
 ///
 /// `H` hyper-parameters come in as `f64`, `C` coefficients are derived from them and rounded once
 /// to the type of the arrays, and `S` state arrays go with every parameter. `update` is the whole
-/// arithmetic of one element. It must not branch on data and not fuse operations: the compiler
+/// arithmetic of one element. It can't branch on data and must not fuse operations: the compiler
 /// makes packed code of it, and the bits have to be those of the NumPy reference.
 pub trait Rule<const H: usize, const C: usize, const S: usize> {
     /// The hyper-parameters' names, in order.
     const HYPERS: [&'static str; H];
     /// The state arrays' names, in order.
     const STATES: [&'static str; S];
+
     /// The coefficients of one step, computed in `f64`.
     fn coefficients(hypers: [f64; H]) -> [f64; C];
 
