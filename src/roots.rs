@@ -269,25 +269,29 @@ impl Kernel for Trial<'_> {
     }
 }
 
-/// Whether the roots are right for the radicands in doubt.
+/// Whether the roots are right for the radicands in doubt, and for some all over the range: an emulated
+/// CPU has been seen whose estimate for 2 is 1.
 #[inline(always)]
 fn try_all<V: Instructions<Element = f64>>(root: impl Fn(Register<V>) -> Register<V>) -> bool {
     let mut radicands = radicands_near_middles(128);
+    radicands.extend([1.0, 2.0, 1.0 + f64::EPSILON, 2.0 + 2.0 * f64::EPSILON, 2.0 - f64::EPSILON]);
     radicands.resize(radicands.len().next_multiple_of(V::N), 1.0);
+    let in_doubt = radicands.len();
+    radicands.extend((0..1_536).map(|i| 1.0 + f64::from(i) / 512.0));
     let bits = |x: Register<V>| {
         let mut elements = [0.0; 8];
         x.store(&mut elements);
         elements.map(f64::to_bits)
     };
-    // The powers of 4 that leave them in the range.
-    (-465..=510).all(|power| {
-        let scale =
-            Register::of(f64::from_bits((1023 + 2 * i64::from(power)).cast_unsigned() << 52));
+    let right = |radicands: &[f64], power: i64| {
+        let scale = Register::of(f64::from_bits((1023 + 2 * power).cast_unsigned() << 52));
         radicands.chunks_exact(V::N).all(|chunk| {
             let x = Register::<V>::load(chunk) * scale;
             bits(root(x)) == bits(x.sqrt())
         })
-    })
+    };
+    // The powers of 4 that leave them in the range.
+    right(&radicands, 0) && (-465..=510).all(|power| right(&radicands[..in_doubt], power))
 }
 
 /// All radicands of 53 digits in [1, 4) that are `(M*M + j)*u^2`, `abs(j) <= most`, u = 2^-53, for
@@ -593,13 +597,18 @@ mod tests {
     fn a_cpu_with_an_unlucky_estimate_is_found_out() {
         let with = |off: f64| try_all::<f64>(|x| refined(x, Register((1.0 + off) / x.0.sqrt())));
         assert!(with(0.0) && with(2.0_f64.powi(-14)) && with(-2.0_f64.powi(-14)));
-        let offs = (-4_096..=4_096).map(|i| f64::from(i) * 2.0_f64.powi(-26));
-        let unlucky = offs.clone().find(|&off| !is_right(LAST_BEFORE_4, off));
+        let mut offs = (-4_096..=4_096).map(|i| f64::from(i) * 2.0_f64.powi(-26));
+        // 2 taken for 1.
+        assert!(!try_all::<f64>(|x| {
+            let y = if x.0.to_bits() << 12 == 0 { 1.0 } else { 1.0 / x.0.sqrt() };
+            refined(x, Register(y))
+        }));
+        let unlucky = offs.find(|&off| !is_right(LAST_BEFORE_4, off));
         assert!(!with(unlucky.expect("one in 240")));
     }
 
     #[test]
-    fn other_cpus_than_this_may_have_other_levels() {
+    fn only_the_widest_registers_have_an_estimate() {
         for level in Level::available() {
             assert!(!are_right(level) || level.width() == 64);
         }
@@ -660,7 +669,7 @@ mod tests {
             radicands.extend(near.map(|x| x * 2.0_f64.powi(scale)));
         }
         radicands.resize(radicands.len().next_multiple_of(8), 1.0);
-        for level in Level::available() {
+        for level in Level::available().into_iter().filter(|&level| are_right(level)) {
             check(level, &radicands);
         }
     }
@@ -677,6 +686,7 @@ mod tests {
             }
         }
         let level = Level::available().pop().expect("the baseline");
+        let are_right = are_right(level);
         let (mut state, mut count, mut radicands) = (1_u64, near.len(), vec![0.0; 1 << 12]);
         let mut next = || {
             state = state
@@ -705,7 +715,9 @@ mod tests {
                     assert!(is_right(*x, off), "{x:e}, {off:e}");
                 }
             }
-            check(level, &radicands);
+            if are_right {
+                check(level, &radicands);
+            }
             count += radicands.len();
         }
         assert!(count > 400_000_000, "{count}");
