@@ -71,6 +71,11 @@ pub(crate) fn is_common<F: Element>(divisor: F) -> bool {
 /// than 6 since `x < d`, for `n = p + 1`; for the little that was left out, 3 and 6 are tried as well.
 /// For each such `j`, the remainder of `M` by a power of 2 is known, so there are few dividends to try.
 #[inline(always)]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "whole numbers of at most 53 digits"
+)]
 fn suffice<F: Element>(divisor: F) -> bool {
     let p = F::DIGITS;
     let y = (divisor.widen().to_bits() & ((1 << 52) - 1) | 1 << 52) >> (53 - p);

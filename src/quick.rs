@@ -159,7 +159,7 @@ impl Float for Uses {
         let of_both = self.and(divisor);
         Self {
             divisors: of_both.divisors | divisor.coefficient,
-            unknown_divisors: of_both.unknown_divisors | (divisor.coefficient == 0),
+            unknown_divisors: of_both.unknown_divisors || divisor.coefficient == 0,
             ..of_both
         }
     }

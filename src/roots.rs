@@ -1,5 +1,4 @@
-//! Square roots on the multipliers, correctly rounded, and the registers that they are taken in: the
-//! only file with SIMD intrinsics.
+//! Square roots on the multipliers, correctly rounded, and the registers that they are taken in.
 #![expect(unsafe_code, reason = "calling code that is compiled for a CPU feature is unsafe")]
 
 use std::ops::{Add, Div, Mul, Sub};
@@ -301,6 +300,7 @@ fn try_all<V: Instructions<Element = f64>>(root: impl Fn(Register<V>) -> Registe
 /// So `-j` is the square of an odd number modulo 2^n, which takes `-j = 1` modulo 8. Of such a number,
 /// a root modulo 2^k is one modulo 2^(k+1), or becomes one by adding 2^(k-1) (Hensel's lemma); the
 /// others modulo 2^n are its negative, and both plus 2^(n-1).
+#[expect(clippy::cast_precision_loss, reason = "whole numbers of 53 digits")]
 fn radicands_near_middles(most: i128) -> Vec<f64> {
     let mut found = Vec::new();
     for j in (-most..=most).filter(|j| (-j).rem_euclid(8) == 1) {
@@ -319,7 +319,7 @@ fn radicands_near_middles(most: i128) -> Vec<f64> {
                 for middle in [root, root + modulus, root - modulus / 2] {
                     let x = (middle * middle + j) >> n;
                     let exact = x << n == middle * middle + j;
-                    let is_in = 1 << 53 <= middle && middle < 1 << 54 && x >> 52 == 1;
+                    let is_in = (1 << 53..1 << 54).contains(&middle) && x >> 52 == 1;
                     if exact && is_in {
                         found.push(x as f64 * 2.0_f64.powi(n - 106));
                     }
@@ -339,182 +339,7 @@ impl Registers for f32 {}
 impl Registers for f64 {}
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::{Instructions, Registers};
-
-    impl Registers for f32 {
-        type Of32 = __m256;
-        type Of64 = __m512;
-    }
-
-    impl Registers for f64 {
-        type Of32 = __m256d;
-        type Of64 = __m512d;
-    }
-
-    impl Instructions for __m256d {
-        type Element = f64;
-        const SET: unsafe fn(f64) -> Self = _mm256_set1_pd;
-        const ADD: unsafe fn(Self, Self) -> Self = _mm256_add_pd;
-        const SUB: unsafe fn(Self, Self) -> Self = _mm256_sub_pd;
-        const MUL: unsafe fn(Self, Self) -> Self = _mm256_mul_pd;
-        const DIV: unsafe fn(Self, Self) -> Self = _mm256_div_pd;
-        const SQRT: unsafe fn(Self) -> Self = _mm256_sqrt_pd;
-        const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm256_fmadd_pd;
-        const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm256_fmsub_pd;
-        const ABS: unsafe fn(Self) -> Self = abs_d4;
-        const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_d4;
-        const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_d4;
-        const HAS_NAN: unsafe fn(Self) -> bool = has_nan_d4;
-        const ESTIMATE: Option<unsafe fn(Self) -> Self> = None;
-    }
-
-    impl Instructions for __m256 {
-        type Element = f32;
-        const SET: unsafe fn(f32) -> Self = _mm256_set1_ps;
-        const ADD: unsafe fn(Self, Self) -> Self = _mm256_add_ps;
-        const SUB: unsafe fn(Self, Self) -> Self = _mm256_sub_ps;
-        const MUL: unsafe fn(Self, Self) -> Self = _mm256_mul_ps;
-        const DIV: unsafe fn(Self, Self) -> Self = _mm256_div_ps;
-        const SQRT: unsafe fn(Self) -> Self = _mm256_sqrt_ps;
-        const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm256_fmadd_ps;
-        const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm256_fmsub_ps;
-        const ABS: unsafe fn(Self) -> Self = abs_s8;
-        const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_s8;
-        const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_s8;
-        const HAS_NAN: unsafe fn(Self) -> bool = has_nan_s8;
-        const ESTIMATE: Option<unsafe fn(Self) -> Self> = None;
-    }
-
-    impl Instructions for __m512d {
-        type Element = f64;
-        const SET: unsafe fn(f64) -> Self = _mm512_set1_pd;
-        const ADD: unsafe fn(Self, Self) -> Self = _mm512_add_pd;
-        const SUB: unsafe fn(Self, Self) -> Self = _mm512_sub_pd;
-        const MUL: unsafe fn(Self, Self) -> Self = _mm512_mul_pd;
-        const DIV: unsafe fn(Self, Self) -> Self = _mm512_div_pd;
-        const SQRT: unsafe fn(Self) -> Self = _mm512_sqrt_pd;
-        const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm512_fmadd_pd;
-        const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm512_fmsub_pd;
-        const ABS: unsafe fn(Self) -> Self = _mm512_abs_pd;
-        const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_d8;
-        const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_d8;
-        const HAS_NAN: unsafe fn(Self) -> bool = has_nan_d8;
-        const ESTIMATE: Option<unsafe fn(Self) -> Self> = Some(_mm512_rsqrt14_pd);
-    }
-
-    impl Instructions for __m512 {
-        type Element = f32;
-        const SET: unsafe fn(f32) -> Self = _mm512_set1_ps;
-        const ADD: unsafe fn(Self, Self) -> Self = _mm512_add_ps;
-        const SUB: unsafe fn(Self, Self) -> Self = _mm512_sub_ps;
-        const MUL: unsafe fn(Self, Self) -> Self = _mm512_mul_ps;
-        const DIV: unsafe fn(Self, Self) -> Self = _mm512_div_ps;
-        const SQRT: unsafe fn(Self) -> Self = _mm512_sqrt_ps;
-        const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm512_fmadd_ps;
-        const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm512_fmsub_ps;
-        const ABS: unsafe fn(Self) -> Self = _mm512_abs_ps;
-        const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_s16;
-        const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_s16;
-        const HAS_NAN: unsafe fn(Self) -> bool = has_nan_s16;
-        const ESTIMATE: Option<unsafe fn(Self) -> Self> = None;
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn abs_d4(x: __m256d) -> __m256d {
-        _mm256_andnot_pd(_mm256_set1_pd(-0.0), x)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn abs_s8(x: __m256) -> __m256 {
-        _mm256_andnot_ps(_mm256_set1_ps(-0.0), x)
-    }
-
-    // The instruction for a maximum gives the second operand unless the first one is larger.
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn maximum_d4(x: __m256d, y: __m256d) -> __m256d {
-        _mm256_blendv_pd(_mm256_max_pd(x, y), x, _mm256_cmp_pd::<_CMP_UNORD_Q>(x, x))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn maximum_s8(x: __m256, y: __m256) -> __m256 {
-        _mm256_blendv_ps(_mm256_max_ps(x, y), x, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
-    fn maximum_d8(x: __m512d, y: __m512d) -> __m512d {
-        _mm512_mask_mov_pd(_mm512_max_pd(x, y), _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(x, x), x)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
-    fn maximum_s16(x: __m512, y: __m512) -> __m512 {
-        _mm512_mask_mov_ps(_mm512_max_ps(x, y), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), x)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn guarded_d4(key: __m256d, smallest: __m256d, x: __m256d, value: __m256d) -> __m256d {
-        // All bits set are a NaN.
-        let otherwise = _mm256_or_pd(x, _mm256_cmp_pd::<_CMP_NEQ_UQ>(x, _mm256_setzero_pd()));
-        _mm256_blendv_pd(otherwise, value, _mm256_cmp_pd::<_CMP_GE_OQ>(key, smallest))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn guarded_s8(key: __m256, smallest: __m256, x: __m256, value: __m256) -> __m256 {
-        let otherwise = _mm256_or_ps(x, _mm256_cmp_ps::<_CMP_NEQ_UQ>(x, _mm256_setzero_ps()));
-        _mm256_blendv_ps(otherwise, value, _mm256_cmp_ps::<_CMP_GE_OQ>(key, smallest))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
-    fn guarded_d8(key: __m512d, smallest: __m512d, x: __m512d, value: __m512d) -> __m512d {
-        let not_zero = _mm512_cmp_pd_mask::<_CMP_NEQ_UQ>(x, _mm512_setzero_pd());
-        let otherwise = _mm512_mask_mov_pd(x, not_zero, _mm512_set1_pd(f64::NAN));
-        _mm512_mask_mov_pd(otherwise, _mm512_cmp_pd_mask::<_CMP_GE_OQ>(key, smallest), value)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
-    fn guarded_s16(key: __m512, smallest: __m512, x: __m512, value: __m512) -> __m512 {
-        let not_zero = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(x, _mm512_setzero_ps());
-        let otherwise = _mm512_mask_mov_ps(x, not_zero, _mm512_set1_ps(f32::NAN));
-        _mm512_mask_mov_ps(otherwise, _mm512_cmp_ps_mask::<_CMP_GE_OQ>(key, smallest), value)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn has_nan_d4(x: __m256d) -> bool {
-        _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_UNORD_Q>(x, x)) != 0
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn has_nan_s8(x: __m256) -> bool {
-        _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x)) != 0
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
-    fn has_nan_d8(x: __m512d) -> bool {
-        _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(x, x) != 0
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
-    fn has_nan_s16(x: __m512) -> bool {
-        _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x) != 0
-    }
-}
+mod x86;
 
 /// Where square roots are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -567,13 +392,14 @@ mod tests {
     fn the_47_radicands_nearest_to_middles_are_found() {
         let radicands = radicands_near_middles(128);
         assert_eq!(radicands.len(), 47);
-        for &x in &radicands {
-            // The exact square of the middle is 106 digits long: x differs from it in the last ones.
-            let (root, u) = (x.sqrt(), f64::EPSILON / 2.0);
-            let digits = (x * 2.0_f64.powi(106)) as u128;
-            let near = [root - u, root + u].into_iter().any(|_| {
-                let whole = (root / u) as u128;
-                [whole - 1, whole + 1].into_iter().any(|m| digits.abs_diff(m * m) <= 128)
+        for x in radicands {
+            let (root, half) = (x.sqrt(), f64::EPSILON / 2.0);
+            // Of the squares of the two middles beside the root, one is x but for 128 units at most.
+            let near = [half, -half].into_iter().any(|half| {
+                // (root + half)^2 - x, each step of it exact or far more exact than needed.
+                let remainder = root.mul_add(root, -x);
+                let difference = 2.0 * half * root + remainder + half * half;
+                difference.abs() <= 130.0 * half * half
             });
             assert!(near, "{x:e}");
         }
@@ -639,7 +465,7 @@ mod tests {
         isa::run(level, Each(&mut found));
         for (&x, &root) in radicands.iter().zip(&found) {
             let unknown =
-                root.is_nan() && !(x >= SMALLEST_RADICAND && x < f64::INFINITY || x == 0.0);
+                root.is_nan() && !((SMALLEST_RADICAND..f64::INFINITY).contains(&x) || x == 0.0);
             assert!(unknown || root.to_bits() == x.sqrt().to_bits(), "{x:e} gave {root:e}");
         }
     }
@@ -677,6 +503,7 @@ mod tests {
     /// `make verify-roots`: hundreds of millions of radicands, of many kinds.
     #[test]
     #[ignore = "takes minutes"]
+    #[expect(clippy::cast_precision_loss, reason = "a number below 33")]
     fn verify_roots() {
         let near = radicands_near_middles(1 << 14);
         for &x in &near {

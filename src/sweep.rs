@@ -119,6 +119,7 @@ fn quickest<R: Rule<0, 4, 2>, F: Registers>(level: Level, two: bool) -> Way {
     } else {
         &ways[..2]
     };
+    #[expect(clippy::cast_precision_loss, reason = "a thousand is no large number")]
     let number = |i: usize| F::nearest(0.7 / (i + 3) as f64);
     let (mut p, g): ([F; LEN], [F; LEN]) = (array::from_fn(number), array::from_fn(number));
     let (mut m, mut v) = (g, g);
@@ -288,10 +289,8 @@ where
                 _ => {}
             }
         }
-        if const { F::DIGITS == f64::MANTISSA_DIGITS } {
-            if divides && !two {
-                return Some(self.quick::<V, false, false, false>(start));
-            }
+        if const { F::DIGITS == f64::MANTISSA_DIGITS } && divides && !two {
+            return Some(self.quick::<V, false, false, false>(start));
         }
         (divides && two).then(|| self.quick::<V, true, false, false>(start))
     }
@@ -395,6 +394,7 @@ mod tests {
 
     /// Ordinary numbers, but for some in the middle of blocks: zeros of both signs, subnormal numbers,
     /// infinities, NaN, the smallest and largest numbers, and negative ones.
+    #[expect(clippy::cast_precision_loss, reason = "53 digits")]
     fn numbers<F: Registers>(seed: usize, len: usize, special: usize) -> Vec<F> {
         let specials = [
             0.0,
