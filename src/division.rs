@@ -265,9 +265,23 @@ mod tests {
         dividends.filter(|&x| two(x).to_bits() != (x / divisor).to_bits()).count()
     }
 
+    const FAR: f32 = f32::from_bits(0x3f66_cce9);
+
+    #[test]
+    fn only_what_is_like_a_bias_correction_is_common() {
+        for x in [1.0, 0.5, 1e-9, 1.0 - f64::EPSILON] {
+            assert!(is_common(x), "{x:e}");
+        }
+        for x in [0.0, -0.5, 1.0 + f64::EPSILON, 1.5, 1e-300, f64::NAN, f64::INFINITY] {
+            assert!(!is_common(x), "{x:e}");
+        }
+    }
+
     #[test]
     fn the_answer_for_a_divisor_is_that_of_all_dividends() {
         let (mut yes, mut no) = (0, 0);
+        // What goes wrong for this one is as far from a middle as that can be.
+        assert!(!suffice(FAR) && wrong(FAR) > 0);
         for divisor in divisors().into_iter().map(f32::nearest) {
             let few = if suffice(divisor) { &mut yes } else { &mut no };
             *few += 1;
