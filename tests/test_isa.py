@@ -22,6 +22,8 @@ AVAILABLE = instep.config()["isa_available"]
 KNOWN = {"x86_64": ["baseline", "avx2", "avx512"]}.get(platform.machine(), ["baseline"])
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.xdist_group("isa")
+
 
 def python(code: str, isa: str | None) -> "subprocess.CompletedProcess[str]":
     """Run code in an interpreter of its own, with INSTEP_ISA set to that, or not set."""
