@@ -27,6 +27,7 @@
 //! Without the feature `python` the crate is plain Rust, and its tests need no Python.
 
 pub mod element;
+pub mod environment;
 pub mod error;
 pub mod extras;
 pub mod gradient;

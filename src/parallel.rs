@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::{env, process, ptr, thread};
 
+use crate::environment;
 use crate::error::Error;
 
 /// The environment variable that sets the number of threads.
@@ -167,7 +168,7 @@ impl Pool {
         }
         while state.workers < helpers {
             let builder = thread::Builder::new().name("instep".to_owned()).stack_size(STACK_BYTES);
-            if builder.spawn(|| self.work()).is_err() {
+            if environment::with_signals_blocked(|| builder.spawn(|| self.work())).is_err() {
                 break;
             }
             state.workers += 1;

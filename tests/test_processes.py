@@ -6,38 +6,11 @@ what is done there.
 
 import math
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from scenarios import SECONDS
-
-SCENARIOS = Path(__file__).parent / "scenarios.py"
-
-
-def run(*words: str, threads: str | None = "4") -> "subprocess.CompletedProcess[str]":
-    """Run a scenario, or Python with some arguments, with that INSTEP_NUM_THREADS."""
-    environment = {**os.environ, "PYTHONUTF8": "1"}
-    environment.pop("INSTEP_NUM_THREADS", None)
-    if threads is not None:
-        environment["INSTEP_NUM_THREADS"] = threads
-    return subprocess.run(
-        [sys.executable, *words],
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=2 * SECONDS,
-    )
-
-
-def scenario(*words: str, threads: str | None = "4") -> str:
-    """Run a scenario to its good end; return what it printed."""
-    done = run(str(SCENARIOS), *words, threads=threads)
-    assert (done.returncode, done.stderr) == (0, ""), f"{done.returncode}: {done.stderr}"
-    return done.stdout
-
+from processes import run, scenario
 
 def test_a_child_forked_after_large_steps_does_its_own() -> None:
     scenario("fork_after_steps")
