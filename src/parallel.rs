@@ -8,6 +8,10 @@
 //! costs less than waiting. There is no thread before the first task that asks for one, and workers
 //! without a task sleep.
 //!
+//! A caller in a floating-point mode of its own does its chunks alone, too, so that all of them are
+//! computed in it. Workers are in the default mode: a new thread has the mode of the one that starts
+//! it, and only a caller in the default mode does.
+//!
 //! A forked child has a copy of the pool's memory, which another thread may have been changing, and
 //! none of its workers. So a pool knows the id of the process it was made in, and a process with
 //! another id makes a new one without a look at more of the old one than that.
@@ -66,7 +70,7 @@ pub fn each(chunks: usize, work: &(dyn Fn(usize) + Sync)) {
     let (next, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let claims = Claims { next, chunks, work, inside, panicked: AtomicBool::new(false) };
     let helpers = threads().min(chunks).saturating_sub(1);
-    if helpers == 0 {
+    if helpers == 0 || !environment::has_default_floats() {
         claims.run();
         return;
     }

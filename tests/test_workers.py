@@ -15,3 +15,13 @@ def test_workers_are_given_no_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("OPENBLAS", "MKL", "BLIS", "OMP"):
         monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
     scenario("signals", file=FILE)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_computes_in_the_mode_of_its_thread(dtype: str) -> None:
+    scenario("modes", dtype, file=FILE)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_recipes_compute_in_the_mode_of_their_thread(dtype: str) -> None:
+    scenario("recipes_in_modes", dtype, file=FILE)

@@ -3,13 +3,22 @@
 Killed if it takes too long, as in `scenarios.py`.
 """
 
+import ctypes
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from scenarios import Trained, assert_workers, threads, watch
+import instep
+import numpy as np
+from bits import Array, assert_same_bits
+from instep import _instep, reference
+from optimizer_model import Pair
+from scenarios import CHUNK, Trained, assert_workers, threads, watch
 
 FAULTS = {
     *(signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
@@ -49,6 +58,127 @@ def signals() -> None:
         assert info.si_signo == number
     trained.step()
     trained.check()
+
+
+# The bits of each mode in the control register, and where the C library's `fenv_t` has that.
+MODES, SIZE_OF_FENV, REGISTER = {
+    "x86_64": (
+        {
+            "flush": 0x8000,
+            "zeros": 0x0040,
+            "flush_and_zeros": 0x8040,
+            "down": 0x2000,
+            "up": 0x4000,
+            "to_zero": 0x6000,
+        },
+        32,
+        28,
+    ),
+    "aarch64": (
+        {"flush": 1 << 24, "up": 1 << 22, "down": 2 << 22, "to_zero": 3 << 22},
+        8,
+        0,
+    ),
+}[platform.machine()]
+
+
+@contextmanager
+def floats(mode: str) -> Iterator[None]:
+    """Set the floating-point mode of this thread, and the one before in the end."""
+    libm = ctypes.CDLL("libm.so.6")
+    before = (ctypes.c_ubyte * SIZE_OF_FENV)()
+    assert libm.fegetenv(before) == 0
+    changed = (ctypes.c_ubyte * SIZE_OF_FENV).from_buffer_copy(before)
+    ctypes.c_uint32.from_buffer(changed, REGISTER).value |= MODES[mode]
+    assert libm.fesetenv(changed) == 0
+    try:
+        yield
+    finally:
+        assert libm.fesetenv(before) == 0
+
+
+def small_and_ordinary(rng: np.random.Generator, size: int, dtype: Any) -> Array:
+    """Draw numbers of ordinary sizes, and some subnormal or a little larger, or zeros of any sign.
+
+    Their products with coefficients and with each other are all of that, too. Few are subnormal: a
+    CPU may take a hundred times longer for them.
+    """
+    numbers = rng.standard_normal(size)
+    kind, tiny = rng.integers(0, 64, size), float(np.finfo(dtype).tiny)
+    numbers[kind == 1] *= tiny
+    numbers[kind == 2] *= tiny / 1000
+    numbers[kind == 3] *= tiny**0.5
+    numbers[kind == 4] *= 0.0
+    return numbers.astype(dtype)
+
+
+def modes(dtype: str) -> None:
+    """A step computes as NumPy does in the same thread, on any number of threads."""
+    size = 9 * CHUNK + 17
+    rng = np.random.default_rng(0)
+    p, g, m, v = (small_and_ordinary(rng, size, dtype) for _ in range(4))
+    start = {"m": m, "v": np.abs(v)}
+    grads = [g, g[::-1].copy(), small_and_ordinary(rng, size, dtype)]
+
+    def steps(threads: int, eps_mode: str, max_norm: float | None) -> list[Array]:
+        instep.set_num_threads(threads)
+        # A decay, as the model multiplies by 1 where there is none, and so flushes what a step keeps.
+        options = {"eps_mode": eps_mode, "eps": 0.01, "weight_decay": 0.1}
+        pair = Pair(instep.AdamW, [([p.copy()], options)], average=0.9)
+        (model,) = pair.model.parameters()
+        for name, state in pair.opt.state["0.0"].items():
+            state[...] = start[name]
+            model.states[name] = start[name].copy()
+        for g in grads:
+            pair.step([[g.copy()]], max_norm=max_norm)
+        return [pair.params[0][0], *pair.opt.state["0.0"].values(), pair.opt.averages[0][0]]
+
+    def check(mode: str) -> list[Array]:
+        with floats(mode):
+            for threads in (1, 2, 3):
+                steps(threads, "scaled", 1e-3)
+            return steps(3, "inside", None)
+
+    results = {mode: check(mode) for mode in MODES}
+    # A worker would have the mode that it was born with.
+    assert threads_of_instep() == 0
+    ordinary = steps(3, "inside", None)
+    assert_workers(2)
+    for mode, once in results.items():
+        for array, again in zip(once, check(mode), strict=True):
+            assert_same_bits(array, again, f"{mode} with workers")
+        same = [a.tobytes() == b.tobytes() for a, b in zip(once, ordinary, strict=True)]
+        assert not all(same), f"{mode} has changed nothing"
+
+
+def recipes_in_modes(dtype: str) -> None:
+    """Every recipe computes as its reference does in the same thread, on any number of threads."""
+    # Of a third of all numbers, 3/4 is an exact divisor, and its rounded reciprocal no factor.
+    numbers = {"beta1": 0.9, "beta2": 0.99, "beta1_power": 0.25, "beta2_power": 0.25}
+    size = 9 * CHUNK + 17
+    rng = np.random.default_rng(0)
+    p, g = (small_and_ordinary(rng, size, dtype) for _ in range(2))
+    for mode in ("flush_and_zeros" if "flush_and_zeros" in MODES else "flush", "up"):
+        for name in _instep.recipes():
+            recipe = _instep.Recipe(name)
+            hypers = tuple(numbers.get(hyper, 0.1) for hyper in recipe.hypers)
+            starts = [np.abs(small_and_ordinary(rng, size, dtype)) for _ in recipe.states]
+            with floats(mode), np.errstate(all="ignore"):
+                named = dict(zip(recipe.hypers, hypers, strict=True))
+                wanted = getattr(reference, name)(p, g, *starts, **named)
+            wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+            for count in (1, 2, 3):
+                instep.set_num_threads(count)
+                stepped, *states = [array.copy() for array in (p, *starts)]
+                arrays = ((stepped,), (g,), tuple((state,) for state in states))
+                with floats(mode):
+                    recipe.step(hypers, *arrays, "{} {} {}".format)
+                for actual, array in zip((stepped, *states), wanted, strict=True):
+                    assert_same_bits(actual, array, f"{name}, {mode}, {count} threads")
+
+
+def threads_of_instep() -> int:
+    return sum(1 for _ in statuses_of_workers())
 
 
 def main(name: str, *arguments: str) -> None:
