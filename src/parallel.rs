@@ -19,9 +19,10 @@
 
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::{env, process, ptr, thread};
+use std::time::{Duration, Instant};
+use std::{env, hint, process, ptr, thread};
 
 use crate::environment;
 use crate::error::Error;
@@ -31,6 +32,29 @@ const VARIABLE: &str = "INSTEP_NUM_THREADS";
 
 /// Enough for the buffers that strided arrays are gathered into, several times over.
 const STACK_BYTES: usize = 512 * 1024;
+
+/// From as many bytes on a task is shared with workers that are awake.
+const SHARED_FROM: usize = 64 << 10;
+
+/// From as many bytes on workers are woken for it: a sleeping one takes some 50 us to come.
+const WOKEN_FROM: usize = 256 << 10;
+
+/// The most tasks that a step makes: is all finite, what is the norm, the step itself.
+const MOST_PASSES: u32 = 3;
+
+/// How long workers look out for another task, if for more than a step no task came later than that
+/// after the one before.
+const PATIENCE: Duration = Duration::from_micros(200);
+
+/// How long they do otherwise: the tasks of one step follow each other that closely. And how long a
+/// caller looks out for workers to finish their last chunks.
+const SHORT_PATIENCE: Duration = Duration::from_micros(20);
+
+/// The most rounds of looking out, should the clock stand still: some milliseconds.
+const MOST_LOOKS: usize = 4_000;
+
+/// How often to look before the clock is looked at and others are let in: about a microsecond.
+const PAUSES: usize = 16;
 
 static THREADS: AtomicUsize = AtomicUsize::new(1);
 
@@ -62,46 +86,68 @@ pub fn default_threads() -> Result<NonZero<usize>, Error> {
 }
 
 /// Calls `work` with each number below `chunks`, with each of them once, on as many threads as
-/// [`threads`] allows; returns when all calls have.
+/// [`threads`] allows and as pay for `bytes`, the size of what is worked at; returns when all calls
+/// have.
 ///
 /// # Panics
 /// When a call of `work` does.
-pub fn each(chunks: usize, work: &(dyn Fn(usize) + Sync)) {
-    let (next, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let claims = Claims { next, chunks, work, inside, panicked: AtomicBool::new(false) };
+pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
+    let claims = Claims::new(chunks, work);
     let helpers = threads().min(chunks).saturating_sub(1);
-    if helpers == 0 || !environment::has_default_floats() {
-        claims.run();
+    if helpers == 0 || bytes < SHARED_FROM || !environment::has_default_floats() {
+        claims.run(Side::Front);
         return;
     }
-    let posted = Pool::of_this_process().post(&claims, helpers);
-    claims.run();
+    let pool = Pool::of_this_process();
+    let posted = pool.post(&claims, helpers, bytes >= WOKEN_FROM);
+    claims.run(Side::Front);
     drop(posted);
+    pool.ended.store(pool.nanoseconds(), Ordering::Relaxed);
     assert!(!claims.panicked.into_inner(), "a worker panicked at its chunk");
 }
 
 /// The chunks of a task, how many of them are claimed, and who is at them.
+///
+/// The caller takes chunks from the front, and workers from the back, so that in the next task most
+/// of them fall to a core that still has them in its cache. A claim is one of `chunks` tickets; with
+/// as many tickets as chunks, the two sides can't meet.
 struct Claims<'a> {
-    next: AtomicUsize,
+    tickets: AtomicUsize,
+    from_back: AtomicUsize,
     chunks: usize,
     work: &'a (dyn Fn(usize) + Sync),
-    /// How many workers have joined and not left; changed under the pool's lock.
+    /// How many workers have joined and not left. It is raised under the pool's lock only.
     inside: AtomicUsize,
     panicked: AtomicBool,
 }
 
-impl Claims<'_> {
+enum Side {
+    /// For the caller alone.
+    Front,
+    Back,
+}
+
+impl<'a> Claims<'a> {
+    fn new(chunks: usize, work: &'a (dyn Fn(usize) + Sync)) -> Self {
+        let [tickets, from_back, inside] = [const { AtomicUsize::new(0) }; 3];
+        Self { tickets, from_back, chunks, work, inside, panicked: AtomicBool::new(false) }
+    }
+
     /// Claims chunks and works at them until all are claimed.
-    fn run(&self) {
-        loop {
-            // What a chunk writes reaches the caller through the pool's mutex, so the claim itself
-            // need not order anything.
-            let chunk = self.next.fetch_add(1, Ordering::Relaxed);
-            if chunk >= self.chunks {
-                return;
-            }
-            (self.work)(chunk);
+    fn run(&self, side: Side) {
+        let mut from_front = 0..;
+        // What a chunk writes reaches the caller through `inside`, so the claims need not order
+        // anything.
+        while self.tickets.fetch_add(1, Ordering::Relaxed) < self.chunks {
+            (self.work)(match side {
+                Side::Front => from_front.next().expect("no end"),
+                Side::Back => self.chunks - 1 - self.from_back.fetch_add(1, Ordering::Relaxed),
+            });
         }
+    }
+
+    fn is_left(&self) -> bool {
+        self.inside.load(Ordering::Acquire) == 0
     }
 }
 
@@ -116,20 +162,33 @@ unsafe impl Send for Task {}
 struct Pool {
     /// The process whose threads its workers are.
     process: u32,
+    made: Instant,
+    /// When the last task ended, in nanoseconds since the pool was made.
+    ended: AtomicU64,
     state: Mutex<State>,
-    /// A task was posted.
+    /// How many tasks were posted; changed under the lock.
+    posts: AtomicUsize,
+    /// A task was posted, for workers that sleep.
     posted: Condvar,
-    /// The last worker has left a task. Several callers may wait for this: one whose task was taken
-    /// back and is not left yet, and those after it.
+    /// A worker has left a task, for callers that sleep. There may be several: one whose task was
+    /// taken back and is not left yet, and those after it.
     left: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     workers: usize,
+    /// How many of them sleep.
+    sleepers: usize,
+    /// How many callers sleep.
+    waiting: usize,
     task: Option<Task>,
     /// How many more workers may join the task.
     seats: usize,
+    /// How many tasks have come soon after the one before.
+    streak: u32,
+    /// How long workers look out for another task before they sleep.
+    patience: Duration,
 }
 
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
@@ -147,7 +206,11 @@ impl Pool {
             }
             let new = Box::leak(Box::new(Self {
                 process,
+                made: Instant::now(),
+                // No task comes soon after it.
+                ended: AtomicU64::new(u64::MAX),
                 state: Mutex::default(),
+                posts: AtomicUsize::new(0),
                 posted: Condvar::new(),
                 left: Condvar::new(),
             }));
@@ -163,11 +226,26 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Since the pool was made.
+    fn nanoseconds(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Shows a task to as many workers, which are started where there are not as many; `None` when
-    /// there is another task.
-    fn post<'a>(&'static self, claims: &'a Claims<'a>, helpers: usize) -> Option<Posted<'a>> {
+    /// there is another task, or nobody awake for one that is not worth a waking.
+    fn post<'a>(
+        &'static self,
+        claims: &'a Claims<'a>,
+        helpers: usize,
+        wake: bool,
+    ) -> Option<Posted<'a>> {
+        let since = self.nanoseconds().checked_sub(self.ended.load(Ordering::Relaxed));
+        let soon = since.is_some_and(|since| Duration::from_nanos(since) < PATIENCE);
         let mut state = self.lock();
-        if state.task.is_some() {
+        state.streak = if soon { state.streak.saturating_add(1) } else { 0 };
+        let busy = state.streak > MOST_PASSES;
+        let awake = state.workers - state.sleepers;
+        if state.task.is_some() || !(wake || busy || awake > 0) {
             return None;
         }
         while state.workers < helpers {
@@ -179,8 +257,11 @@ impl Pool {
         }
         state.task = Some(Task(ptr::from_ref(claims).cast()));
         state.seats = helpers;
+        state.patience = if busy { PATIENCE } else { SHORT_PATIENCE };
+        let wanted = helpers.saturating_sub(awake).min(state.sleepers);
+        self.posts.fetch_add(1, Ordering::Relaxed);
         drop(state);
-        for _ in 0..helpers {
+        for _ in 0..wanted {
             self.posted.notify_one();
         }
         Some(Posted { pool: self, claims })
@@ -190,24 +271,35 @@ impl Pool {
     fn work(&self) -> ! {
         let mut state = self.lock();
         loop {
-            let Some(Task(claims)) = state.task.filter(|_| state.seats > 0) else {
-                state = self.posted.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if let Some(Task(claims)) = state.task.filter(|_| state.seats > 0) {
+                state.seats -= 1;
+                // SAFETY: the claims are posted, and we hold the lock. Their owner holds a `Posted`
+                // that borrows them, which before it goes takes the task back, under the lock, and
+                // then waits for their `inside` to be zero. It is raised here before the lock is
+                // given up, and lowering it is the last use of them.
+                let claims = unsafe { &*claims };
+                claims.inside.fetch_add(1, Ordering::Relaxed);
+                drop(state);
+                if catch_unwind(AssertUnwindSafe(|| claims.run(Side::Back))).is_err() {
+                    claims.panicked.store(true, Ordering::Relaxed);
+                }
+                // Releases what was written to the caller, who may go on at once.
+                claims.inside.fetch_sub(1, Ordering::Release);
+                state = self.lock();
+                // A caller that saw us inside, under the lock, sleeps by now.
+                if state.waiting > 0 {
+                    self.left.notify_all();
+                }
                 continue;
-            };
-            state.seats -= 1;
-            // SAFETY: the claims are posted, and we hold the lock. Their owner holds a `Posted` that
-            // borrows them, which before it goes takes the task back and waits for their `inside` to
-            // be zero, also under the lock. It is raised here before the lock is given up, and they
-            // are not used any more once it is lowered and the lock is given up again.
-            let claims = unsafe { &*claims };
-            claims.inside.fetch_add(1, Ordering::Relaxed);
-            drop(state);
-            if catch_unwind(AssertUnwindSafe(|| claims.run())).is_err() {
-                claims.panicked.store(true, Ordering::Relaxed);
             }
+            let (posts, patience) = (self.posts.load(Ordering::Relaxed), state.patience);
+            drop(state);
+            look_out(patience, || self.posts.load(Ordering::Relaxed) != posts);
             state = self.lock();
-            if claims.inside.fetch_sub(1, Ordering::Relaxed) == 1 {
-                self.left.notify_all();
+            if state.task.is_none() || state.seats == 0 {
+                state.sleepers += 1;
+                state = self.posted.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.sleepers -= 1;
             }
         }
     }
@@ -221,12 +313,40 @@ struct Posted<'a> {
 
 impl Drop for Posted<'_> {
     fn drop(&mut self) {
+        self.pool.lock().task = None;
+        // Nobody joins any more. Those who are there are at their last chunk, and will soon have
+        // done it if they have a core to themselves; if not, ours is the one to leave to them.
+        if look_out(SHORT_PATIENCE, || self.claims.is_left()) {
+            return;
+        }
         let mut state = self.pool.lock();
-        state.task = None;
-        while self.claims.inside.load(Ordering::Relaxed) > 0 {
+        state.waiting += 1;
+        while !self.claims.is_left() {
             state = self.pool.left.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.waiting -= 1;
     }
+}
+
+/// Looks again and again whether something has come, for so long at most; returns whether it has.
+///
+/// A thread that waits for the core is let in between: this takes time only where there is some
+/// left over.
+fn look_out(patience: Duration, mut has_come: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    for _ in 0..MOST_LOOKS {
+        for _ in 0..PAUSES {
+            if has_come() {
+                return true;
+            }
+            hint::spin_loop();
+        }
+        if start.elapsed() >= patience {
+            return false;
+        }
+        thread::yield_now();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -236,6 +356,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const LARGE: usize = WOKEN_FROM;
 
     fn with_threads<T>(count: usize, run: impl FnOnce() -> T) -> T {
         // One test at a time, as the count is the process's.
@@ -254,7 +376,7 @@ mod tests {
             with_threads(threads, || {
                 for chunks in (0..40).cycle().take(4_000) {
                     let done: Vec<_> = (0..chunks).map(|_| AtomicU8::new(0)).collect();
-                    each(chunks, &|chunk| {
+                    each(chunks, LARGE, &|chunk| {
                         done[chunk].fetch_add(1, Ordering::Relaxed);
                     });
                     assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
@@ -271,7 +393,7 @@ mod tests {
                     scope.spawn(move || {
                         for round in 0..2_000 {
                             let sum = AtomicUsize::new(0);
-                            each(16, &|chunk| {
+                            each(16, LARGE, &|chunk| {
                                 sum.fetch_add(caller + round + chunk, Ordering::Relaxed);
                             });
                             assert_eq!(sum.into_inner(), 16 * (caller + round) + 120);
@@ -294,7 +416,7 @@ mod tests {
                         scope.spawn(|| {
                             for _ in 0..20_000 {
                                 barrier.wait();
-                                each(4, &|_| (0..500).for_each(|_| std::hint::spin_loop()));
+                                each(4, LARGE, &|_| (0..500).for_each(|_| std::hint::spin_loop()));
                             }
                         });
                     }
@@ -311,7 +433,7 @@ mod tests {
             let mut numbers = vec![0_usize; 64];
             for round in 1..=2_000 {
                 let chunks: Vec<_> = numbers.chunks_mut(4).map(Mutex::new).collect();
-                each(chunks.len(), &|chunk| {
+                each(chunks.len(), LARGE, &|chunk| {
                     chunks[chunk].lock().expect("no panic").fill(round);
                 });
                 drop(chunks);
@@ -324,10 +446,10 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
         with_threads(3, || {
             for bad in 0..30 {
-                let run = || each(30, &|chunk| assert_ne!(chunk, bad, "planted"));
+                let run = || each(30, LARGE, &|chunk| assert_ne!(chunk, bad, "planted"));
                 assert!(catch_unwind(run).is_err());
                 let count = AtomicUsize::new(0);
-                each(30, &|_| {
+                each(30, LARGE, &|_| {
                     count.fetch_add(1, Ordering::Relaxed);
                 });
                 assert_eq!(count.into_inner(), 30);

@@ -284,7 +284,7 @@ impl Plan {
             work.extras.scale *= scale;
         }
         let works = &self.works;
-        self.jobs.each_piece(|piece| piece.run(works));
+        self.jobs.each_small_piece(|piece| piece.run(works));
     }
 
     /// Clears the gradients of rows that came twice, if gradients are cleared: of them the step has
