@@ -5,8 +5,9 @@
 //! takes the task back, and waits only for workers that are still at a chunk they have claimed.
 //!
 //! There is one task at a time. A caller that finds another's posted does its chunks alone, which
-//! costs less than waiting. There is no thread before the first task that asks for one, and workers
-//! without a task sleep.
+//! costs less than waiting. There is no thread before the first task that asks for one. Workers
+//! without a task look out for another one for some microseconds, as a sleeping one comes late; they
+//! let in whatever else waits for the core, and then they sleep.
 //!
 //! A caller in a floating-point mode of its own does its chunks alone, too, so that all of them are
 //! computed in it. Workers are in the default mode: a new thread has the mode of the one that starts
@@ -19,13 +20,14 @@
 
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, hint, process, ptr, thread};
 
 use crate::environment;
 use crate::error::Error;
+use crate::worth::{SHARED_FROM, SHORT_PATIENCE, Worth};
 
 /// The environment variable that sets the number of threads.
 const VARIABLE: &str = "INSTEP_NUM_THREADS";
@@ -33,25 +35,8 @@ const VARIABLE: &str = "INSTEP_NUM_THREADS";
 /// Enough for the buffers that strided arrays are gathered into, several times over.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// From as many bytes on a task is shared with workers that are awake.
-const SHARED_FROM: usize = 64 << 10;
-
-/// From as many bytes on workers are woken for it: a sleeping one takes some 50 us to come.
-const WOKEN_FROM: usize = 256 << 10;
-
-/// The most tasks that a step makes: is all finite, what is the norm, the step itself.
-const MOST_PASSES: u32 = 3;
-
-/// How long workers look out for another task, if for more than a step no task came later than that
-/// after the one before.
-const PATIENCE: Duration = Duration::from_micros(200);
-
-/// How long they do otherwise: the tasks of one step follow each other that closely. And how long a
-/// caller looks out for workers to finish their last chunks.
-const SHORT_PATIENCE: Duration = Duration::from_micros(20);
-
-/// The most rounds of looking out, should the clock stand still: some milliseconds.
-const MOST_LOOKS: usize = 4_000;
+/// The most rounds of looking out, should the clock stand still: a millisecond.
+const MOST_LOOKS: usize = 1_000;
 
 /// How often to look before the clock is looked at and others are let in: about a microsecond.
 const PAUSES: usize = 16;
@@ -98,11 +83,23 @@ pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
         claims.run(Side::Front);
         return;
     }
+    let start = Instant::now();
     let pool = Pool::of_this_process();
-    let posted = pool.post(&claims, helpers, bytes >= WOKEN_FROM);
-    claims.run(Side::Front);
+    let posted = pool.post(&claims, helpers, bytes, start);
+    let (is_shared, begun) = (posted.is_some(), Instant::now());
+    let own = claims.run(Side::Front);
+    let ran = begun.elapsed();
     drop(posted);
-    pool.ended.store(pool.nanoseconds(), Ordering::Relaxed);
+    let now = Instant::now();
+    let took = now - start;
+    if is_shared {
+        // At the pace of the caller's chunks, if it got any.
+        let [all, own] = [chunks, own].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        let alone = (ran * all).checked_div(own).unwrap_or(took);
+        pool.lock().worth.end_shared(now, took, alone);
+    } else {
+        pool.lock().worth.end_alone(now, took);
+    }
     assert!(!claims.panicked.into_inner(), "a worker panicked at its chunk");
 }
 
@@ -121,6 +118,7 @@ struct Claims<'a> {
     panicked: AtomicBool,
 }
 
+#[derive(Clone, Copy)]
 enum Side {
     /// For the caller alone.
     Front,
@@ -133,17 +131,19 @@ impl<'a> Claims<'a> {
         Self { tickets, from_back, chunks, work, inside, panicked: AtomicBool::new(false) }
     }
 
-    /// Claims chunks and works at them until all are claimed.
-    fn run(&self, side: Side) {
-        let mut from_front = 0..;
+    /// Claims chunks and works at them until all are claimed; returns how many it were.
+    fn run(&self, side: Side) -> usize {
+        let mut done = 0;
         // What a chunk writes reaches the caller through `inside`, so the claims need not order
         // anything.
         while self.tickets.fetch_add(1, Ordering::Relaxed) < self.chunks {
             (self.work)(match side {
-                Side::Front => from_front.next().expect("no end"),
+                Side::Front => done,
                 Side::Back => self.chunks - 1 - self.from_back.fetch_add(1, Ordering::Relaxed),
             });
+            done += 1;
         }
+        done
     }
 
     fn is_left(&self) -> bool {
@@ -162,9 +162,6 @@ unsafe impl Send for Task {}
 struct Pool {
     /// The process whose threads its workers are.
     process: u32,
-    made: Instant,
-    /// When the last task ended, in nanoseconds since the pool was made.
-    ended: AtomicU64,
     state: Mutex<State>,
     /// How many tasks were posted; changed under the lock.
     posts: AtomicUsize,
@@ -185,10 +182,7 @@ struct State {
     task: Option<Task>,
     /// How many more workers may join the task.
     seats: usize,
-    /// How many tasks have come soon after the one before.
-    streak: u32,
-    /// How long workers look out for another task before they sleep.
-    patience: Duration,
+    worth: Worth,
 }
 
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
@@ -206,9 +200,6 @@ impl Pool {
             }
             let new = Box::leak(Box::new(Self {
                 process,
-                made: Instant::now(),
-                // No task comes soon after it.
-                ended: AtomicU64::new(u64::MAX),
                 state: Mutex::default(),
                 posts: AtomicUsize::new(0),
                 posted: Condvar::new(),
@@ -226,26 +217,19 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Since the pool was made.
-    fn nanoseconds(&self) -> u64 {
-        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
     /// Shows a task to as many workers, which are started where there are not as many; `None` when
-    /// there is another task, or nobody awake for one that is not worth a waking.
+    /// there is another task, or sharing this one does not pay.
     fn post<'a>(
         &'static self,
         claims: &'a Claims<'a>,
         helpers: usize,
-        wake: bool,
+        bytes: usize,
+        now: Instant,
     ) -> Option<Posted<'a>> {
-        let since = self.nanoseconds().checked_sub(self.ended.load(Ordering::Relaxed));
-        let soon = since.is_some_and(|since| Duration::from_nanos(since) < PATIENCE);
         let mut state = self.lock();
-        state.streak = if soon { state.streak.saturating_add(1) } else { 0 };
-        let busy = state.streak > MOST_PASSES;
+        state.worth.begin(now);
         let awake = state.workers - state.sleepers;
-        if state.task.is_some() || !(wake || busy || awake > 0) {
+        if state.task.is_some() || !state.worth.shares(bytes, awake > 0) {
             return None;
         }
         while state.workers < helpers {
@@ -257,7 +241,6 @@ impl Pool {
         }
         state.task = Some(Task(ptr::from_ref(claims).cast()));
         state.seats = helpers;
-        state.patience = if busy { PATIENCE } else { SHORT_PATIENCE };
         let wanted = helpers.saturating_sub(awake).min(state.sleepers);
         self.posts.fetch_add(1, Ordering::Relaxed);
         drop(state);
@@ -292,7 +275,7 @@ impl Pool {
                 }
                 continue;
             }
-            let (posts, patience) = (self.posts.load(Ordering::Relaxed), state.patience);
+            let (posts, patience) = (self.posts.load(Ordering::Relaxed), state.worth.patience());
             drop(state);
             look_out(patience, || self.posts.load(Ordering::Relaxed) != posts);
             state = self.lock();
@@ -357,7 +340,7 @@ mod tests {
 
     use super::*;
 
-    const LARGE: usize = WOKEN_FROM;
+    const LARGE: usize = crate::worth::ALWAYS_FROM;
 
     fn with_threads<T>(count: usize, run: impl FnOnce() -> T) -> T {
         // One test at a time, as the count is the process's.
@@ -383,6 +366,77 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn a_caller_that_nobody_helps_goes_from_the_front_to_the_back() {
+        with_threads(3, || {
+            for bytes in [0, SHARED_FROM - 1] {
+                let (here, order) = (thread::current().id(), Mutex::new(Vec::new()));
+                each(50, bytes, &|chunk| {
+                    assert_eq!(thread::current().id(), here);
+                    order.lock().expect("no panic").push(chunk);
+                });
+                assert!(order.into_inner().expect("no panic").into_iter().eq(0..50));
+            }
+        });
+    }
+
+    #[test]
+    fn claims_of_both_sides_meet_wherever_they_do() {
+        for front in 0..=9 {
+            let order = Mutex::new(Vec::new());
+            let claims = |chunk| order.lock().expect("no panic").push(chunk);
+            let claims = Claims::new(9, &claims);
+            // So many tickets are out of reach of the front, for a while.
+            claims.tickets.store(9 - front, Ordering::Relaxed);
+            assert_eq!(claims.run(Side::Front), front);
+            claims.tickets.store(front, Ordering::Relaxed);
+            assert_eq!(claims.run(Side::Back), 9 - front);
+            let wanted = (0..front).chain((front..9).rev());
+            assert!(order.lock().expect("no panic").iter().copied().eq(wanted));
+        }
+    }
+
+    #[test]
+    fn looking_out_ends() {
+        let looks = |patience, comes_at| {
+            let mut count = 0;
+            let come = look_out(patience, || {
+                count += 1;
+                count == comes_at
+            });
+            (come, count)
+        };
+        // Without a look at the clock.
+        assert_eq!(looks(Duration::ZERO, PAUSES), (true, PAUSES));
+        assert_eq!(looks(Duration::ZERO, PAUSES + 1), (false, PAUSES));
+        let most = MOST_LOOKS * PAUSES;
+        assert_eq!(looks(Duration::MAX, most), (true, most));
+        assert_eq!(looks(Duration::MAX, most + 1), (false, most));
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        let (done, wait) = mpsc::channel();
+        // As below. The second chunk is done only if somebody comes for it.
+        thread::spawn(move || {
+            with_threads(2, || {
+                for round in 0..4_000 {
+                    let both = Barrier::new(2);
+                    each(2, LARGE, &|_| {
+                        both.wait();
+                    });
+                    // So that workers look out, go to sleep, or sleep when the next one comes.
+                    let end = Instant::now() + Duration::from_micros(round % 40 * 8);
+                    while Instant::now() < end {
+                        hint::spin_loop();
+                    }
+                }
+            });
+            done.send(())
+        });
+        assert!(wait.recv_timeout(Duration::from_secs(60)).is_ok(), "a worker sleeps for ever");
     }
 
     #[test]

@@ -290,9 +290,9 @@ def all_the_same_optimizer() -> None:
 
 
 def no_thread_before_a_large_step() -> None:
-    """Large is 1 MiB of parameters in all; a thread less, and it stays as it was."""
+    """Small is less than 64 KiB of parameters in all, and large 1 MiB."""
     before = threads()
-    small, few = np.zeros(262_143, np.float32), [np.zeros(1000) for _ in range(100)]
+    small, few = np.zeros(16_383, np.float32), [np.zeros(1000) for _ in range(8)]
     for _ in range(3):
         instep.Adam(small).step(np.ones_like(small), max_norm=1.0)
         instep.Adam(few).step([np.ones_like(p) for p in few], max_norm=1.0)

@@ -25,3 +25,11 @@ def test_a_step_computes_in_the_mode_of_its_thread(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_recipes_compute_in_the_mode_of_their_thread(dtype: str) -> None:
     scenario("recipes_in_modes", dtype, file=FILE)
+
+
+def test_workers_are_soon_asleep() -> None:
+    scenario("soon_asleep", file=FILE)
+
+
+def test_middling_sizes_have_the_same_bits_on_any_number_of_threads() -> None:
+    scenario("middling_sizes", file=FILE)

@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,6 +176,58 @@ def recipes_in_modes(dtype: str) -> None:
                     recipe.step(hypers, *arrays, "{} {} {}".format)
                 for actual, array in zip((stepped, *states), wanted, strict=True):
                     assert_same_bits(actual, array, f"{name}, {mode}, {count} threads")
+
+
+def soon_asleep() -> None:
+    """A millisecond after the last step no worker uses the CPU."""
+
+    def nanoseconds() -> int:
+        tasks = Path("/proc/self/task").iterdir()
+        mine = (task for task in tasks if (task / "comm").read_text() == "instep\n")
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in mine)
+
+    sizes = (16_384, 100_000, 1_000_003)
+    opts = [instep.SGD(np.zeros(size, np.float32)) for size in sizes]
+    grads = [np.ones(size, np.float32) for size in sizes]
+    used = []
+    for _ in range(30):
+        for opt, g in zip(opts, grads, strict=True):
+            for _ in range(100):
+                opt.step(g)
+            before = nanoseconds()
+            time.sleep(0.03)
+            used.append(nanoseconds() - before)
+    assert_workers(3)
+    # A thread that gets no core meanwhile uses less.
+    assert max(used) < 3 * 1_000_000, f"{max(used)} ns"
+    for opt, g in zip(opts, grads, strict=True):
+        before = nanoseconds()
+        for _ in range(100):
+            opt.step(g)
+            time.sleep(0.001)
+        assert nanoseconds() - before < 3 * 100 * 1_000_000
+
+
+def middling_sizes() -> None:
+    """Sizes that may be shared or not have the same bits either way, whatever is between steps."""
+    rng = np.random.default_rng(0)
+    for size in (16_384, 40_001, 100_003, 262_143):
+        for dtype in (np.float32, np.float64):
+            p, g = (rng.standard_normal(size).astype(dtype) for _ in range(2))
+            stepped = []
+            for threads in (1, 2, 4):
+                instep.set_num_threads(threads)
+                params = p.copy()
+                opt = instep.Adam(params, eps_mode="inside", average=0.9, weight_decay=0.1)
+                for t in range(60):
+                    opt.step(g, max_norm=1.0 if t % 2 else None)
+                    if t % 10 == 9:
+                        time.sleep(0.001)
+                stepped.append([params, *opt.state["params"].values(), opt.averages])
+            for arrays in stepped[1:]:
+                for actual, wanted in zip(arrays, stepped[0], strict=True):
+                    assert_same_bits(actual, wanted, f"{size} {dtype}")
+    assert_workers(3)
 
 
 def threads_of_instep() -> int:
