@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from processes import run, scenario
 
+
 def test_a_child_forked_after_large_steps_does_its_own() -> None:
     scenario("fork_after_steps")
 

@@ -1,4 +1,4 @@
-"""What the threads of a step are: born without signals, in the one floating-point mode, soon asleep.
+"""What the threads of a step are like: they take no signals, compute as NumPy does, and soon sleep.
 
 Each test runs in a process of its own, which is killed if it takes too long;
 `worker_scenarios.py` has what is done there.

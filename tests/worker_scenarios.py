@@ -121,9 +121,9 @@ def modes(dtype: str) -> None:
     start = {"m": m, "v": np.abs(v)}
     grads = [g, g[::-1].copy(), small_and_ordinary(rng, size, dtype)]
 
-    def steps(threads: int, eps_mode: str, max_norm: float | None) -> list[Array]:
-        instep.set_num_threads(threads)
-        # A decay, as the model multiplies by 1 where there is none, and so flushes what a step keeps.
+    def steps(count: int, eps_mode: str, max_norm: float | None) -> list[Array]:
+        instep.set_num_threads(count)
+        # A decay, as the model multiplies by 1 without one, and so flushes what a step keeps.
         options = {"eps_mode": eps_mode, "eps": 0.01, "weight_decay": 0.1}
         pair = Pair(instep.AdamW, [([p.copy()], options)], average=0.9)
         (model,) = pair.model.parameters()
@@ -136,8 +136,8 @@ def modes(dtype: str) -> None:
 
     def check(mode: str) -> list[Array]:
         with floats(mode):
-            for threads in (1, 2, 3):
-                steps(threads, "scaled", 1e-3)
+            for count in (1, 2, 3):
+                steps(count, "scaled", 1e-3)
             return steps(3, "inside", None)
 
     results = {mode: check(mode) for mode in MODES}
@@ -215,8 +215,8 @@ def middling_sizes() -> None:
         for dtype in (np.float32, np.float64):
             p, g = (rng.standard_normal(size).astype(dtype) for _ in range(2))
             stepped = []
-            for threads in (1, 2, 4):
-                instep.set_num_threads(threads)
+            for count in (1, 2, 4):
+                instep.set_num_threads(count)
                 params = p.copy()
                 opt = instep.Adam(params, eps_mode="inside", average=0.9, weight_decay=0.1)
                 for t in range(60):
