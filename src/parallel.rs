@@ -27,7 +27,8 @@ use std::{env, hint, process, ptr, thread};
 
 use crate::environment;
 use crate::error::Error;
-use crate::worth::{SHARED_FROM, SHORT_PATIENCE, Worth};
+pub use crate::worth::SHARED_FROM;
+use crate::worth::{SHORT_PATIENCE, Worth};
 
 /// The environment variable that sets the number of threads.
 const VARIABLE: &str = "INSTEP_NUM_THREADS";

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 /// Below as many bytes nothing is shared, and nothing is timed.
-pub(crate) const SHARED_FROM: usize = 64 << 10;
+pub const SHARED_FROM: usize = 64 << 10;
 
 /// From as many bytes on workers that sleep are woken.
 const WOKEN_FROM: usize = 256 << 10;
