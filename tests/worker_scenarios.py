@@ -19,7 +19,10 @@ import numpy as np
 from bits import Array, assert_same_bits
 from instep import _instep, reference
 from optimizer_model import Pair
-from scenarios import CHUNK, Trained, assert_workers, threads, watch
+from scenarios import Trained, assert_workers, threads, watch
+
+LARGE = 1 << 20
+"""The bytes of parameters from which on a step is always shared by threads."""
 
 FAULTS = {
     *(signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
@@ -115,7 +118,7 @@ def small_and_ordinary(rng: np.random.Generator, size: int, dtype: Any) -> Array
 
 def modes(dtype: str) -> None:
     """A step computes as NumPy does in the same thread, on any number of threads."""
-    size = 9 * CHUNK + 17
+    size = LARGE // np.dtype(dtype).itemsize + 17
     rng = np.random.default_rng(0)
     p, g, m, v = (small_and_ordinary(rng, size, dtype) for _ in range(4))
     start = {"m": m, "v": np.abs(v)}
@@ -134,19 +137,20 @@ def modes(dtype: str) -> None:
             pair.step([[g.copy()]], max_norm=max_norm)
         return [pair.params[0][0], *pair.opt.state["0.0"].values(), pair.opt.averages[0][0]]
 
-    def check(mode: str) -> list[Array]:
+    results = {}
+    for mode in MODES:
         with floats(mode):
             for count in (1, 2, 3):
                 steps(count, "scaled", 1e-3)
-            return steps(3, "inside", None)
-
-    results = {mode: check(mode) for mode in MODES}
+            results[mode] = steps(3, "inside", None)
     # A worker would have the mode that it was born with.
     assert threads_of_instep() == 0
     ordinary = steps(3, "inside", None)
     assert_workers(2)
     for mode, once in results.items():
-        for array, again in zip(once, check(mode), strict=True):
+        with floats(mode):
+            found = steps(3, "inside", None)
+        for array, again in zip(once, found, strict=True):
             assert_same_bits(array, again, f"{mode} with workers")
         same = [a.tobytes() == b.tobytes() for a, b in zip(once, ordinary, strict=True)]
         assert not all(same), f"{mode} has changed nothing"
@@ -156,7 +160,7 @@ def recipes_in_modes(dtype: str) -> None:
     """Every recipe computes as its reference does in the same thread, on any number of threads."""
     # Of a third of all numbers, 3/4 is an exact divisor, and its rounded reciprocal no factor.
     numbers = {"beta1": 0.9, "beta2": 0.99, "beta1_power": 0.25, "beta2_power": 0.25}
-    size = 9 * CHUNK + 17
+    size = LARGE // np.dtype(dtype).itemsize + 17
     rng = np.random.default_rng(0)
     p, g = (small_and_ordinary(rng, size, dtype) for _ in range(2))
     for mode in ("flush_and_zeros" if "flush_and_zeros" in MODES else "flush", "up"):
