@@ -86,21 +86,22 @@ pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
     }
     let start = Instant::now();
     let pool = Pool::of_this_process();
-    let posted = pool.post(&claims, helpers, bytes, start);
-    let (is_shared, begun) = (posted.is_some(), Instant::now());
+    let Some(posted) = pool.post(&claims, helpers, bytes, start) else {
+        claims.run(Side::Front);
+        let now = Instant::now();
+        pool.lock().worth.end_alone(now, now - start);
+        return;
+    };
+    // Not by the clock: a worker may have been woken on this very core.
+    let begun = environment::time_on_core();
     let own = claims.run(Side::Front);
-    let ran = begun.elapsed();
+    let ran = environment::time_on_core().saturating_sub(begun);
     drop(posted);
     let now = Instant::now();
-    let took = now - start;
-    if is_shared {
-        // At the pace of the caller's chunks, if it got any.
-        let [all, own] = [chunks, own].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        let alone = (ran * all).checked_div(own).unwrap_or(took);
-        pool.lock().worth.end_shared(now, took, alone);
-    } else {
-        pool.lock().worth.end_alone(now, took);
-    }
+    // At the pace of the caller's chunks, if it got any.
+    let [all, own] = [chunks, own].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    let alone = (ran * all).checked_div(own).unwrap_or(now - start);
+    pool.lock().worth.end_shared(now, now - start, alone);
     assert!(!claims.panicked.into_inner(), "a worker panicked at its chunk");
 }
 
