@@ -98,9 +98,9 @@ def test_what_cannot_be_left_can_be_left_later(spoil: Any) -> None:
 def test_a_use_within_another_leaves_that_alone() -> None:
     two = Two()
     with two.opt.averaged():
-        with pytest.raises(RuntimeError, match=r"averaged\(\) was entered within averaged\(\)"):
-            with two.opt.averaged():
-                raise AssertionError
+        entered = pytest.raises(RuntimeError, match=r"averaged\(\) was entered within averaged\(\)")
+        with entered, two.opt.averaged():
+            raise AssertionError
         two.check(inside=True)
     two.check(inside=False)
 
