@@ -61,9 +61,8 @@ def test_a_boolean_is_no_word(rule: Any, name: str) -> None:
     for wrong in ("False", "no", 0.5, 2, None, np.ones(2)):
         with pytest.raises(TypeError, match=rf"{name} is .*; wanted True or False"):
             rule(net(), **{name: wrong})
-    rule(net(), momentum=0.5, **{name: np.True_}) if rule is instep.SGD else rule(
-        net(), **{name: np.True_}
-    )
+    needed = {"momentum": 0.5} if rule is instep.SGD else {}
+    rule(net(), **needed, **{name: np.True_})
 
 
 def test_zero_grads_can_be_set_and_is_checked() -> None:
@@ -154,7 +153,6 @@ def test_the_result_of_a_step() -> None:
         result = alone.step(np.ones(2))
         assert (result.lr, result.t, result.grad_norm) == (0.5**t, t + 1, None)
     assert repr(result) == "StepResult(grad_norm=None, skipped=False, lr=0.125, t=4)"
-    assert result == alone.step(np.array([np.nan, 1]), nonfinite="skip") or True
     assert alone.step(np.ones(2), lr=3.0).lr == 3.0
 
 

@@ -153,6 +153,21 @@ def test_two_arrays_of_one_name_are_refused() -> None:
             instep.SGD(params)
 
 
+def test_a_tree_that_lies_in_itself_is_refused() -> None:
+    a: list[Any] = [np.ones(2)]
+    a.append({"x": a})
+    with pytest.raises(ValueError, match=r'params\["1.x"\] is a list or dict that it lies in'):
+        instep.SGD(a)
+    b: dict[str, Any] = {}
+    b["b"] = b
+    with pytest.raises(ValueError, match=r'params\["b"\] is a list or dict'):
+        instep.SGD(b)
+    # One list twice is no circle.
+    same = [np.ones(2)]
+    with pytest.raises(ValueError, match="is the same array as"):
+        instep.SGD([same, same])
+
+
 def changed_and_back(params: Any, change: Any, restore: Any, match: str) -> None:
     """An optimizer refuses to step a tree that was changed, and steps it once it is as it was."""
     opt = instep.SGD(params, lr=0.5)
