@@ -121,7 +121,10 @@ class Group:
         rate = check_rate(options["lr"], t)
         recipe, *_ = work(self.rule, self.rule.checked(options), rate, t, carried)
         if recipe.states != self.states:
-            raise ValueError(f"{recipe.name} keeps the states {recipe.states}, not {self.states}")
+            raise ValueError(
+                f"{recipe.name} keeps the states {recipe.states}, and the optimizer has "
+                f"{self.states}; make it with the same options"
+            )
 
     def _prepare(
         self, checked: dict[str, Any], rate: float, t: int

@@ -269,8 +269,8 @@ def _check_mask(optimizer: Optimizer, groups: list[dict[str, Any]]) -> None:
             continue
         if check_number("weight_decay", groups[parameter.group]["options"]["weight_decay"]) > 0.0:
             raise ValueError(
-                f"weight_decay_mask leaves out {parameter.name!r}; torch has no such mask: make the "
-                "optimizer with a group for it, as in groups={...}, and weight_decay=0.0 there"
+                f"weight_decay_mask leaves out {parameter.name!r}; torch has no such mask: make "
+                "the optimizer with a group for it, as in groups={...}, and weight_decay=0.0 there"
             )
 
 

@@ -162,6 +162,8 @@ def load_state_dict(
     if average is not None:
         average = check_number("average", average, below=1.0)
     _check_names(parameters, state_dict["groups"])
+    updates = _updates(groups, parameters, state_dict["groups"], t)
+    updates.append((optimizer.__dict__, {"_average": average}))
     pairs = [
         *_pairs("state", {p.name: p.states for p in parameters}, state_dict["state"]),
         *_pairs("averages", _averages(parameters), state_dict["averages"]),
@@ -174,8 +176,6 @@ def load_state_dict(
     own = [array for _, array, _ in pairs]
     spans = _Spans(own)
     sources = [given.copy() if spans.may_share(given) else given for _, _, given in pairs]
-    updates = _updates(groups, parameters, state_dict["groups"], t)
-    updates.append((optimizer.__dict__, {"_average": average}))
 
     def describe(role: int, index: int) -> str:
         return f"{pairs[index][0]}{' of the optimizer' if role == 0 else ''}"
