@@ -633,7 +633,10 @@ class NAdam(Optimizer):
     def advance(cls, options: Options, lr: float, t: int) -> dict[str, float]:
         if options["mode"] == "optax":
             return {}
-        return {"mu_product": options["mu_product"] * cls._mu(options, t)}
+        product = options["mu_product"]
+        if not 0.0 <= product <= 1.0:
+            raise ValueError(f"mu_product is {product!r}; wanted 0 <= mu_product <= 1")
+        return {"mu_product": product * cls._mu(options, t)}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
