@@ -35,7 +35,7 @@ OTHER_NUMBERS: dict[str, Any] = {
     "weight_lr_power": 1.5,
     "alpha": 0.9,
     "rho": 0.85,
-    "eps": 1e-3,
+    "eps": 2e-3,
     "momentum": 0.8,
     "dampening": 0.3,
     "momentum_decay": 0.02,

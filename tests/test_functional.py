@@ -9,6 +9,7 @@ import instep
 import numpy as np
 import pytest
 from bits import Array, assert_same_bits
+from functional_stub import STUB, stub
 from instep import _instep, functional, optimizers, reference
 from optimizer_model import MODES, RULES, Rule, defaults_of, mode_name
 
@@ -113,7 +114,37 @@ def test_the_module_has_a_function_for_every_class() -> None:
     with pytest.raises(
         AttributeError, match=r"module 'instep\.functional' has no attribute 'adams'"
     ):
-        _ = functional.adams
+        _ = functional.adams  # type: ignore[attr-defined]
+
+
+def test_the_stub_is_that_of_the_classes() -> None:
+    """If it is not: python tests/functional_stub.py."""
+    assert STUB.read_text() == stub()
+
+
+@every_rule
+def test_a_signature_has_the_options_of_the_class(rule: Rule) -> None:
+    parameters = inspect.signature(function_of(rule)).parameters
+    assert list(parameters) == ["p", "g", "state", "t", *defaults_of(rule)]
+    for name, default in defaults_of(rule).items():
+        assert parameters[name].default == default
+        assert parameters[name].annotation == inspect.signature(rule).parameters[name].annotation
+
+
+def test_type_checkers_see_arrays_and_options() -> None:
+    """That of `make lint` does: it would say that an ignored error is none."""
+    p, g, m, v = (np.ones(3) for _ in range(4))
+    functional.adam([p], [g], [m], [v], t=1, lr=0.1, betas=(0.9, 0.99), eps_mode="hat")
+    functional.rmsprop(p, g, v, t=1)
+    functional.rmsprop(p, g, v, m, t=1, momentum=0.9)
+    with pytest.raises(TypeError, match=r"adam\(\) has no option 'momentum'; wanted lr, betas, "):
+        functional.adam(p, g, m, v, t=1, momentum=0.9)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"adam\(\) was given 3 arrays; wanted p, g, m, v"):
+        functional.adam(p, g, m, t=1)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 't'"):
+        functional.adam(p, g, m, v)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="eps_mode is 'under'"):
+        functional.adam(p, g, m, v, t=1, eps_mode="under")  # type: ignore[call-overload]
 
 
 def test_states() -> None:
@@ -124,7 +155,7 @@ def test_states() -> None:
     assert all(_instep.Recipe(recipe).states == states for recipe, states in reached)
     assert functional.states("sgd") == ()
     assert functional.states("sgd", momentum=0.5) == ("m",)
-    with pytest.raises(ValueError, match="rule is 'Adam'; wanted one of 'sgd', "):
+    with pytest.raises(ValueError, match="rule is 'Adam'; wanted one of 'asgd', "):
         functional.states("Adam")
     with pytest.raises(TypeError, match=r"adam\(\) has no option 'momentum'; wanted lr, betas, "):
         functional.states("adam", momentum=0.9)

@@ -386,6 +386,8 @@ def least_squares() -> Callable[[Array], tuple[float, Array]]:
 # A rate for each problem, where the default is not meant for the like of it.
 RATES: dict[str, tuple[LearningRate, LearningRate]] = {
     "SGD": (1e-3, 2e-3),
+    "ASGD": (1e-3, 2e-3),
+    "SGDScheduleFree": (1e-3, 2e-3),
     "Adadelta": (0.1, 0.1),
     "Adagrad": (0.5, 0.5),
     "Adamax": (0.1, 0.1),

@@ -888,7 +888,8 @@ def _step_size(
     factor = np.where(turn > 0, f(eta_plus), np.where(turn < 0, f(eta_minus), f(1)))
     # Where a sign is NaN, so is the step size.
     step = step * np.where(np.isnan(turn), turn, factor)
-    return np.minimum(np.maximum(step, f(step_min)), f(step_max))
+    clipped: Array = np.minimum(np.maximum(step, f(step_min)), f(step_max))
+    return clipped
 
 
 def irprop_minus(

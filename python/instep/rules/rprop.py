@@ -109,7 +109,7 @@ class Rprop(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         check_mode("mode", options["mode"], ("irprop-", "rprop-"))
-        return options["mode"].replace("-", "_minus")
+        return f"{options['mode'].removesuffix('-')}_minus"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
