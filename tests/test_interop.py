@@ -395,7 +395,7 @@ GROUP = ("param_groups", 0)
         (("state",), ..., ValueError, "torch_state_dict lacks 'state'"),
         (("state",), [], TypeError, "state is a list; wanted a dict"),
         (("state", 2), {}, ValueError, "state has the unknown 2"),
-        (("state", 1), 3, TypeError, "state[1] is a int; wanted a dict"),
+        (("state", 1), 3, TypeError, "state[1] is an int; wanted a dict"),
         (("state", 1), ..., ValueError, "have done 0, 3 steps"),
         (("state", 1, "step"), 4.0, ValueError, "have done 3, 4 steps"),
         (("state", 1, "step"), 3.5, ValueError, 'state[1]["step"] is 3.5'),

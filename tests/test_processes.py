@@ -51,6 +51,14 @@ def test_a_child_forked_while_a_thread_steps_an_optimizer_goes_on_with_it() -> N
     scenario("fork_during_steps_of_an_optimizer")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["forks_while_a_thread_copies", "forks_while_rates_make_optimizers", "rates_that_fork"],
+)
+def test_forks_wait_for_nothing_that_waits_for_them(name: str) -> None:
+    scenario(name)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_processes_step_at_the_same_time(method: str) -> None:
     scenario("several_processes", method)

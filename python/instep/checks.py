@@ -27,7 +27,8 @@ def kind_of(thing: Any) -> str:
     kind = type(thing).__name__
     if thing is None:
         return "None"
-    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    # As it is spoken: an ndarray.
+    return f"{'an' if kind[0].lower() in 'aeiou' or kind == 'ndarray' else 'a'} {kind}"
 
 
 def check_number(name: str, number: Any, *, least: float = 0.0, below: float = math.inf) -> float:

@@ -71,9 +71,10 @@ impl Template {
             return Err(Error::Value(format!("{has} numbers were given; wanted {wanted:?}")).into());
         }
         numbers[..given.len()].copy_from_slice(&given);
-        let lr = options.iter().find(|(name, _)| name.eq("lr").unwrap_or(false));
-        let rate = match lr.filter(|(_, item)| item.is_callable()) {
-            Some((_, lr)) => Rate::Callable(lr.clone().unbind()),
+        // The rate of this step may be one that its call was given.
+        let rate = match options.iter().find(|(name, _)| name.eq("lr").unwrap_or(false)) {
+            Some((_, lr)) if lr.is_callable() => Rate::Callable(lr.clone().unbind()),
+            Some((_, lr)) => Rate::Fixed(number(lr, "lr", 0.0)?),
             None => Rate::Fixed(rate),
         };
         let fixed = |item: &Bound<'_, PyAny>| {

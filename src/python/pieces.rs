@@ -249,7 +249,9 @@ impl Jobs {
     /// Puts jobs that have changed their lengths in their places.
     pub(super) fn renumber(&mut self) {
         let mut list = mem::take(self).list;
-        list.iter_mut().for_each(|job| self.place(job));
+        for job in &mut list {
+            self.place(job);
+        }
         self.list = list;
     }
 

@@ -71,7 +71,11 @@ impl PyRecipe {
     /// a part of the gradient, and what the parameter is multiplied by first. Without it, gradients
     /// are arrays and no `Rows`.
     #[pyo3(signature = (hypers, params, grads, states, describe, around=None, /))]
-    #[expect(clippy::too_many_arguments, reason = "a step's own, without names to look up")]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::needless_pass_by_value,
+        reason = "what Python gives, without names to look up"
+    )]
     fn step<'py>(
         &self,
         py: Python<'py>,
