@@ -9,7 +9,8 @@ The arithmetic itself is compiled, and stands in plain NumPy in `instep.referenc
 3. the rule
 4. ``average = decay*average + (1-decay)*p``
 
-Defaults are torch's where torch has the rule.
+Defaults are torch's where torch has the rule, else those of the rule's authors. Younger rules have
+a module each in `instep.rules`; all are named here.
 """
 
 import math
@@ -17,9 +18,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from instep.checks import check_flag, check_number
+from instep.checks import check_betas, check_flag, check_mode, check_number
 from instep.optimizer import Common, Optimizer
 from instep.rule import LearningRate, Options
+from instep.rules.adabelief import AdaBelief
+from instep.rules.adan import Adan
+from instep.rules.ademamix import AdEMAMix
+from instep.rules.asgd import ASGD
+from instep.rules.rprop import Rprop
+from instep.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
+from instep.rules.signum import Signum
+from instep.rules.yogi import Yogi
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -28,16 +37,25 @@ else:
     Unpack = list
 
 __all__ = [
+    "ASGD",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "AdamWScheduleFree",
     "Adamax",
+    "Adan",
     "Lion",
     "NAdam",
     "RAdam",
     "RMSprop",
+    "Rprop",
+    "SGDScheduleFree",
+    "Signum",
+    "Yogi",
 ]
 
 
@@ -137,7 +155,7 @@ class SGD(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, nesterov = options["momentum_mode"], options["nesterov"]
-        _check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside"))
+        check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside"))
         if nesterov and (mode == "ema" or options["dampening"] or not options["momentum"]):
             raise ValueError(
                 "nesterov is True; that takes momentum, no dampening, and a momentum_mode of "
@@ -277,8 +295,8 @@ class RMSprop(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
-        _check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
         centered = "_centered" if options["centered"] else ""
         lr_inside = "_lr_inside" if options["momentum_mode"] == "lr_inside" else ""
         momentum = f"_momentum{lr_inside}" if options["momentum"] else ""
@@ -402,8 +420,8 @@ class Adam(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, amsgrad = options["eps_mode"], options["amsgrad"]
-        _check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside"))
-        _check_mode("amsgrad", amsgrad, (False, True, "corrected"))
+        check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside"))
+        check_mode("amsgrad", amsgrad, (False, True, "corrected"))
         if amsgrad == "corrected":
             if mode == "hat":
                 raise ValueError(
@@ -415,7 +433,11 @@ class Adam(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+        }
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -610,15 +632,19 @@ class NAdam(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("mode", options["mode"], ("torch", "keras", "optax"))
+        check_mode("mode", options["mode"], ("torch", "keras", "optax"))
         return "nadam"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
         return {
-            **_with_betas_and_eps(super().checked(options)),
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
             "momentum_decay": check_number("momentum_decay", options["momentum_decay"]),
-            "decoupled_weight_decay": _decoupled(options),
+            "decoupled_weight_decay": check_flag(
+                "decoupled_weight_decay", options["decoupled_weight_decay"]
+            ),
         }
 
     @classmethod
@@ -768,8 +794,12 @@ class RAdam(Optimizer):
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
         return {
-            **_with_betas_and_eps(super().checked(options)),
-            "decoupled_weight_decay": _decoupled(options),
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+            "decoupled_weight_decay": check_flag(
+                "decoupled_weight_decay", options["decoupled_weight_decay"]
+            ),
         }
 
     @classmethod
@@ -832,9 +862,9 @@ class Adamax(Optimizer):
     ``m = beta1*m + (1-beta1)*g``; with ``c1 = 1 - beta1**t``:
 
     ``"inside"``
-        ``u = max(beta2*u, |g| + eps)``, ``p = p - ((lr/c1)*m)/u``: torch, optax.
+        ``u = max(beta2*u, abs(g) + eps)``, ``p = p - ((lr/c1)*m)/u``: torch, optax.
     ``"outside"``
-        ``u = max(beta2*u, |g|)``, ``p = p - ((lr/c1)*m)/(u + eps)``: Keras.
+        ``u = max(beta2*u, abs(g))``, ``p = p - ((lr/c1)*m)/(u + eps)``: Keras.
 
     Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 2, which
     has no eps.
@@ -875,12 +905,16 @@ class Adamax(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
         return f"adamax_{options['eps_mode']}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+        }
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -972,7 +1006,7 @@ class Adagrad(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
         return f"adagrad_{options['eps_mode']}"
 
     @classmethod
@@ -1154,7 +1188,7 @@ class Lion(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return {**super().checked(options), "betas": _betas(options)}
+        return {**super().checked(options), "betas": check_betas(options["betas"])}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -1165,29 +1199,8 @@ class Lion(Optimizer):
         return True
 
 
-def _check_mode(name: str, mode: Any, modes: tuple[Any, ...]) -> None:
-    if mode not in modes:
-        raise ValueError(f"{name} is {mode!r}; wanted one of {', '.join(map(repr, modes))}")
-
-
-def _betas(options: Options) -> tuple[float, float]:
-    try:
-        beta1, beta2 = options["betas"]
-    except (TypeError, ValueError):
-        raise ValueError(f"betas is {options['betas']!r}; wanted two numbers") from None
-    return check_number("betas[0]", beta1, below=1.0), check_number("betas[1]", beta2, below=1.0)
-
-
-def _with_betas_and_eps(options: dict[str, Any]) -> dict[str, Any]:
-    return {**options, "betas": _betas(options), "eps": check_number("eps", options["eps"])}
-
-
 def _rho_limit(beta2: float) -> float:
     return 2 / (1 - beta2) - 1
-
-
-def _decoupled(options: Options) -> bool:
-    return check_flag("decoupled_weight_decay", options["decoupled_weight_decay"])
 
 
 _SINGLE_FACTORS = 1_000_000
