@@ -8,11 +8,11 @@ rules of one more:
 - `instep.course.nnfs`: *Neural Networks from Scratch in Python*,
   ``optimizer.update_params(layer)``.
 
-The functions of the deep-learning course have the names, argument order and return values of the course's notebooks, so a
-notebook changes an import and keeps its code. Parameters are ``{"W1", "b1", ..., "WL", "bL"}``,
-gradients and states ``{"dW1", "db1", ...}``, each a plain `numpy.ndarray` of float32 or float64, of
-any shape and memory layout. The arrays of one parameter agree in dtype and shape; different
-parameters may have different dtypes.
+The functions of the deep-learning course have the names, argument order and return values of its
+notebooks, so a notebook changes an import and keeps its code. Parameters are
+``{"W1", "b1", ..., "WL", "bL"}``, gradients and states ``{"dW1", "db1", ...}``, each a plain
+`numpy.ndarray` of float32 or float64, of any shape and memory layout. The arrays of one parameter
+agree in dtype and shape; different parameters may have different dtypes.
 
 .. warning::
    The arrays are **written in place**: the returned dicts are the very objects passed in, and so
@@ -28,12 +28,32 @@ course's ``np.power(beta1, t)`` is a float64 scalar, and turns float32 parameter
 """
 
 from instep.course import cs231n as cs231n
-from instep.course import deep_learning
 from instep.course import dlfs as dlfs
 from instep.course import nnfs as nnfs
-from instep.course.deep_learning import *  # noqa: F403
 from instep.course.deep_learning import AdamMode as AdamMode
 from instep.course.deep_learning import Arrays as Arrays
+from instep.course.deep_learning import (
+    initialize_adam,
+    initialize_rmsprop,
+    initialize_velocity,
+    random_mini_batches,
+    schedule_lr_decay,
+    update_lr,
+    update_parameters_with_adam,
+    update_parameters_with_gd,
+    update_parameters_with_momentum,
+    update_parameters_with_rmsprop,
+)
 
-__all__: list[str] = []
-__all__ += deep_learning.__all__
+__all__ = [
+    "initialize_adam",
+    "initialize_rmsprop",
+    "initialize_velocity",
+    "random_mini_batches",
+    "schedule_lr_decay",
+    "update_lr",
+    "update_parameters_with_adam",
+    "update_parameters_with_gd",
+    "update_parameters_with_momentum",
+    "update_parameters_with_rmsprop",
+]
