@@ -23,6 +23,7 @@ stays float32.
 A call that raises has changed nothing, neither an array nor `config`.
 """
 
+import math
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -86,9 +87,10 @@ def sgd(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Confi
     >>> w
     array([ 0.95, -2.05])
     """
-    config, given = _SGD.opened(config)
-    learning_rate = check_number('config["learning_rate"]', given["learning_rate"])
-    return _SGD.step((learning_rate,), w, dw, config)
+    config, new = _SGD.opened(config, w)
+    (learning_rate,), states = _SGD.taken(config, new)
+    learning_rate = check_number('config["learning_rate"]', learning_rate)
+    return _SGD.step((learning_rate,), w, dw, states, config, new)
 
 
 def sgd_momentum(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
@@ -142,10 +144,16 @@ def sgd_momentum(w: Array, dw: Array, config: Config | None = None) -> tuple[Arr
     >>> config["velocity"]
     array([-0.095, -0.095])
     """
-    config, given = _MOMENTUM.opened(config)
-    learning_rate = check_number('config["learning_rate"]', given["learning_rate"])
-    momentum = check_number('config["momentum"]', given["momentum"], below=1.0)
-    return _MOMENTUM.step((learning_rate, momentum), w, dw, config)
+    config, new = _MOMENTUM.opened(config, w)
+    (learning_rate, momentum), states = _MOMENTUM.taken(config, new)
+    if not (
+        type(learning_rate) is type(momentum) is float
+        and 0.0 <= learning_rate < math.inf
+        and 0.0 <= momentum < 1.0
+    ):
+        learning_rate = check_number('config["learning_rate"]', learning_rate)
+        momentum = check_number('config["momentum"]', momentum, below=1.0)
+    return _MOMENTUM.step((learning_rate, momentum), w, dw, states, config, new)
 
 
 def rmsprop(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
@@ -201,11 +209,19 @@ def rmsprop(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, C
     >>> sorted(config)
     ['cache', 'decay_rate', 'epsilon', 'learning_rate']
     """
-    config, given = _RMSPROP.opened(config)
-    learning_rate = check_number('config["learning_rate"]', given["learning_rate"])
-    decay_rate = check_number('config["decay_rate"]', given["decay_rate"], below=1.0)
-    epsilon = check_number('config["epsilon"]', given["epsilon"])
-    return _RMSPROP.step((learning_rate, decay_rate, epsilon), w, dw, config)
+    config, new = _RMSPROP.opened(config, w)
+    (learning_rate, decay_rate, epsilon), states = _RMSPROP.taken(config, new)
+    if not (
+        type(learning_rate) is type(decay_rate) is type(epsilon) is float
+        and 0.0 <= learning_rate < math.inf
+        and 0.0 <= decay_rate < 1.0
+        and 0.0 <= epsilon < math.inf
+    ):
+        learning_rate = check_number('config["learning_rate"]', learning_rate)
+        decay_rate = check_number('config["decay_rate"]', decay_rate, below=1.0)
+        epsilon = check_number('config["epsilon"]', epsilon)
+    hypers = (learning_rate, decay_rate, epsilon)
+    return _RMSPROP.step(hypers, w, dw, states, config, new)
 
 
 def adam(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
@@ -265,58 +281,77 @@ def adam(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Conf
     >>> config["t"]
     3
     """
-    config, given = _ADAM.opened(config)
-    learning_rate = check_number('config["learning_rate"]', given["learning_rate"])
-    beta1 = check_number('config["beta1"]', given["beta1"], below=1.0)
-    beta2 = check_number('config["beta2"]', given["beta2"], below=1.0)
-    epsilon = check_number('config["epsilon"]', given["epsilon"])
-    check_integer('config["t"]', given["t"], least=0)
-    t = int(given["t"]) + 1
-    # Powers by floats: an integer of any size has one, and Python computes both alike.
-    powers = beta1 ** float(t), beta2 ** float(t)
-    return _ADAM.step((learning_rate, beta1, beta2, epsilon, *powers), w, dw, config, t=t)
+    config, new = _ADAM.opened(config, w)
+    (learning_rate, beta1, beta2, epsilon, t), states = _ADAM.taken(config, new)
+    if not (
+        type(learning_rate) is type(beta1) is type(beta2) is type(epsilon) is float
+        and 0.0 <= learning_rate < math.inf
+        and 0.0 <= beta1 < 1.0
+        and 0.0 <= beta2 < 1.0
+        and 0.0 <= epsilon < math.inf
+        and type(t) is int
+        and t >= 0
+    ):
+        learning_rate = check_number('config["learning_rate"]', learning_rate)
+        beta1 = check_number('config["beta1"]', beta1, below=1.0)
+        beta2 = check_number('config["beta2"]', beta2, below=1.0)
+        epsilon = check_number('config["epsilon"]', epsilon)
+        check_integer('config["t"]', t, least=0)
+    new["t"] = int(t) + 1
+    # As Python computes a power of a float by an integer: by one of floats.
+    exponent = float(new["t"])
+    hypers = (learning_rate, beta1, beta2, epsilon, beta1**exponent, beta2**exponent)
+    return _ADAM.step(hypers, w, dw, states, config, new)
 
 
 class _Rule:
     """A recipe in the course's format: the keys of its config, and steps that keep them."""
 
-    def __init__(self, recipe: str, defaults: Config, states: tuple[str, ...]) -> None:
+    def __init__(self, recipe: str, numbers: Config, states: tuple[str, ...] = ()) -> None:
         self._recipe = Recipe(recipe)
-        self._defaults = defaults
+        self._numbers = numbers
         self._states = states
         self._names = ("w", "dw", *(f'config["{state}"]' for state in states))
 
-    def opened(self, config: Config | None) -> tuple[Config, Config]:
-        """Return the config, and all that is in it or missing from it."""
+    def opened(self, config: Config | None, w: Array) -> tuple[Config, Config]:
+        """Return the config, and what is missing from it."""
         if config is None:
-            return {}, self._defaults
-        if not isinstance(config, dict):
+            config = {}
+        elif not isinstance(config, dict):
             raise TypeError(f"config is a {type(config).__name__}; wanted a dict or None")
-        return config, {**self._defaults, **config}
+        new = {key: self._numbers[key] for key in self._numbers if key not in config}
+        for state in self._states:
+            if state not in config:
+                new[state] = zeros_for("w", w)
+        return config, new
+
+    def taken(self, config: Config, new: Config) -> tuple[list[Any], tuple[tuple[Array], ...]]:
+        """Return the numbers, and the states as a step takes them."""
+        whole = {**config, **new} if new else config
+        return [whole[key] for key in self._numbers], tuple([(whole[s],) for s in self._states])
 
     def step(
-        self, hypers: tuple[float, ...], w: Array, dw: Array, config: Config, **counted: int
+        self,
+        hypers: tuple[float, ...],
+        w: Array,
+        dw: Array,
+        states: tuple[tuple[Array], ...],
+        config: Config,
+        new: Config,
     ) -> tuple[Array, Config]:
-        """Do a step, and put into the config what it did not have."""
-        new = {key: number for key, number in self._defaults.items() if key not in config}
-        states = []
-        for key in self._states:
-            if key not in config:
-                new[key] = zeros_for("w", w)
-            states.append((config[key] if key in config else new[key],))
-        new.update(counted)
-        step = partial(self._recipe.step, hypers, (w,), (dw,), tuple(states), self._describe)
+        """Do a step, and put into the config what is new."""
         if new:
-            call_all([step, partial(config.update, new)])
+            step = partial(self._recipe.step, hypers, (w,), (dw,), states, self._describe)
+            call_all((step, partial(config.update, new)))
         else:
-            step()
+            self._recipe.step(hypers, (w,), (dw,), states, self._describe)
         return w, config
 
     def _describe(self, _group: int, role: int, _index: int) -> str:
         return self._names[role]
 
 
-_SGD = _Rule("gradient_descent", {"learning_rate": 1e-2}, ())
+_SGD = _Rule("gradient_descent", {"learning_rate": 1e-2})
 _MOMENTUM = _Rule("momentum_lr_inside", {"learning_rate": 1e-2, "momentum": 0.9}, ("velocity",))
 _RMSPROP = _Rule(
     "rmsprop_outside_numerator_first",

@@ -24,7 +24,6 @@ Parameters have to be arrays: the books' plot of four paths over ``x**2/20 + y**
 changed nothing.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
@@ -448,7 +447,7 @@ class Adam(_Optimizer):
 
 def _keys(params: Any) -> tuple[bool, list[Any]]:
     """Return whether it is a dict, and its keys or the places in the list."""
-    if isinstance(params, Mapping):
+    if isinstance(params, dict):
         return True, list(params)
     if isinstance(params, (list, tuple)):
         return False, list(range(len(params)))
@@ -457,13 +456,18 @@ def _keys(params: Any) -> tuple[bool, list[Any]]:
 
 def _pick(name: str, arrays: Any, is_dict: bool, keys: list[Any]) -> tuple[NDArray[Any], ...]:
     """Return the arrays of these keys, in their order."""
-    if not isinstance(arrays, Mapping if is_dict else (list, tuple)):
+    if not isinstance(arrays, dict if is_dict else (list, tuple)):
         wanted = "dict" if is_dict else "list"
         raise TypeError(f"{name} is a {type(arrays).__name__}; wanted a {wanted}, as params is")
-    if not is_dict and len(arrays) != len(keys):
-        raise ValueError(f"{name} has {len(arrays)} arrays; wanted {len(keys)}, as params has")
+    if not is_dict:
+        if len(arrays) != len(keys):
+            raise ValueError(f"{name} has {len(arrays)} arrays; wanted {len(keys)}, as params has")
+        return tuple(arrays)
+    if type(arrays) is not dict:
+        # It may make up what is missing, as a defaultdict does.
+        arrays = dict(arrays)
     try:
-        return tuple([arrays[key] for key in keys])
+        return tuple(map(arrays.__getitem__, keys))
     except KeyError as error:
         raise KeyError(f"{called(name, error.args)} is missing") from None
 

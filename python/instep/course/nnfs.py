@@ -28,6 +28,7 @@ for float64. Numbers are taken as Python floats: a learning rate that is a NumPy
 make float64 of float32, as it does in NumPy 2. A call that raises has changed nothing.
 """
 
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from instep._instep import Recipe
@@ -37,14 +38,20 @@ from instep.course.state import zeros_for
 __all__ = ["Optimizer_Adagrad", "Optimizer_Adam", "Optimizer_RMSprop", "Optimizer_SGD"]
 
 
-Pair: TypeAlias = tuple[str, str]
-Work: TypeAlias = tuple[Recipe, tuple[float, ...], tuple[Pair, ...]]
+class _Pair:
+    """Two attributes of a layer, those of its weights and its biases."""
 
-# The attributes of a layer.
-_PARAMETERS = ("weights", "biases")
-_GRADIENTS = ("dweights", "dbiases")
-_MOMENTUMS = ("weight_momentums", "bias_momentums")
-_CACHE = ("weight_cache", "bias_cache")
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.of = attrgetter(*names)
+
+
+Work: TypeAlias = tuple[Recipe, tuple[float, ...], tuple[_Pair, ...]]
+
+_PARAMETERS = _Pair("weights", "biases")
+_GRADIENTS = _Pair("dweights", "dbiases")
+_MOMENTUMS = _Pair("weight_momentums", "bias_momentums")
+_CACHE = _Pair("weight_cache", "bias_cache")
 
 
 class _Optimizer:
@@ -107,22 +114,27 @@ class _Optimizer:
         The formula is that of the class, with ``current_learning_rate``.
         """
         recipe, hypers, states = self._work()
-        names = (_PARAMETERS, _GRADIENTS, *states)
-        new = {
-            state: zeros_for(f"layer.{parameter}", getattr(layer, parameter))
-            for pair in states
-            for state, parameter in zip(pair, _PARAMETERS, strict=True)
-            if not hasattr(layer, state)
-        }
 
         def describe(_group: int, role: int, index: int) -> str:
-            return f"layer.{names[role][index]}"
+            return f"layer.{(_PARAMETERS, _GRADIENTS, *states)[role].names[index]}"
 
+        p, g = _PARAMETERS.of(layer), _GRADIENTS.of(layer)
+        new: dict[str, Any] = {}
         try:
-            for name, zeros in new.items():
-                setattr(layer, name, zeros)
-            p, g, *of_states = [tuple([getattr(layer, name) for name in pair]) for pair in names]
-            recipe.step(hypers, p, g, tuple(of_states), describe)
+            kept = [state.of(layer) for state in states]
+        except AttributeError:
+            new = {
+                state: zeros_for(f"layer.{parameter}", array)
+                for pair in states
+                for state, parameter, array in zip(pair.names, _PARAMETERS.names, p, strict=True)
+                if not hasattr(layer, state)
+            }
+        try:
+            if new:
+                for name, zeros in new.items():
+                    setattr(layer, name, zeros)
+                kept = [state.of(layer) for state in states]
+            recipe.step(hypers, p, g, tuple(kept), describe)
         except Exception:
             for name in new:
                 if hasattr(layer, name):
