@@ -41,7 +41,7 @@ Options = dict[str, Any]
 def options_of(rule: Rule) -> dict[str, inspect.Parameter]:
     """Return the options of a rule, those of its groups."""
     parameters = inspect.signature(rule).parameters
-    others = ("params", "zero_grads", "average")
+    others = ("params", "common")
     return {name: parameters[name] for name in parameters if name not in others}
 
 
@@ -117,6 +117,7 @@ class Parameter:
 class Group:
     options: Options
     parameters: list[Parameter]
+    carried: dict[str, float]
 
 
 class Model:
@@ -137,7 +138,7 @@ class Model:
             axes = sorted(range(p.ndim), key=lambda axis, p=p: -abs(p.strides[axis]))  # type: ignore[misc]
             average = None if self.decay is None else p.copy()
             parameters.append(Parameter(p.copy(), kept, average, tuple(axes)))
-        self.groups.append(Group(options, parameters))
+        self.groups.append(Group(options, parameters, self.rule.carried(options, 0)))
 
     def parameters(self) -> Iterator[Parameter]:
         for group in self.groups:
@@ -179,11 +180,17 @@ class Model:
                 raise FloatingPointError
             return norm, True
         self.t += 1
+        for group in self.groups:
+            options = {**group.options, **group.carried}
+            group.carried = self.rule.advance(options, self._rate(group, lr), self.t)
         for group, parameter, g in pairs:
-            rate = group.options["lr"] if lr is None else lr
-            rate = rate(self.t - 1) if callable(rate) else rate
-            self._update(group.options, parameter, g, rate, grad_scale * factor)
+            options = {**group.options, **group.carried}
+            self._update(options, parameter, g, self._rate(group, lr), grad_scale * factor)
         return norm, False
+
+    def _rate(self, group: Group, lr: float | None) -> float:
+        rate = group.options["lr"] if lr is None else lr
+        return rate(self.t - 1) if callable(rate) else rate
 
     def _update(
         self, options: Options, parameter: Parameter, g: Array, lr: float, scale: float
@@ -244,7 +251,7 @@ class Pair:
         for i, (group, kept_group) in enumerate(zip(grads, kept, strict=True)):
             for j, (g, wanted) in enumerate(zip(group, kept_group, strict=True)):
                 if g is not None and wanted is not None:
-                    if self.opt.zero_grads and not skipped:
+                    if self.opt.zero_grads:
                         wanted[...] = 0.0
                     assert_same_buffers(g, wanted, f"gradient {j} of group {i}")
         self.compare()

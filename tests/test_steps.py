@@ -590,8 +590,8 @@ def test_gradients_of_another_structure() -> None:
     _, _, opt = adam()
     bad: list[tuple[Any, type[Exception], str]] = [
         ([w, [a, b]], TypeError, "grads is a list; wanted a dict, as in params"),
-        (w, TypeError, "grads is a ndarray; wanted a dict, as in params"),
-        (None, TypeError, "grads is a NoneType; wanted a dict"),
+        (w, TypeError, "grads is an ndarray; wanted a dict, as in params"),
+        (None, TypeError, "grads is None; wanted a dict"),
         ({"W": w}, KeyError, 'grads["layers"] is missing'),
         ({"layers": [a, b]}, KeyError, 'grads["W"] is missing'),
         ({"W": w, "layers": [a, b], "b": a}, ValueError, "grads has the key 'b', which params"),
@@ -599,7 +599,7 @@ def test_gradients_of_another_structure() -> None:
         ({"W": w, "layers": [a]}, ValueError, 'grads["layers"] has length 1; wanted 2'),
         ({"W": w, "layers": [a, b, b]}, ValueError, 'grads["layers"] has length 3; wanted 2'),
         ({"W": w, "layers": {0: a, 1: b}}, TypeError, 'grads["layers"] is a dict; wanted a list'),
-        ({"W": w, "layers": a}, TypeError, 'grads["layers"] is a ndarray; wanted a list'),
+        ({"W": w, "layers": a}, TypeError, 'grads["layers"] is an ndarray; wanted a list'),
         ({"W": {"W": w}, "layers": [a, b]}, TypeError, 'grads["W"] is a dict; wanted a numpy'),
     ]
     for grads, kind, message in bad:
@@ -609,7 +609,7 @@ def test_gradients_of_another_structure() -> None:
     groups = instep.SGD([{"params": np.ones(2)}, {"params": [np.ones(2)]}])
     with refused(groups, ValueError, "grads has length 1; wanted 2, one for each group"):
         groups.step([np.ones(2)])
-    with refused(groups, TypeError, "grads is a ndarray; wanted a list, with the gradients of"):
+    with refused(groups, TypeError, "grads is an ndarray; wanted a list, with the gradients of"):
         groups.step(np.ones((2, 2)))
     with refused(groups, ValueError, "grads[1] has length 2; wanted 1, as in params"):
         groups.step([np.ones(2), [np.ones(2), np.ones(2)]])
@@ -618,9 +618,9 @@ def test_gradients_of_another_structure() -> None:
 def test_parameters_that_cannot_be_stepped() -> None:
     bad: list[tuple[Any, str]] = [
         (3.0, "params is a float; wanted a plain numpy.ndarray"),
-        (None, "params is a NoneType; wanted a plain numpy.ndarray"),
+        (None, "params is None; wanted a plain numpy.ndarray"),
         ([np.ones(2), "x"], "params[1] is a str; wanted a plain numpy.ndarray"),
-        ({"a": [np.ones(2), [None]]}, 'params["a.1.0"] is a NoneType; wanted a plain'),
+        ({"a": [np.ones(2), [None]]}, 'params["a.1.0"] is None; wanted a plain'),
         (np.ma.array([1.0]), "params is a MaskedArray; wanted a plain numpy.ndarray"),
         ({"a": np.ones(2, int)}, 'params["a"] has dtype int64; wanted float32 or float64'),
         ({"a": np.ones(2, ">f4")}, 'params["a"] has dtype >f4; wanted float32 or float64'),

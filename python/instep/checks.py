@@ -8,7 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_array", "check_integer", "check_keys", "check_like", "check_number"]
+__all__ = [
+    "check_array",
+    "check_flag",
+    "check_integer",
+    "check_keys",
+    "check_like",
+    "check_number",
+    "kind_of",
+]
+
+
+def kind_of(thing: Any) -> str:
+    """Return what errors call something: "None", "a list", "an int"."""
+    kind = type(thing).__name__
+    if thing is None:
+        return "None"
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
 
 
 def check_number(name: str, number: Any, *, least: float = 0.0, below: float = math.inf) -> float:
@@ -33,6 +49,13 @@ def check_number(name: str, number: Any, *, least: float = 0.0, below: float = m
     raise ValueError(f"{name} is {number!r}; wanted {wanted}")
 
 
+def check_flag(name: str, flag: Any) -> bool:
+    """Return a boolean as a bool: of a str, even ``"False"``, nobody knows what it means."""
+    if not isinstance(flag, (bool, np.bool_)):
+        raise TypeError(f"{name} is {flag!r} ({type(flag).__name__}); wanted True or False")
+    return bool(flag)
+
+
 def check_integer(name: str, number: int, *, least: int) -> None:
     """Check that a number is an integer, and not less than `least`."""
     # A timedelta64 is a NumPy integer by its type only.
@@ -49,12 +72,12 @@ def check_array(name: str, array: Any) -> None:
     # The plain ones first: to look up np.ma is to import it.
     is_plain = type(array) is np.ndarray
     if not is_plain and (not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray)):
-        kind = type(array).__name__
-        raise TypeError(f"{name} is a {kind}; wanted a plain numpy.ndarray")
+        hint = f": list({name})" if hasattr(array, "__next__") else ""
+        raise TypeError(f"{name} is {kind_of(array)}; wanted a plain numpy.ndarray{hint}")
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(
             f"{name} has dtype {array.dtype}; wanted float32 or float64, in this machine's "
-            "byte order"
+            f"byte order: pass {name}.astype(np.float32)"
         )
 
 
@@ -70,7 +93,7 @@ def check_like(name: str, array: Any, like: NDArray[Any]) -> None:
 def check_keys(name: str, mapping: Any, wanted: Iterable[object]) -> None:
     """Check that something is a dict that has the wanted keys and no others."""
     if not isinstance(mapping, Mapping):
-        raise TypeError(f"{name} is a {type(mapping).__name__}; wanted a dict")
+        raise TypeError(f"{name} is {kind_of(mapping)}; wanted a dict")
     known = dict.fromkeys(wanted)
     missing = [key for key in known if key not in mapping]
     unknown = [key for key in mapping if key not in known]

@@ -26,9 +26,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from instep import _instep, optimizers
+from instep import optimizers
 from instep.checks import check_integer
-from instep.optimizer import Optimizer, check_rate, compiled, work
+from instep.groups import work
+from instep.optimizer import Optimizer
+from instep.rule import TOO_MANY_STEPS, check_rate, compiled
 from instep.tree import called
 
 __all__ = ["states"]
@@ -84,10 +86,13 @@ def _function(name: str) -> Callable[..., None]:
 
     def step(p: Any, g: Any, *state: Any, t: int, **options: Any) -> None:
         check_integer("t", t, least=1)
-        merged = _merge(name, options)
-        merged = rule.checked(merged)
-        done = work(rule, merged, check_rate(merged["lr"], t), t, None)
-        roles = ("p", "g", *done[0].states)
+        t = int(t)
+        if t > TOO_MANY_STEPS:
+            raise ValueError(f"t is {t}; wanted {TOO_MANY_STEPS} or less")
+        merged = rule.checked(_merge(name, options))
+        rate = check_rate(merged["lr"], t)
+        recipe, numbers, (sign, decay, decouples), _ = work(rule, merged, rate, t)
+        roles = ("p", "g", *recipe.states)
         if len(roles) != 2 + len(state):
             wanted = ", ".join(roles)
             raise TypeError(f"{name}() was given {2 + len(state)} arrays; wanted {wanted}")
@@ -102,11 +107,14 @@ def _function(name: str) -> Callable[..., None]:
                 has, need = len(arrays), len(given[0])
                 raise ValueError(f"{role} has {has} arrays; wanted {need}, as p has")
 
-        def describe(_: int, role: int, index: int) -> str:
-            return called(roles[role], (index,) if is_list else ())
+        kept = [index for index, gradient in enumerate(given[1]) if gradient is not None]
+        arrays = [tuple(array[index] for index in kept) for array in given]
 
-        stepper = _instep.Stepper(((given[0], tuple(given[2:]), None),), t - 1)
-        stepper.step(t, [(done, given[1])], describe, 1.0, None, "propagate", False)
+        def describe(_: int, role: int, index: int) -> str:
+            return called(roles[role], (kept[index],) if is_list else ())
+
+        around = (sign, 0.0, 1.0 - rate * decay) if decouples else (sign, decay, 1.0)
+        recipe.step(numbers, arrays[0], arrays[1], tuple(arrays[2:]), describe, around)
 
     step.__name__ = step.__qualname__ = name
     step.__doc__ = (
@@ -119,7 +127,7 @@ def _function(name: str) -> Callable[..., None]:
 @lru_cache
 def _defaults(name: str) -> dict[str, Any]:
     parameters = inspect.signature(_RULES[name]).parameters
-    others = ("params", "zero_grads", "average")
+    others = ("params", "common")
     return {option: p.default for option, p in parameters.items() if option not in others}
 
 

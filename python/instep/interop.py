@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from instep.checks import check_integer, check_keys, check_like
-from instep.optimizer import Optimizer, check_rate, compiled
+from instep.checks import check_integer, check_keys, check_like, kind_of
+from instep.optimizer import Optimizer
 from instep.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from instep.rule import check_rate, compiled
 
 __all__ = ["from_torch_state_dict", "to_torch_state_dict"]
 
@@ -239,20 +240,19 @@ def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
 def _layout(optimizer: Optimizer) -> _Layout:
     if type(optimizer) not in _LAYOUTS:
         known = ", ".join(rule.__name__ for rule in _LAYOUTS)
-        raise TypeError(f"optimizer is a {type(optimizer).__name__}; wanted one of {known}")
+        raise TypeError(f"optimizer is {kind_of(optimizer)}; wanted one of {known}")
     return _LAYOUTS[type(optimizer)]
 
 
 def _parts(torch_state_dict: Any) -> tuple[Mapping[int, Any], list[dict[str, Any]]]:
     """Return the two parts of a state dict of torch, their types checked."""
     if not isinstance(torch_state_dict, Mapping):
-        kind = type(torch_state_dict).__name__
-        raise TypeError(f"torch_state_dict is a {kind}; wanted a dict")
+        raise TypeError(f"torch_state_dict is {kind_of(torch_state_dict)}; wanted a dict")
     parts = ("state", "param_groups")
     check_keys("torch_state_dict", {k: 0 for k in torch_state_dict if k in parts}, parts)
     state, groups = (torch_state_dict[part] for part in parts)
     if not isinstance(state, Mapping):
-        raise TypeError(f"state is a {type(state).__name__}; wanted a dict")
+        raise TypeError(f"state is {kind_of(state)}; wanted a dict")
     if not isinstance(groups, (list, tuple)) or not all(isinstance(g, dict) for g in groups):
         raise TypeError(f"param_groups is {groups!r}; wanted a list of dicts")
     return state, list(groups)
@@ -298,7 +298,7 @@ def _take(
     Where torch does not count them, that is 1 for any number but 0.
     """
     if torch_state is not None and not isinstance(torch_state, Mapping):
-        raise TypeError(f"{name} is a {type(torch_state).__name__}; wanted a dict")
+        raise TypeError(f"{name} is {kind_of(torch_state)}; wanted a dict")
     given = {key: value for key, value in (torch_state or {}).items() if value is not None}
     if not given:
         own.update({of: np.full_like(own[of], number) for of, number in fresh.items()})

@@ -13,11 +13,19 @@ Defaults are torch's where torch has the rule.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from instep.checks import check_number
-from instep.optimizer import LearningRate, Optimizer, Options
+from instep.checks import check_flag, check_number
+from instep.optimizer import Common, Optimizer
+from instep.rule import LearningRate, Options
+
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    # Only type checkers look at it, and they take the other branch.
+    Unpack = list
 
 __all__ = [
     "SGD",
@@ -56,10 +64,9 @@ class SGD(Optimizer):
         What the momentum is, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -114,8 +121,7 @@ class SGD(Optimizer):
         *,
         momentum_mode: Literal["heavy_ball", "ema", "lr_inside"] = "heavy_ball",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -126,7 +132,7 @@ class SGD(Optimizer):
             "momentum_mode": momentum_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -145,11 +151,20 @@ class SGD(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        momentum = check_number("momentum", options["momentum"], below=1.0)
         dampening = check_number("dampening", options["dampening"])
         if dampening > 1:
             raise ValueError(f"dampening is {dampening!r}; wanted 0 <= dampening <= 1")
-        return {**super().checked(options), "momentum": momentum, "dampening": dampening}
+        return {
+            **super().checked(options),
+            "momentum": check_number("momentum", options["momentum"], below=1.0),
+            "dampening": dampening,
+            "nesterov": check_flag("nesterov", options["nesterov"]),
+        }
+
+    @classmethod
+    def varies(cls, options: Options) -> bool:
+        # The first step has no dampening.
+        return bool(options["dampening"])
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -186,10 +201,9 @@ class RMSprop(Optimizer):
         What the momentum is, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -246,8 +260,7 @@ class RMSprop(Optimizer):
         eps_mode: Literal["inside", "outside"] = "outside",
         momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -260,7 +273,7 @@ class RMSprop(Optimizer):
             "momentum_mode": momentum_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -278,6 +291,7 @@ class RMSprop(Optimizer):
             "alpha": check_number("alpha", options["alpha"], below=1.0),
             "eps": check_number("eps", options["eps"]),
             "momentum": check_number("momentum", options["momentum"], below=1.0),
+            "centered": check_flag("centered", options["centered"]),
         }
 
     @classmethod
@@ -309,10 +323,9 @@ class Adam(Optimizer):
         Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -373,8 +386,7 @@ class Adam(Optimizer):
         *,
         eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -385,7 +397,7 @@ class Adam(Optimizer):
             "eps_mode": eps_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -434,10 +446,9 @@ class AdamW(Adam):
         Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -488,8 +499,7 @@ class AdamW(Adam):
         *,
         eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params,
@@ -500,8 +510,7 @@ class AdamW(Adam):
             amsgrad,
             eps_mode=eps_mode,
             maximize=maximize,
-            zero_grads=zero_grads,
-            average=average,
+            **common,
         )
 
     @classmethod
@@ -534,10 +543,9 @@ class NAdam(Optimizer):
         Which of the algorithms of this name, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -586,8 +594,7 @@ class NAdam(Optimizer):
         *,
         mode: Literal["torch", "keras", "optax"] = "torch",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -599,7 +606,7 @@ class NAdam(Optimizer):
             "mode": mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -608,18 +615,38 @@ class NAdam(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        psi = check_number("momentum_decay", options["momentum_decay"])
-        return {**_with_betas_and_eps(super().checked(options)), "momentum_decay": psi}
+        return {
+            **_with_betas_and_eps(super().checked(options)),
+            "momentum_decay": check_number("momentum_decay", options["momentum_decay"]),
+            "decoupled_weight_decay": _decoupled(options),
+        }
+
+    @classmethod
+    def varies(cls, options: Options) -> bool:
+        return True
+
+    @classmethod
+    def carried(cls, options: Options, t: int) -> dict[str, float]:
+        return {} if options["mode"] == "optax" else {"mu_product": cls._product(options, t)}
+
+    @classmethod
+    def advance(cls, options: Options, lr: float, t: int) -> dict[str, float]:
+        if options["mode"] == "optax":
+            return {}
+        return {"mu_product": options["mu_product"] * cls._mu(options, t)}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        (beta1, beta2), psi = options["betas"], options["momentum_decay"]
+        beta1, beta2 = options["betas"]
         if options["mode"] == "optax":
             g_factor = lr * (1 - beta1) / (1 - beta1**t)
             m_factor = lr * beta1 / (1 - beta1 ** (t + 1))
         else:
-            psi = 1.0 if options["mode"] == "keras" else psi
-            product, mu, mu_next = _nadam_momenta(beta1, psi, t)
+            product, mu, mu_next = (
+                options["mu_product"],
+                cls._mu(options, t),
+                cls._mu(options, t + 1),
+            )
             g_factor = lr * (1 - mu) / (1 - product)
             m_factor = lr * mu_next / (1 - product * mu_next)
         return beta1, beta2, options["eps"], beta2**t, g_factor, m_factor
@@ -627,6 +654,26 @@ class NAdam(Optimizer):
     @classmethod
     def decouples(cls, options: Options) -> bool:
         return bool(options["decoupled_weight_decay"])
+
+    @classmethod
+    def _mu(cls, options: Options, t: int) -> float:
+        psi = 1.0 if options["mode"] == "keras" else options["momentum_decay"]
+        beta1: float = options["betas"][0]
+        return beta1 * (1 - 0.5 * math.pow(0.96, t * psi))
+
+    @classmethod
+    def _product(cls, options: Options, t: int) -> float:
+        """Return the product of the momenta of steps 1 to `t`.
+
+        One that is too small to be seen in ``1 - product`` may as well be 0. After a million steps
+        the momentum is taken for a constant, so that the time to compute it is bounded.
+        """
+        product = 1.0
+        for step in range(1, min(t, _SINGLE_FACTORS) + 1):
+            product *= cls._mu(options, step)
+            if product < 2.0**-60:
+                return 0.0
+        return product * cls._mu(options, t) ** max(0, t - _SINGLE_FACTORS)
 
 
 class RAdam(Optimizer):
@@ -650,10 +697,9 @@ class RAdam(Optimizer):
         gradient.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -700,8 +746,7 @@ class RAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -711,7 +756,7 @@ class RAdam(Optimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -719,7 +764,14 @@ class RAdam(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **_with_betas_and_eps(super().checked(options)),
+            "decoupled_weight_decay": _decoupled(options),
+        }
+
+    @classmethod
+    def varies(cls, options: Options) -> bool:
+        return True
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -760,10 +812,9 @@ class Adamax(Optimizer):
         Whether `eps` is added inside the maximum or outside, to the divisor.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -807,8 +858,7 @@ class Adamax(Optimizer):
         *,
         eps_mode: Literal["inside", "outside"] = "inside",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -818,7 +868,7 @@ class Adamax(Optimizer):
             "eps_mode": eps_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -857,10 +907,9 @@ class Adagrad(Optimizer):
         Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -905,8 +954,7 @@ class Adagrad(Optimizer):
         *,
         eps_mode: Literal["inside", "outside"] = "outside",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -917,7 +965,7 @@ class Adagrad(Optimizer):
             "eps_mode": eps_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -931,6 +979,10 @@ class Adagrad(Optimizer):
             "lr_decay": check_number("lr_decay", options["lr_decay"]),
             "eps": check_number("eps", options["eps"]),
         }
+
+    @classmethod
+    def varies(cls, options: Options) -> bool:
+        return bool(options["lr_decay"])
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -960,10 +1012,9 @@ class Adadelta(Optimizer):
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -1000,8 +1051,7 @@ class Adadelta(Optimizer):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -1010,7 +1060,7 @@ class Adadelta(Optimizer):
             "weight_decay": weight_decay,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -1045,10 +1095,9 @@ class Lion(Optimizer):
         Decoupled weight decay: ``p = p*(1 - lr*weight_decay)`` before the rule.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -1086,8 +1135,7 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -1095,7 +1143,7 @@ class Lion(Optimizer):
             "weight_decay": weight_decay,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -1135,20 +1183,8 @@ def _rho_limit(beta2: float) -> float:
     return 2 / (1 - beta2) - 1
 
 
-_nadam_products: dict[tuple[float, float], tuple[int, float]] = {}
+def _decoupled(options: Options) -> bool:
+    return check_flag("decoupled_weight_decay", options["decoupled_weight_decay"])
 
 
-def _nadam_momenta(beta1: float, psi: float, t: int) -> tuple[float, float, float]:
-    """Return the product of the momenta of steps 1 to `t`, and those of steps `t` and ``t + 1``."""
-
-    def mu(step: int) -> float:
-        return beta1 * (1 - 0.5 * math.pow(0.96, step * psi))
-
-    # A run asks for one step after the other; whoever resumes one pays for the product once.
-    done, product = _nadam_products.get((beta1, psi), (0, 1.0))
-    if done > t:
-        done, product = 0, 1.0
-    for step in range(done + 1, t + 1):
-        product *= mu(step)
-    _nadam_products[beta1, psi] = (t, product)
-    return product, mu(t), mu(t + 1)
+_SINGLE_FACTORS = 1_000_000

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
+from instep.checks import kind_of
+
 __all__ = ["Tree", "called"]
 
 
@@ -76,10 +78,10 @@ class Tree:
         if self._kind is None:
             yield tree
             return
-        name, kind = called(argument, self.path), type(tree).__name__
+        name = called(argument, self.path)
         if self._kind is dict:
             if not isinstance(tree, Mapping):
-                raise TypeError(f"{name} is a {kind}; wanted a dict, as in params")
+                raise TypeError(f"{name} is {kind_of(tree)}; wanted a dict, as in params")
             for key, child in self._children.items():
                 if key not in tree:
                     raise KeyError(f"{called(argument, child.path)} is missing")
@@ -88,7 +90,7 @@ class Tree:
                     raise ValueError(f"{name} has the key {key!r}, which params does not have")
         else:
             if not isinstance(tree, (list, tuple)):
-                raise TypeError(f"{name} is a {kind}; wanted a list or tuple, as in params")
+                raise TypeError(f"{name} is {kind_of(tree)}; wanted a list or tuple, as in params")
             if len(tree) != len(self._children):
                 wanted = len(self._children)
                 raise ValueError(f"{name} has length {len(tree)}; wanted {wanted}, as in params")

@@ -24,15 +24,13 @@ A call that raises has changed nothing, neither an array nor `config`.
 """
 
 import math
-from functools import partial
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
 from instep._instep import Recipe
-from instep.checks import check_integer, check_number
+from instep.checks import check_integer, check_number, kind_of
 from instep.course.state import zeros_for
-from instep.uninterrupted import call_all
 
 __all__ = ["adam", "rmsprop", "sgd", "sgd_momentum"]
 
@@ -318,7 +316,7 @@ class _Rule:
         if config is None:
             config = {}
         elif not isinstance(config, dict):
-            raise TypeError(f"config is a {type(config).__name__}; wanted a dict or None")
+            raise TypeError(f"config is {kind_of(config)}; wanted a dict or None")
         new = {key: self._numbers[key] for key in self._numbers if key not in config}
         for state in self._states:
             if state not in config:
@@ -340,11 +338,11 @@ class _Rule:
         new: Config,
     ) -> tuple[Array, Config]:
         """Do a step, and put into the config what is new."""
-        if new:
-            step = partial(self._recipe.step, hypers, (w,), (dw,), states, self._describe)
-            call_all((step, partial(config.update, new)))
-        else:
-            self._recipe.step(hypers, (w,), (dw,), states, self._describe)
+        is_plain = type(config) is dict
+        update = (config, new) if new and is_plain else None
+        self._recipe.step(hypers, (w,), (dw,), states, self._describe, None, update)
+        if not is_plain:
+            config.update(new)
         return w, config
 
     def _describe(self, _group: int, role: int, _index: int) -> str:

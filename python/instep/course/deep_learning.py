@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep._instep import Recipe
-from instep.checks import check_integer, check_number
+from instep.checks import check_integer, check_number, kind_of
 from instep.course.state import plain, zeros_for
 
 __all__ = [
@@ -566,7 +566,7 @@ def random_mini_batches(
     """
     for name, array in (("X", X), ("Y", Y)):
         if not isinstance(array, np.ndarray):
-            raise TypeError(f"{name} is a {type(array).__name__}; wanted a numpy.ndarray")
+            raise TypeError(f"{name} is {kind_of(array)}; wanted a numpy.ndarray")
         if array.ndim != 2:
             raise ValueError(f"{name} has shape {array.shape}; wanted two axes, examples last")
     m = X.shape[1]
@@ -721,7 +721,7 @@ def _refuse_keys(dicts: dict[str, Arrays]) -> None:
     """Say what is wrong with the dicts or their keys."""
     for name, arrays in dicts.items():
         if not isinstance(arrays, Mapping):
-            raise TypeError(f"{name} is a {type(arrays).__name__}; wanted a dict of arrays")
+            raise TypeError(f"{name} is {kind_of(arrays)}; wanted a dict of arrays")
     parameters = dicts["parameters"]
     layers = (len(parameters) + 1) // 2
     keys = _keys(2 * layers)

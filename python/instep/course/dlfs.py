@@ -24,16 +24,14 @@ Parameters have to be arrays: the books' plot of four paths over ``x**2/20 + y**
 changed nothing.
 """
 
-from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 from numpy.typing import NDArray
 
 from instep._instep import Recipe
-from instep.checks import check_integer, check_number
+from instep.checks import check_integer, check_number, kind_of
 from instep.course.state import zeros_for
 from instep.tree import called
-from instep.uninterrupted import call_all
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 
@@ -95,11 +93,9 @@ class _Optimizer:
         def describe(_group: int, role: int, index: int) -> str:
             return called(roles[role], (keys[index],))
 
-        step = partial(recipe.step, hypers, p, g, tuple(states), describe)
-        if new or counted:
-            call_all([step, partial(vars(self).update, new, **counted)])
-        else:
-            step()
+        new.update(counted)
+        update = (vars(self), new) if new else None
+        recipe.step(hypers, p, g, tuple(states), describe, None, update)
 
     def _work(self, is_dict: bool) -> Work:
         """Return a step's recipe and numbers, checked, and what it counts."""
@@ -451,14 +447,14 @@ def _keys(params: Any) -> tuple[bool, list[Any]]:
         return True, list(params)
     if isinstance(params, (list, tuple)):
         return False, list(range(len(params)))
-    raise TypeError(f"params is a {type(params).__name__}; wanted a dict or a list of arrays")
+    raise TypeError(f"params is {kind_of(params)}; wanted a dict or a list of arrays")
 
 
 def _pick(name: str, arrays: Any, is_dict: bool, keys: list[Any]) -> tuple[NDArray[Any], ...]:
     """Return the arrays of these keys, in their order."""
     if not isinstance(arrays, dict if is_dict else (list, tuple)):
         wanted = "dict" if is_dict else "list"
-        raise TypeError(f"{name} is a {type(arrays).__name__}; wanted a {wanted}, as params is")
+        raise TypeError(f"{name} is {kind_of(arrays)}; wanted a {wanted}, as params is")
     if not is_dict:
         if len(arrays) != len(keys):
             raise ValueError(f"{name} has {len(arrays)} arrays; wanted {len(keys)}, as params has")
