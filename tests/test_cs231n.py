@@ -53,7 +53,7 @@ def gradient(rng: np.random.Generator, like: Array) -> Array:
 def test_300_steps(name: str, dtype: type, defaults: bool) -> None:
     rng = np.random.default_rng(1)
     for shape in ((13, 31), (2, 3, 5), ()):
-        w = np.array(rng.standard_normal(shape), dtype)
+        w: Array = np.array(rng.standard_normal(shape), dtype)
         wanted_w = w.copy()
         config = None if defaults else dict(NUMBERS[name])
         wanted_config = copy.copy(config)
@@ -172,7 +172,7 @@ def test_sgd_momentum_of_the_notebook() -> None:
         v * Decimal("0.9") - Decimal("0.001") * dw for v, dw in zip(velocity, DW, strict=True)
     ]
     wanted_w = [w + v for w, v in zip(W, wanted_velocity, strict=True)]
-    config = {"learning_rate": 1e-3, "velocity": as_array(velocity)}
+    config: dict[str, Any] = {"learning_rate": 1e-3, "velocity": as_array(velocity)}
     next_w, config = cs231n.sgd_momentum(as_array(W), as_array(DW), config)
     assert rel_error(next_w, as_array(wanted_w)) < 1e-13
     assert rel_error(config["velocity"], as_array(wanted_velocity)) < 1e-13
@@ -189,7 +189,7 @@ def test_rmsprop_of_the_notebook() -> None:
         w - Decimal("0.01") * dw / (c.sqrt() + Decimal("1e-8"))
         for w, dw, c in zip(W, DW, wanted_cache, strict=True)
     ]
-    config = {"learning_rate": 1e-2, "cache": as_array(cache)}
+    config: dict[str, Any] = {"learning_rate": 1e-2, "cache": as_array(cache)}
     next_w, config = cs231n.rmsprop(as_array(W), as_array(DW), config)
     assert rel_error(next_w, as_array(wanted_w)) < 1e-13
     assert rel_error(config["cache"], as_array(wanted_cache)) < 1e-13
@@ -206,7 +206,7 @@ def test_adam_of_the_notebook() -> None:
         w - Decimal("0.01") * x / (1 - beta1**6) / ((y / (1 - beta2**6)).sqrt() + Decimal("1e-8"))
         for w, x, y in zip(W, wanted_m, wanted_v, strict=True)
     ]
-    config = {"learning_rate": 1e-2, "m": as_array(m), "v": as_array(v), "t": 5}
+    config: dict[str, Any] = {"learning_rate": 1e-2, "m": as_array(m), "v": as_array(v), "t": 5}
     next_w, config = cs231n.adam(as_array(W), as_array(DW), config)
     assert rel_error(next_w, as_array(wanted_w)) < 1e-12
     assert rel_error(config["m"], as_array(wanted_m)) < 1e-13

@@ -97,19 +97,19 @@ def test_300_steps(name: str, dtype: type, kind: type, defaults: bool) -> None:
 
 
 def test_the_order_of_nesterov_s_steps_is_that_of_the_volume() -> None:
-    params, g = [{"W": np.ones(4)}, [np.ones(4)]], np.full(4, 0.5)
-    dlfs.Nesterov(0.1).update(params[0], {"W": g})
-    dlfs.Nesterov(0.1).update(params[1], [g])
+    by_name, by_place, g = {"W": np.ones(4)}, [np.ones(4)], np.full(4, 0.5)
+    dlfs.Nesterov(0.1).update(by_name, {"W": g})
+    dlfs.Nesterov(0.1).update(by_place, [g])
     # p - (1 + 0.9)*0.1*g, and 0.9**2 times the new velocity, -0.1*g, added to it.
-    np.testing.assert_allclose(params[0]["W"], 1 - 1.9 * 0.1 * 0.5)  # type: ignore[call-overload]
-    np.testing.assert_allclose(params[1][0], 1 - 1.9 * 0.1 * 0.5 - 0.81 * 0.1 * 0.5)
+    np.testing.assert_allclose(by_name["W"], 1 - 1.9 * 0.1 * 0.5)
+    np.testing.assert_allclose(by_place[0], 1 - 1.9 * 0.1 * 0.5 - 0.81 * 0.1 * 0.5)
 
 
 @every_class
 @both_volumes
 def test_parameters_of_several_dtypes_and_layouts(name: str, kind: type) -> None:
     rng = np.random.default_rng(2)
-    arrays = [np.ones(5, np.float32), fortran((6, 7), np.dtype(np.float64))]
+    arrays: list[Array] = [np.ones(5, np.float32), fortran((6, 7), np.dtype(np.float64))]
     arrays += [every_second((6, 7), np.dtype(np.float32))]
     params = collection(kind, arrays)
     wanted = collection(kind, [array.copy() for array in arrays])
