@@ -232,7 +232,8 @@ def _updates(
             group.check(options, t + 1, carried)
         if options is not group.options:
             updates.append((group.options, options))
-        updates += [(group.carried, carried), (group.carried_at, {"t": t})]
+        if carried:
+            updates += [(group.carried, carried), (group.carried_at, {"t": t})]
     return updates
 
 
