@@ -228,6 +228,92 @@ def fork_during_steps_of_an_optimizer() -> None:
         thread.join()
 
 
+def in_threads(*functions: Callable[[], None]) -> None:
+    """Call functions at the same time, and raise what one of them raised."""
+    with ThreadPoolExecutor(len(functions)) as pool:
+        for done in [pool.submit(function) for function in functions]:
+            done.result()
+
+
+def forks_while_a_thread_copies() -> None:
+    """Neither waits for the other for good, and every copy and child has whole steps."""
+    trained = Trained(0, 100_000)
+    trained.step()
+    stop = threading.Event()
+
+    def copies() -> None:
+        while not stop.is_set():
+            twin = copy.deepcopy(trained.opt)
+            assert twin.t == trained.opt.t
+
+    def forks() -> None:
+        try:
+            for _ in range(30):
+                assert_succeeded(forked(lambda: trained.step(2)))
+        finally:
+            stop.set()
+
+    in_threads(copies, forks)
+    trained.step()
+    trained.check()
+
+
+def forks_while_rates_make_optimizers() -> None:
+    """A learning rate may make, step and copy optimizers while another thread forks."""
+    p, g = np.ones(50_000), np.ones(50_000)
+    stop = threading.Event()
+
+    def rate(step: int) -> float:
+        inner = instep.Adam(np.ones(50_000))
+        inner.step(g)
+        return 0.5 + 0 * copy.deepcopy(inner).t
+
+    opt = instep.SGD(p, lr=rate)
+
+    def steps() -> None:
+        while not stop.is_set():
+            opt.step(g)
+
+    def forks() -> None:
+        try:
+            for _ in range(30):
+                assert_succeeded(forked(lambda: assert_whole(opt, p)))
+        finally:
+            stop.set()
+
+    in_threads(steps, forks)
+    assert_whole(opt, p)
+
+
+def assert_whole(opt: instep.Optimizer, p: Array) -> None:
+    """Fail unless as many steps of 0.5 as counted have been done, and the next can be."""
+    assert (p == 1 - 0.5 * opt.t).all()
+    opt.step(np.ones(50_000))
+    assert (p == 1 - 0.5 * opt.t).all()
+
+
+def rates_that_fork() -> None:
+    """Two threads fork in the middle of preparing a step, each of its optimizer."""
+
+    def steps() -> None:
+        p = np.ones(50_000)
+
+        def rate(step: int) -> float:
+            if step < 15:
+                child = os.fork()
+                if not child:
+                    os._exit(7)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            return 0.5
+
+        opt = instep.SGD(p, lr=rate)
+        for _ in range(20):
+            opt.step(np.ones(50_000))
+        assert (p == 1 - 0.5 * 20).all()
+
+    in_threads(steps, steps)
+
+
 def several_processes(method: str) -> None:
     """Children of multiprocessing step at the same time as the parent."""
     context: Any = multiprocessing.get_context(method)
@@ -289,9 +375,9 @@ def all_the_same_optimizer() -> None:
 
 
 def no_thread_before_a_large_step() -> None:
-    """Large is 1 MiB of parameters in all; a thread less, and it stays as it was."""
+    """Small is less than 64 KiB of parameters in all, and large 1 MiB."""
     before = threads()
-    small, few = np.zeros(262_143, np.float32), [np.zeros(1000) for _ in range(100)]
+    small, few = np.zeros(16_383, np.float32), [np.zeros(1000) for _ in range(8)]
     for _ in range(3):
         instep.Adam(small).step(np.ones_like(small), max_norm=1.0)
         instep.Adam(few).step([np.ones_like(p) for p in few], max_norm=1.0)

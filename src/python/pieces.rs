@@ -1,24 +1,18 @@
-//! NumPy's arrays as raw memory: what is behind an ndarray, how to walk it, slices of it. The only
-//! door for raw pointers.
+//! The arrays of a step cut into pieces, and what is done to the elements of one: the only door from
+//! raw pointers to slices.
 //!
-//! A [`View`] is what NumPy says of one array. A [`Job`] is one parameter with all that goes with it,
-//! ready to be stepped; `plan.rs` makes jobs after it has checked the views.
+//! A [`Job`] is one parameter with all that goes with it; `plan.rs` makes jobs after `checks.rs` has
+//! looked at the views.
 #![expect(
     unsafe_code,
     reason = "NumPy's buffers come as raw pointers, and a sweep runs over slices"
 )]
 
 use std::ops::Range;
-use std::{array, iter, slice};
+use std::sync::Arc;
+use std::{array, iter, mem, slice};
 
-use numpy::npyffi::{
-    _PyArray_GET_ITEM_DATA, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE,
-    PyArray_Descr,
-};
-use numpy::prelude::*;
-use numpy::{PyArrayDescr, PyUntypedArray};
-use pyo3::prelude::*;
-
+use super::view::{Dtype, View};
 use crate::element::Element;
 use crate::extras::Extras;
 use crate::gradient;
@@ -38,209 +32,39 @@ pub(super) const MAX_ROLES: usize = FIRST_STATE + MAX_STATES + 1;
 /// The elements that a strided array is gathered into a buffer by.
 const TILE: usize = 256;
 
-/// The most elements that a thread takes at a time: enough for the claim to cost nothing, and few
-/// enough to be done soon. A block of the norm's sums, so that its bits know nothing of threads.
+/// The most elements that a thread takes at a time. A block of the norm's sums, so that its bits know
+/// nothing of threads.
 const PIECE: usize = gradient::BLOCK;
 
-/// Below this many bytes of parameters a step is over before a worker that is woken up can help.
-const PARALLEL_FROM: usize = 1 << 20;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dtype {
-    F32,
-    F64,
-}
-
-impl Dtype {
-    pub(super) fn of(descr: &Bound<'_, PyArrayDescr>) -> Option<Self> {
-        use numpy::npyffi::NPY_TYPES::{NPY_DOUBLE, NPY_FLOAT};
-        // A byte-swapped dtype has the same number.
-        if descr.is_native_byteorder() != Some(true) {
-            return None;
-        }
-        let number = descr.num();
-        if number == NPY_FLOAT as i32 {
-            Some(Self::F32)
-        } else if number == NPY_DOUBLE as i32 {
-            Some(Self::F64)
-        } else {
-            None
-        }
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::F64 => "float64",
-        }
-    }
-
-    const fn size(self) -> usize {
-        match self {
-            Self::F32 => size_of::<f32>(),
-            Self::F64 => size_of::<f64>(),
-        }
-    }
-}
-
-/// What NumPy says of one array.
-#[derive(Clone, Copy)]
-pub(super) struct View<'a> {
-    data: *mut u8,
-    descr: *const PyArray_Descr,
-    pub(super) shape: &'a [isize],
-    /// In bytes.
-    strides: &'a [isize],
-    flags: i32,
-    pub(super) dtype: Dtype,
-}
-
-impl<'a> View<'a> {
-    pub(super) fn of<'py>(array: Borrowed<'a, 'py, PyUntypedArray>, dtype: Dtype) -> Self {
-        // SAFETY: `array` is an ndarray (its type says so) and we are attached to the interpreter,
-        // so its C struct can be read. The struct is only read here, and lives as long as `'a`.
-        let fields = unsafe { &*_PyArray_GET_ITEM_DATA(array.as_array_ptr()) };
-        let ndim = usize::try_from(fields.nd).unwrap_or(0);
-        let (shape, strides): (&[isize], &[isize]) = if ndim == 0 {
-            // NumPy may have null pointers here.
-            (&[], &[])
-        } else {
-            // SAFETY: an ndarray of `ndim` > 0 has that many dimensions and strides. They move only
-            // when Python code sets `shape` or `strides`; none runs while a `View` lives: see
-            // `Plan::check`.
-            unsafe {
-                (
-                    slice::from_raw_parts(fields.dimensions, ndim),
-                    slice::from_raw_parts(fields.strides, ndim),
-                )
-            }
-        };
-        let (data, descr, flags) = (fields.data.cast(), fields.descr.cast_const(), fields.flags);
-        Self { data, descr, shape, strides, flags, dtype }
-    }
-
-    /// One place of the first axis, which the array has to have.
-    pub(super) fn row(&self, index: usize) -> Self {
-        let (shape, strides) = (&self.shape[1..], &self.strides[1..]);
-        assert!(index < self.shape[0].unsigned_abs());
-        let data = self.data.wrapping_offset(index.cast_signed() * self.strides[0]);
-        // What is contiguous in C order has rows that are; of others, the axes will tell.
-        let flags = self.flags & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_WRITEABLE);
-        Self { data, shape, strides, flags, ..*self }
-    }
-
-    fn len(&self) -> usize {
-        self.shape.iter().product::<isize>().unsigned_abs()
-    }
-
-    fn has(&self, flag: i32) -> bool {
-        self.flags & flag != 0
-    }
-
-    pub(super) fn is_dense(&self) -> bool {
-        self.has(NPY_ARRAY_C_CONTIGUOUS) || self.has(NPY_ARRAY_F_CONTIGUOUS)
-    }
-
-    pub(super) fn is_writable(&self) -> bool {
-        self.has(NPY_ARRAY_WRITEABLE)
-    }
-
-    fn is_aligned(&self) -> bool {
-        self.data.addr().is_multiple_of(self.dtype.size())
-    }
-
-    /// The addresses from the first byte to the one after the last; `None` for an empty array.
-    pub(super) fn span(&self) -> Option<Range<usize>> {
-        let (mut start, mut end) = (self.data.addr(), self.data.addr() + self.dtype.size());
-        for (&n, &stride) in iter::zip(self.shape, self.strides) {
-            let reach = (n.checked_sub(1).filter(|&n| n >= 0)? * stride).unsigned_abs();
-            if stride < 0 {
-                start -= reach;
-            } else {
-                end += reach;
-            }
-        }
-        Some(start..end)
-    }
-
-    /// Whether every axis steps over all that the axes inside it reach, so that no two elements
-    /// can share a byte.
-    pub(super) fn is_nested(&self) -> bool {
-        let mut axes: Vec<_> = iter::zip(self.shape, self.strides)
-            .filter(|&(&n, _)| n > 1)
-            .map(|(&n, &stride)| (stride.unsigned_abs(), n.unsigned_abs()))
-            .collect();
-        axes.sort_unstable();
-        let mut reach = self.dtype.size();
-        axes.into_iter().all(|(stride, n)| {
-            let clear = stride >= reach;
-            reach += stride * (n - 1);
-            clear
-        })
-    }
-}
-
-/// What arrays are like, one after the other: all that the checks and the walk of a job depend on,
-/// but for the address.
-#[derive(Default)]
-pub(super) struct Layouts {
-    numbers: Vec<isize>,
-    /// Keeps the dtypes alive whose addresses are among the numbers.
-    descrs: Vec<Py<PyArrayDescr>>,
-}
-
-impl Layouts {
-    fn fixed(view: &View<'_>) -> [isize; 3] {
-        const FLAGS: i32 = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS | NPY_ARRAY_WRITEABLE;
-        let flags = (view.flags & FLAGS) * 2 + i32::from(view.is_aligned());
-        [view.descr.addr().cast_signed(), flags as isize, view.shape.len().cast_signed()]
-    }
-
-    pub(super) fn push(&mut self, array: &Bound<'_, PyUntypedArray>, view: &View<'_>) {
-        self.numbers.extend(Self::fixed(view));
-        self.numbers.extend(view.shape);
-        self.numbers.extend(view.strides);
-        let descr = array.dtype();
-        if !self.descrs.iter().any(|known| known.is(&descr)) {
-            self.descrs.push(descr.unbind());
-        }
-    }
-
-    /// Compares them with views, one after the other.
-    pub(super) fn compare(&self) -> Comparison<'_> {
-        Comparison { rest: self.numbers.iter() }
-    }
-}
-
-pub(super) struct Comparison<'a> {
-    rest: slice::Iter<'a, isize>,
-}
-
-impl Comparison<'_> {
-    /// Whether the next layout is that of the view.
-    #[inline(always)]
-    pub(super) fn next_is(&mut self, view: &View<'_>) -> bool {
-        // Number by number: to compare slices of so few is a call each.
-        let mut is = |number| self.rest.next() == Some(&number);
-        Layouts::fixed(view).into_iter().all(&mut is)
-            && view.shape.iter().all(|&n| is(n))
-            && view.strides.iter().all(|&stride| is(stride))
-    }
-}
+/// The fewest: enough for the claim to cost nothing, and few enough for nobody to wait long for the
+/// last ones.
+const LEAST_PIECE: usize = 4096;
 
 /// One parameter with its gradient, states and average: where they are and how to walk them.
 pub(super) struct Job {
-    group: usize,
-    index: usize,
+    /// The number of its parameter in the call.
+    parameter: usize,
+    /// The number of its work in a step.
+    work: usize,
     dtype: Dtype,
     len: usize,
     /// How many elements and how many pieces come before it.
     start: usize,
     first_piece: usize,
     data: [*mut u8; MAX_ROLES],
-    /// From the outermost to the innermost; empty when every array is one dense run of elements
-    /// in the same order.
-    axes: Vec<Axis>,
+    walk: Walk,
+    /// What its gradient is multiplied by, beside the scale of the step.
+    scale: f64,
+}
+
+/// The way from one element to the next.
+enum Walk {
+    /// Every array is one run of elements, aligned and in the same order.
+    Dense,
+    /// From the outermost axis to the innermost.
+    Axes(Vec<Axis>),
+    /// Some rows of the first axis; the gradient has these rows only, one after the other.
+    Rows { indices: Arc<Vec<usize>>, steps: [isize; MAX_ROLES], row_len: usize, axes: Vec<Axis> },
 }
 
 #[derive(Clone, Copy)]
@@ -265,9 +89,9 @@ impl Work {
         self.recipe.states.len()
     }
 
-    /// The arrays that a parameter has: as many tuples of arrays make a call.
-    pub(super) fn roles(&self) -> usize {
-        FIRST_STATE + self.states() + usize::from(self.extras.average.is_some())
+    /// The arrays beside parameter and gradient.
+    fn others(&self) -> usize {
+        self.states() + usize::from(self.extras.average.is_some())
     }
 
     /// The step for an element type, on slices or tiles of all roles.
@@ -287,27 +111,88 @@ impl Work {
 
 impl Job {
     /// `views` of one shape and dtype, one for each role.
-    pub(super) fn new(views: &[View<'_>], group: usize, index: usize) -> Self {
-        let first = views[PARAMETER];
-        let all = |flag| views.iter().all(|view| view.has(flag));
+    pub(super) fn new(views: &[View<'_>], dtype: Dtype, parameter: usize, work: usize) -> Self {
         let aligned = views.iter().all(View::is_aligned);
-        let dense = aligned && (all(NPY_ARRAY_C_CONTIGUOUS) || all(NPY_ARRAY_F_CONTIGUOUS));
-        let mut data = [first.data; MAX_ROLES];
+        let c_contiguous = views.iter().all(View::is_c_contiguous);
+        let walk = if aligned && (c_contiguous || views.iter().all(View::is_f_contiguous)) {
+            Walk::Dense
+        } else {
+            let axes = axes(views, dtype);
+            let dense = [dtype.size().cast_signed(); MAX_ROLES];
+            match axes.as_slice() {
+                [only] if aligned && only.steps[..views.len()] == dense[..views.len()] => {
+                    Walk::Dense
+                }
+                _ => Walk::Axes(axes),
+            }
+        };
+        Self::walking(views, dtype, parameter, work, walk, views[PARAMETER].len())
+    }
+
+    /// `views` of the shapes of whole arrays; the rows at `indices` are stepped, which the arrays
+    /// have to have.
+    pub(super) fn of_rows(
+        views: &[View<'_>],
+        dtype: Dtype,
+        parameter: usize,
+        work: usize,
+        indices: Arc<Vec<usize>>,
+    ) -> Self {
+        let rows = views[PARAMETER].shape[0].unsigned_abs();
+        assert!(indices.iter().all(|&index| index < rows));
+        assert!(views[GRADIENT].shape[0].unsigned_abs() == indices.len());
+        let mut steps = [0; MAX_ROLES];
+        for (step, view) in iter::zip(&mut steps, views) {
+            *step = view.strides[0];
+        }
+        let mut of_one = [views[PARAMETER].row(); MAX_ROLES];
+        for (row, view) in iter::zip(&mut of_one, views) {
+            *row = view.row();
+        }
+        let row_len = of_one[PARAMETER].len();
+        let len = indices.len() * row_len;
+        let axes = axes(&of_one[..views.len()], dtype);
+        let walk = Walk::Rows { indices, steps, row_len, axes };
+        Self::walking(views, dtype, parameter, work, walk, len)
+    }
+
+    fn walking(
+        views: &[View<'_>],
+        dtype: Dtype,
+        parameter: usize,
+        work: usize,
+        walk: Walk,
+        len: usize,
+    ) -> Self {
+        let mut data = [views[PARAMETER].data; MAX_ROLES];
         for (data, view) in iter::zip(&mut data, views) {
             *data = view.data;
         }
-        let axes = if dense { Vec::new() } else { axes(views, aligned) };
-        let (dtype, len) = (first.dtype, first.len());
-        Self { group, index, dtype, len, data, axes, start: 0, first_piece: 0 }
+        Self { parameter, work, dtype, len, data, walk, start: 0, first_piece: 0, scale: 1.0 }
     }
 
-    /// Whether it is the job of that parameter.
-    pub(super) fn is_of(&self, group: usize, index: usize) -> bool {
-        (self.group, self.index) == (group, index)
+    /// The number of its parameter in the call.
+    pub(super) fn parameter(&self) -> usize {
+        self.parameter
     }
 
-    pub(super) fn dtype(&self) -> Dtype {
-        self.dtype
+    /// The numbers of its pieces.
+    pub(super) fn pieces(&self) -> Range<usize> {
+        self.first_piece..self.first_piece + self.len.div_ceil(PIECE)
+    }
+
+    /// Sets what its gradient is multiplied by, beside the scale of the step.
+    pub(super) fn set_scale(&mut self, scale: f64) {
+        self.scale = scale;
+    }
+
+    pub(super) fn is_of_rows(&self) -> bool {
+        matches!(self.walk, Walk::Rows { .. })
+    }
+
+    /// Sets which work of a step is its own.
+    pub(super) fn set_work(&mut self, work: usize) {
+        self.work = work;
     }
 
     /// Whether the array of a role is where a view is.
@@ -322,9 +207,13 @@ impl Job {
         moved
     }
 
+    fn is_dense(&self) -> bool {
+        matches!(self.walk, Walk::Dense)
+    }
+
     /// The dense arrays from `start` on as pointers to the elements.
     fn pointers<F: Element>(&self, start: usize) -> [*mut F; MAX_ROLES] {
-        assert!(self.axes.is_empty() && size_of::<F>() == self.dtype.size());
+        assert!(self.is_dense() && size_of::<F>() == self.dtype.size());
         self.data.map(|data| data.cast::<F>().wrapping_add(start))
     }
 }
@@ -339,10 +228,10 @@ pub(super) struct Jobs {
 }
 
 // SAFETY: the raw pointers are only followed in `each_piece`, within the call that they were made or
-// renewed for. Until it ends the buffers live: its arguments and the stepper hold references to the
-// arrays, and the plan to the values of rows. (Jobs that are kept have stale gradients in between;
-// `Seen::holds` replaces them all, or the jobs are made anew.) `plan.rs` has refused calls in which a
-// written array shares memory with another, so it does not matter which thread is at a job.
+// renewed for. Until it ends the buffers live: its `Call` holds references to all arrays. (Jobs that
+// are kept have stale gradients in between; `Plan::follows` renews them all, or the jobs are made
+// anew.) `checks.rs` has refused calls in which a written array shares memory with another, so it
+// does not matter which thread is at a job.
 unsafe impl Send for Jobs {}
 // SAFETY: as above; and what a shared reference can do with the pointers is to make pieces in
 // `each_piece`, which takes care that no two of them have an element in common.
@@ -353,12 +242,25 @@ impl Jobs {
         Self { list: Vec::with_capacity(count), ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, job: Job) {
-        let (start, first_piece) = (self.len, self.pieces);
+    pub(super) fn push(&mut self, mut job: Job) {
+        self.place(&mut job);
+        self.list.push(job);
+    }
+
+    /// Puts jobs that have changed their lengths in their places.
+    pub(super) fn renumber(&mut self) {
+        let mut list = mem::take(self).list;
+        for job in &mut list {
+            self.place(job);
+        }
+        self.list = list;
+    }
+
+    fn place(&mut self, job: &mut Job) {
+        (job.start, job.first_piece) = (self.len, self.pieces);
         self.len += job.len;
         self.bytes += job.len * job.dtype.size();
         self.pieces += job.len.div_ceil(PIECE);
-        self.list.push(Job { start, first_piece, ..job });
     }
 
     pub(super) fn iter_mut(&mut self) -> slice::IterMut<'_, Job> {
@@ -378,23 +280,39 @@ impl Jobs {
     /// Visits every piece once: on several threads, in any order, if there are enough bytes for
     /// that to pay, else in order.
     pub(super) fn each_piece(&mut self, visit: impl Fn(Piece<'_>) + Sync) {
-        let jobs = &*self;
-        let chunks = jobs.len.div_ceil(PIECE);
-        let visit = |chunk| jobs.each_piece_from(chunk * PIECE..(chunk + 1) * PIECE, &visit);
-        if jobs.bytes < PARALLEL_FROM {
-            (0..chunks).for_each(visit);
+        self.each_piece_of(PIECE, visit);
+    }
+
+    /// The same with smaller pieces where that makes threads end at the same time; they have no
+    /// number.
+    pub(super) fn each_small_piece(&mut self, visit: impl Fn(Piece<'_>) + Sync) {
+        let size = (self.len / 64).next_power_of_two().clamp(LEAST_PIECE, PIECE);
+        self.each_piece_of(size, visit);
+    }
+
+    fn each_piece_of(&mut self, size: usize, visit: impl Fn(Piece<'_>) + Sync) {
+        if self.bytes < parallel::SHARED_FROM {
+            // Job by job: small arrays have a piece each.
+            for job in &self.list {
+                for start in (0..job.len).step_by(size) {
+                    visit(Piece { job, start, len: size.min(job.len - start) });
+                }
+            }
         } else {
-            parallel::each(chunks, &visit);
+            let jobs = &*self;
+            let visit = |chunk| jobs.each_piece_from(chunk, size, &visit);
+            parallel::each(jobs.len.div_ceil(size), jobs.bytes, &visit);
         }
     }
 
-    /// Visits the pieces that start within a range of the space; of a job that can be one at most.
-    fn each_piece_from(&self, range: Range<usize>, visit: &impl Fn(Piece<'_>)) {
+    /// Visits the pieces that start within a chunk of the space; of a job that can be one at most.
+    fn each_piece_from(&self, chunk: usize, size: usize, visit: &impl Fn(Piece<'_>)) {
+        let range = chunk * size..(chunk + 1) * size;
         let first = self.list.partition_point(|job| job.start + job.len <= range.start);
         for job in self.list[first..].iter().take_while(|job| job.start < range.end) {
-            let start = range.start.saturating_sub(job.start).next_multiple_of(PIECE);
+            let start = range.start.saturating_sub(job.start).next_multiple_of(size);
             if start < job.len && job.start + start < range.end {
-                visit(Piece { job, start, len: PIECE.min(job.len - start) });
+                visit(Piece { job, start, len: size.min(job.len - start) });
             }
         }
     }
@@ -410,14 +328,9 @@ pub(super) struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// The group of its parameter.
-    pub(super) fn group(&self) -> usize {
-        self.job.group
-    }
-
-    /// The group and index of its parameter.
-    pub(super) fn parameter(&self) -> (usize, usize) {
-        (self.job.group, self.job.index)
+    /// The number of its parameter in the call.
+    pub(super) fn parameter(&self) -> usize {
+        self.job.parameter
     }
 
     /// Its number among all pieces.
@@ -451,9 +364,19 @@ impl Piece<'_> {
         }
     }
 
-    /// The step of these elements, with the work of their group.
+    /// The step of these elements, with the work of their job.
+    #[inline]
     pub(super) fn run(mut self, works: &[Work]) {
-        let work = &works[self.job.group];
+        let work = &works[self.job.work];
+        if self.job.scale.to_bits() == 1.0_f64.to_bits() {
+            self.run_with(work);
+        } else {
+            let extras = Extras { scale: work.extras.scale * self.job.scale, ..work.extras };
+            self.run_with(&Work { extras, ..*work });
+        }
+    }
+
+    fn run_with(&mut self, work: &Work) {
         match self.job.dtype {
             Dtype::F32 => self.sweep(work, work.recipe.step_f32),
             Dtype::F64 => self.sweep(work, work.recipe.step_f64),
@@ -461,8 +384,8 @@ impl Piece<'_> {
     }
 
     fn sweep<F: Element>(&mut self, work: &Work, step: Step<F>) {
-        let others = work.roles() - FIRST_STATE;
-        if !self.job.axes.is_empty() {
+        let others = work.others();
+        if !self.job.is_dense() {
             self.sweep_tiles(work, step, others);
         } else if work.extras == Extras::NONE && !work.clear_gradient {
             let (p, g, mut slices) = self.slices(others);
@@ -474,9 +397,63 @@ impl Piece<'_> {
                 let (p, g, mut slices) = tile.slices(others);
                 work.step(step, p, g, &mut slices[..others], &mut scratch[..n]);
                 if work.clear_gradient {
-                    tile.clear_gradient::<F>();
+                    tile.gradient_to_write::<F>().fill(F::default());
                 }
             }
+        }
+    }
+
+    /// Sets the gradient, which is checked to be writable, to zero.
+    pub(super) fn clear_gradient(&mut self) {
+        fn clear<F: Element>(piece: &mut Piece<'_>) {
+            if piece.job.is_dense() {
+                piece.gradient_to_write::<F>().fill(F::default());
+            } else {
+                for (start, n) in piece.tiles(TILE) {
+                    piece.scatter(GRADIENT, start, &[F::default(); TILE][..n]);
+                }
+            }
+        }
+        match self.job.dtype {
+            Dtype::F32 => clear::<f32>(self),
+            Dtype::F64 => clear::<f64>(self),
+        }
+    }
+
+    /// Copies the gradient's role to the parameter's.
+    pub(super) fn copy(&mut self) {
+        fn copy<F: Element>(piece: &mut Piece<'_>) {
+            if piece.job.is_dense() {
+                let (to, from, _) = piece.slices::<F>(0);
+                to.copy_from_slice(from);
+            } else {
+                let mut tile = [F::default(); TILE];
+                for (start, n) in piece.tiles(TILE) {
+                    piece.gather(GRADIENT, start, &mut tile[..n]);
+                    piece.scatter(PARAMETER, start, &tile[..n]);
+                }
+            }
+        }
+        match self.job.dtype {
+            Dtype::F32 => copy::<f32>(self),
+            Dtype::F64 => copy::<f64>(self),
+        }
+    }
+
+    /// Swaps the parameter's role with the gradient's, which is checked to be writable.
+    pub(super) fn swap(&mut self) {
+        fn swap<F: Element>(piece: &mut Piece<'_>) {
+            let (mut one, mut other) = ([F::default(); TILE], [F::default(); TILE]);
+            for (start, n) in piece.tiles(TILE) {
+                piece.gather(PARAMETER, start, &mut one[..n]);
+                piece.gather(GRADIENT, start, &mut other[..n]);
+                piece.scatter(PARAMETER, start, &other[..n]);
+                piece.scatter(GRADIENT, start, &one[..n]);
+            }
+        }
+        match self.job.dtype {
+            Dtype::F32 => swap::<f32>(self),
+            Dtype::F64 => swap::<f64>(self),
         }
     }
 
@@ -516,7 +493,7 @@ impl Piece<'_> {
 
     /// Visits the gradient: as it is if it is dense, else gathered a tile at a time.
     fn each_tile<F: Element>(&self, mut visit: impl FnMut(&[F])) {
-        if self.job.axes.is_empty() {
+        if self.job.is_dense() {
             visit(self.gradient());
         } else {
             let mut tile = [F::default(); TILE];
@@ -535,12 +512,12 @@ impl Piece<'_> {
         unsafe { slice::from_raw_parts(data, self.len) }
     }
 
-    /// Clears the dense gradient, which the step is to write.
-    fn clear_gradient<F: Element>(&mut self) {
+    /// The dense gradient as a slice that may be written, where the step is to write it.
+    fn gradient_to_write<F: Element>(&mut self) -> &mut [F] {
         let data = self.job.pointers(self.start)[GRADIENT];
         // SAFETY: as in `slices`. Gradients that are cleared are written arrays: that they are
         // writable and share no memory with another was checked too.
-        unsafe { slice::from_raw_parts_mut(data, self.len) }.fill(F::default());
+        unsafe { slice::from_raw_parts_mut(data, self.len) }
     }
 
     /// The dense arrays as slices: parameter, gradient, and so many others.
@@ -549,12 +526,12 @@ impl Piece<'_> {
         others: usize,
     ) -> (&mut [F], &[F], [&mut [F]; MAX_ROLES - FIRST_STATE]) {
         let [p, g, rest @ ..] = self.job.pointers(self.start);
-        // SAFETY: without axes, `Job::new` has seen aligned elements in one run behind each pointer,
-        // of the one dtype that is as large as `F`, in arrays that outlive the job (see `Jobs`), and
-        // set the pointers of `others` roles; `start..start + len` are of them, and `len` > 0.
-        // Written arrays that share memory with another were refused, no other piece has these
-        // elements, and the slices borrow this one mutably, so they are the only ones. The gradient,
-        // which may be shared, is only read.
+        // SAFETY: of a dense walk, `Job::new` has seen aligned elements in one run behind each
+        // pointer, of the one dtype that is as large as `F`, in arrays that outlive the job (see
+        // `Jobs`), and set the pointers of `others` roles; `start..start + len` are of them, and
+        // `len` > 0. Written arrays that share memory with another were refused, no other piece has
+        // these elements, and the slices borrow this one mutably, so they are the only ones. The
+        // gradient, which may be shared, is only read.
         unsafe {
             (
                 slice::from_raw_parts_mut(p, self.len),
@@ -567,7 +544,7 @@ impl Piece<'_> {
         }
     }
 
-    /// Copies elements of a role, from `start` on in the order of the axes, into a tile.
+    /// Copies elements of a role, from `start` on in the order of the walk, into a tile.
     fn gather<F: Element>(&self, role: usize, start: usize, tile: &mut [F]) {
         assert!(size_of::<F>() == self.job.dtype.size());
         self.runs(role, start, tile.len(), |at, run, place, step| {
@@ -587,7 +564,7 @@ impl Piece<'_> {
         self.runs(role, start, tile.len(), |at, run, place, step| {
             for (i, &element) in tile[at..at + run].iter().enumerate() {
                 let place = place.wrapping_offset(step * i.cast_signed());
-                // SAFETY: as in `gather`; and the array is writable, which `plan.rs` has seen of
+                // SAFETY: as in `gather`; and the array is writable, which `checks.rs` has seen of
                 // every array that a step writes, and shares memory with no other, nor with itself.
                 // No other piece has the element.
                 unsafe { place.cast::<F>().write_unaligned(element) };
@@ -608,13 +585,22 @@ impl Piece<'_> {
         assert!(start + n <= self.len);
         let job = self.job;
         let dense = [Axis { len: job.len, steps: [job.dtype.size().cast_signed(); MAX_ROLES] }];
-        let axes = if job.axes.is_empty() { &dense } else { job.axes.as_slice() };
+        let axes = match &job.walk {
+            Walk::Dense => dense.as_slice(),
+            Walk::Axes(axes) | Walk::Rows { axes, .. } => axes,
+        };
         let inner = &axes[axes.len() - 1];
         let mut done = 0;
         while done < n {
             let mut index = self.start + start + done;
             let run = (inner.len - index % inner.len).min(n - done);
             let mut place = job.data[role];
+            if let Walk::Rows { indices, steps, row_len, .. } = &job.walk {
+                let row = index / row_len;
+                index %= row_len;
+                let row = if role == GRADIENT { row } else { indices[row] };
+                place = place.wrapping_offset(row.cast_signed() * steps[role]);
+            }
             for axis in axes.iter().rev() {
                 place = place.wrapping_offset((index % axis.len).cast_signed() * axis.steps[role]);
                 index /= axis.len;
@@ -626,8 +612,8 @@ impl Piece<'_> {
 }
 
 /// The axes of `views` in the order of the parameter's memory, with those that run on from one
-/// another made one.
-fn axes(views: &[View<'_>], aligned: bool) -> Vec<Axis> {
+/// another made one; one axis at least.
+fn axes(views: &[View<'_>], dtype: Dtype) -> Vec<Axis> {
     let first = views[PARAMETER];
     let step = |role: usize, axis: usize| views.get(role).map_or(0, |view| view.strides[axis]);
     let mut axes: Vec<_> = (0..first.shape.len())
@@ -646,13 +632,8 @@ fn axes(views: &[View<'_>], aligned: bool) -> Vec<Axis> {
         }
         runs_on
     });
-    let size = first.dtype.size().cast_signed();
-    let is_dense = |axis: &Axis| axis.steps[..views.len()].iter().all(|&step| step == size);
-    match axes.as_slice() {
-        [only] if aligned && is_dense(only) => axes.clear(),
-        // One element, but misaligned: walk it.
-        [] => axes.push(Axis { len: 1, steps: [size; MAX_ROLES] }),
-        _ => {}
+    if axes.is_empty() {
+        axes.push(Axis { len: 1, steps: [dtype.size().cast_signed(); MAX_ROLES] });
     }
     axes
 }

@@ -1,0 +1,213 @@
+//! What was asked: the arrays of a call, parameter by parameter.
+
+use std::sync::Arc;
+
+use numpy::{PyReadonlyArray1, PyUntypedArray};
+use pyo3::exceptions::PyMemoryError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::pieces::{GRADIENT, MAX_ROLES};
+use crate::error::Error;
+
+/// A parameter with its states and, if one is kept, its average: the arrays that stay from step to
+/// step.
+pub(super) struct Parameter {
+    /// By role, without that of the gradient.
+    arrays: [Option<Py<PyUntypedArray>>; MAX_ROLES - 1],
+    /// The number of its work in a step.
+    pub(super) work: usize,
+}
+
+impl Parameter {
+    /// The arrays are at most as many as there are roles, the parameter first.
+    pub(super) fn new(arrays: impl IntoIterator<Item = Py<PyUntypedArray>>, work: usize) -> Self {
+        let mut arrays = arrays.into_iter();
+        Self { arrays: std::array::from_fn(|_| arrays.next()), work }
+    }
+
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        let arrays = self.arrays.each_ref();
+        Self { arrays: arrays.map(|a| a.as_ref().map(|a| a.clone_ref(py))), work: self.work }
+    }
+
+    /// The arrays, each with its role.
+    #[inline]
+    pub(super) fn arrays(&self) -> impl Iterator<Item = (usize, &Py<PyUntypedArray>)> {
+        let arrays = self.arrays.iter().map_while(Option::as_ref);
+        arrays.enumerate().map(|(k, array)| (if k < GRADIENT { k } else { k + 1 }, array))
+    }
+
+    /// The array of a role that is not the gradient's.
+    pub(super) fn array(&self, role: usize) -> Option<&Py<PyUntypedArray>> {
+        self.arrays[if role < GRADIENT { role } else { role - 1 }].as_ref()
+    }
+}
+
+/// What was given as the gradient of a parameter.
+pub(super) enum Gradient {
+    /// Nothing: the parameter is left alone.
+    Absent,
+    Dense(Py<PyUntypedArray>),
+    Rows(Box<Rows>),
+}
+
+/// The gradient of some rows, each once.
+pub(super) struct Rows {
+    pub(super) indices: Arc<Vec<usize>>,
+    /// One for each index, in their order.
+    pub(super) values: Py<PyUntypedArray>,
+    /// The values as the caller gave them, where `values` are sums of those of equal rows.
+    pub(super) given: Option<Py<PyUntypedArray>>,
+}
+
+/// The arrays of a call.
+pub(super) struct Call<'a> {
+    pub(super) parameters: &'a [Parameter],
+    /// One for each parameter.
+    pub(super) grads: &'a [Gradient],
+    /// Whether the call writes gradients.
+    pub(super) writes_gradients: bool,
+}
+
+/// Which array of a call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) parameter: usize,
+    pub(super) role: usize,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn is_written(&self, place: Place) -> bool {
+        place.role != GRADIENT || self.writes_gradients
+    }
+
+    /// The array at a place; of rows, their values.
+    pub(super) fn array(&self, place: Place) -> Option<&'a Py<PyUntypedArray>> {
+        if place.role != GRADIENT {
+            return self.parameters[place.parameter].array(place.role);
+        }
+        match &self.grads[place.parameter] {
+            Gradient::Absent => None,
+            Gradient::Dense(array) => Some(array),
+            Gradient::Rows(rows) => Some(&rows.values),
+        }
+    }
+}
+
+impl Gradient {
+    /// What was given in the place of a gradient; Python code may run.
+    ///
+    /// # Errors
+    /// A `TypeError` for what is neither an ndarray without a mask, nor `None`, nor `Rows`; what
+    /// `Rows` themselves raise.
+    #[inline]
+    pub(super) fn given(
+        item: &Bound<'_, PyAny>,
+        name: impl FnOnce() -> PyResult<String>,
+    ) -> PyResult<Self> {
+        if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
+            return Ok(Self::Dense(array.clone().unbind()));
+        }
+        if item.is_none() {
+            return Ok(Self::Absent);
+        }
+        if is_rows(item)? {
+            return Rows::given(item).map(|rows| Self::Rows(Box::new(rows)));
+        }
+        array(item, name).map(Self::Dense)
+    }
+}
+
+/// An ndarray, which may be of a subclass, but of none with a mask.
+///
+/// # Errors
+/// A `TypeError` for anything else.
+pub(super) fn array(
+    item: &Bound<'_, PyAny>,
+    name: impl FnOnce() -> PyResult<String>,
+) -> PyResult<Py<PyUntypedArray>> {
+    if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
+        return Ok(array.clone().unbind());
+    }
+    let Ok(array) = item.cast::<PyUntypedArray>() else {
+        let kind = item.py().import("instep.checks")?.call_method1("kind_of", (item,))?;
+        let what = format!("{} is {kind}; wanted a numpy.ndarray", name()?);
+        return Err(Error::Type(what).into());
+    };
+    let masked = item.py().import("numpy.ma")?.getattr("MaskedArray")?;
+    if item.is_instance(&masked)? {
+        let what = format!(
+            "{} is a numpy.ma.MaskedArray, whose mask a step would ignore; \
+             wanted a plain numpy.ndarray",
+            name()?
+        );
+        return Err(Error::Type(what).into());
+    }
+    Ok(array.clone().unbind())
+}
+
+fn is_rows(item: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static ROWS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    Ok(item.get_type().is(ROWS.import(item.py(), "instep.rows", "Rows")?))
+}
+
+impl Rows {
+    /// An `instep.Rows`, with the values of equal rows summed.
+    fn given(item: &Bound<'_, PyAny>) -> PyResult<Self> {
+        type Integers<'py> = PyReadonlyArray1<'py, i64>;
+        let py = item.py();
+        let given = item.getattr(intern!(py, "values"))?.cast_into::<PyUntypedArray>()?;
+        let indices = item.call_method0(intern!(py, "int64"))?.extract::<Integers<'_>>()?;
+        let indices = unsigned(indices.as_slice()?)?;
+        if are_distinct(&indices)? {
+            return Ok(Self { indices: Arc::new(indices), values: given.unbind(), given: None });
+        }
+        let summed = item.call_method0(intern!(py, "summed"))?;
+        let (indices, values) = summed.extract::<(Integers<'_>, Bound<'_, PyUntypedArray>)>()?;
+        let indices = Arc::new(unsigned(indices.as_slice()?)?);
+        Ok(Self { indices, values: values.unbind(), given: Some(given.unbind()) })
+    }
+}
+
+/// Negative ones become larger than any array has rows: `checks.rs` refuses them with the others.
+///
+/// # Errors
+/// A `MemoryError`.
+fn unsigned(indices: &[i64]) -> PyResult<Vec<usize>> {
+    let mut unsigned = Vec::new();
+    unsigned.try_reserve_exact(indices.len()).map_err(|_| PyMemoryError::new_err(()))?;
+    unsigned.extend(
+        indices.iter().map(|&index| usize::try_from(index.cast_unsigned()).unwrap_or(usize::MAX)),
+    );
+    Ok(unsigned)
+}
+
+/// Whether no index comes twice.
+///
+/// # Errors
+/// A `MemoryError`.
+fn are_distinct(indices: &[usize]) -> PyResult<bool> {
+    if indices.is_sorted_by(|a, b| a < b) {
+        return Ok(true);
+    }
+    let last = indices.iter().copied().max().unwrap_or(0);
+    // A bit for each row up to the last: but not where a few rows are of a huge number of them.
+    if last / 64 > 4 * indices.len() {
+        let mut sorted = Vec::new();
+        sorted.try_reserve_exact(indices.len()).map_err(|_| PyMemoryError::new_err(()))?;
+        sorted.extend_from_slice(indices);
+        sorted.sort_unstable();
+        return Ok(sorted.is_sorted_by(|a, b| a < b));
+    }
+    let mut known: Vec<u64> = Vec::new();
+    known.try_reserve_exact(last / 64 + 1).map_err(|_| PyMemoryError::new_err(()))?;
+    known.resize(last / 64 + 1, 0);
+    Ok(indices.iter().all(|&index| {
+        let (word, bit) = (&mut known[index / 64], 1 << (index % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }))
+}
