@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 Kind = type[Contestant]
 
+pytestmark = pytest.mark.xdist_group("bench")
 EVERY = (*OURS, *PEERS)
 ADAMS = [
     pytest.param(kind, dtype, id=f"{kind.name}-{dtype}")

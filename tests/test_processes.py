@@ -76,7 +76,7 @@ def test_an_interrupt_leaves_whole_steps(name: str) -> None:
 
 @pytest.mark.parametrize("way", ["return", "exit", "_exit"])
 def test_a_process_ends_while_a_thread_is_in_a_step(way: str) -> None:
-    for seed in range(20):
+    for seed in range(10):
         assert scenario("end", way, str(seed)) == "end\n"
 
 

@@ -73,7 +73,7 @@ def _import(command: str) -> ModuleType | None:
 
 def _demo(demo: ModuleType, arguments: argparse.Namespace) -> int:
     epochs = arguments.epochs or (QUICK_EPOCHS if arguments.quick else EPOCHS)
-    identical = demo.run(arguments.hidden, epochs, arguments.dtype, arguments.out)
+    identical = demo.run(arguments.hidden, epochs, arguments.dtype, arguments.out, arguments.host)
     return 0 if identical else 1
 
 
@@ -99,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
         help="train a network on real data, with NumPy and with instep",
         description="Train the course's network on scikit-learn's digits, twice per rule: with the "
         "NumPy update loop and with instep. Exit status 1 when the two differ in one bit.",
+    )
+    demo.add_argument(
+        "--host",
+        choices=("course", "cs231n", "dlfs", "nnfs"),
+        default="course",
+        help="whose rules, in whose format: the deep-learning course, CS231n, Deep Learning from "
+        "Scratch, Neural Networks from Scratch (default: course)",
     )
     demo.add_argument(
         "--hidden",

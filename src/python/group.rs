@@ -35,6 +35,8 @@ pub(super) struct Template {
     /// Where the learning rate is among the numbers, and where the powers of `t` are of which.
     lr: Option<usize>,
     powers: Vec<(usize, usize)>,
+    /// Where weight decay is among them, if the rule does it itself.
+    decay: Option<usize>,
     sign: f64,
     weight_decay: f64,
     decoupled: bool,
@@ -110,6 +112,7 @@ impl Template {
             count,
             lr,
             powers,
+            decay: place("weight_decay"),
             sign,
             weight_decay,
             decoupled,
@@ -158,7 +161,14 @@ impl Template {
         let (recipe, level) = (self.recipe, self.level);
         let work = Work { recipe, level, coefficients, extras, clear_gradient: false };
         let extras = Extras { weight_decay: 0.0, shrink: 1.0, ..extras };
-        [work, Work { extras, ..work }]
+        let coefficients = match self.decay {
+            Some(decay) => {
+                numbers[decay] = 0.0;
+                recipe.coefficients(&numbers[..self.count]).unwrap_or_default()
+            }
+            None => coefficients,
+        };
+        [work, Work { coefficients, extras, ..work }]
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
