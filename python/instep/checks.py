@@ -1,7 +1,7 @@
 """Checks of arguments, with errors that name the argument, what it was and what was wanted."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 __all__ = [
     "check_array",
+    "check_betas",
     "check_flag",
     "check_integer",
     "check_json",
     "check_keys",
     "check_like",
+    "check_mode",
     "check_number",
+    "check_numbers",
     "kind_of",
 ]
 
@@ -25,7 +28,8 @@ def kind_of(thing: Any) -> str:
     kind = type(thing).__name__
     if thing is None:
         return "None"
-    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    # As it is spoken: an ndarray.
+    return f"{'an' if kind[0].lower() in 'aeiou' or kind == 'ndarray' else 'a'} {kind}"
 
 
 def check_number(name: str, number: Any, *, least: float = 0.0, below: float = math.inf) -> float:
@@ -48,6 +52,30 @@ def check_number(name: str, number: Any, *, least: float = 0.0, below: float = m
     else:
         wanted = "a finite number"
     raise ValueError(f"{name} is {number!r}; wanted {wanted}")
+
+
+def check_numbers(name: str, numbers: Any, count: int, *, below: float) -> tuple[float, ...]:
+    """Return several numbers as floats, if each is finite and ``0 <= number < below``."""
+    try:
+        given = tuple(numbers)
+    except TypeError:
+        given = ()
+    if len(given) != count:
+        words = {2: "two", 3: "three"}
+        raise ValueError(f"{name} is {numbers!r}; wanted {words.get(count, count)} numbers")
+    pairs = enumerate(given)
+    return tuple(check_number(f"{name}[{i}]", number, below=below) for i, number in pairs)
+
+
+def check_betas(betas: Any, count: int = 2) -> tuple[float, ...]:
+    """Return decays of averages as floats, if each is in [0, 1)."""
+    return check_numbers("betas", betas, count, below=1.0)
+
+
+def check_mode(name: str, mode: Any, modes: Sequence[Any]) -> None:
+    """Check that an option is one of some words, or True or False."""
+    if mode not in modes:
+        raise ValueError(f"{name} is {mode!r}; wanted one of {', '.join(map(repr, modes))}")
 
 
 def check_flag(name: str, flag: Any) -> bool:

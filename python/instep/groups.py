@@ -90,7 +90,11 @@ class Group:
         array = parameter.array
         for state in self.states:
             initial = self.rule.initial(state, self.options)
-            parameter.states[state] = np.full_like(array, initial, subok=False)
+            parameter.states[state] = (
+                np.array(array, order="K", subok=False)
+                if initial is None
+                else np.full_like(array, initial, subok=False)
+            )
         if average is not None:
             parameter.average = np.array(array, order="K", subok=False)
 
@@ -150,7 +154,8 @@ def work(
     checked = {**checked, **carried}
     sign = -1.0 if checked["maximize"] else 1.0
     recipe = compiled(rule.recipe(checked, t))
-    around = sign, checked["weight_decay"], rule.decouples(checked)
+    decay = 0.0 if "weight_decay" in recipe.hypers else checked["weight_decay"]
+    around = sign, decay, rule.decouples(checked)
     return recipe, rule.hypers(checked, rate, t), around, carried
 
 

@@ -312,7 +312,11 @@ def _number(option: Any) -> Any:
 
 
 def _take(
-    name: str, layout: _Layout, own: dict[str, Any], torch_state: Any, fresh: dict[str, float]
+    name: str,
+    layout: _Layout,
+    own: dict[str, Any],
+    torch_state: Any,
+    fresh: dict[str, float | None],
 ) -> int:
     """Put the state of one parameter of torch in the place of `own`; return how many steps made it.
 

@@ -137,8 +137,8 @@ class Optimizer(Rule):
                 self.add_param_group(group)
             if weight_decay_mask is not None and not callable(weight_decay_mask):
                 raise TypeError(
-                    "weight_decay_mask is a tree, and params a list of groups; wanted a callable of "
-                    "name and array, or weight_decay=0 in the groups"
+                    "weight_decay_mask is a tree, and params a list of groups; wanted a callable "
+                    "of name and array, or weight_decay=0 in the groups"
                 )
         if freeze is not None:
             self.freeze = freeze
@@ -447,7 +447,7 @@ class Optimizer(Rule):
         return self._stepper.skips
 
     def _prepare(self, group: int, lr: float | None, t: int) -> "_instep.Said":
-        """Say what step `t` of a group does: the compiled stepper asks when options have changed."""
+        """Say what step `t` of a group does; asked when options have changed."""
         return self._groups[group].prepare(lr, t, self._average)
 
     def _describe(self, parameter: int, role: int) -> str:
