@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from optimizer_model import Pair, assert_same_norm
 
 SIZE = 1_000_003
 CHUNK = 32_768
-SECONDS = 100
+SECONDS = 600  # none takes a tenth of it, but for a hang or a machine that is very busy
 
 
 def watch() -> None:
@@ -52,7 +52,7 @@ def threads() -> int:
 
 def assert_workers(count: int) -> None:
     """Fail unless so many threads of this process are instep's: a new one names itself in time."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS / 2
     while True:
         names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
         found = names.count("instep\n")
@@ -175,15 +175,13 @@ def fork_during_steps() -> None:
     thread = threading.Thread(target=steps)
     thread.start()
     rng = random.Random(0)
-    forks = during = 0
-    while during < 30:
+    during = 0
+    while during < 15 or t < 15:
         time.sleep(rng.uniform(0, 0.02))
         during += is_stepping
-        forks += 1
         assert_succeeded(forked(child))
     stop.set()
     thread.join()
-    assert t > forks // 2
     other.check()
 
 
@@ -214,8 +212,10 @@ def fork_during_steps_of_an_optimizer() -> None:
     thread = threading.Thread(target=steps)
     thread.start()
     rng = random.Random(0)
+    forks = 0
     try:
-        for _ in range(20):
+        while forks < 20 or trained.opt.t <= 20:
+            forks += 1
             go.set()
             time.sleep(rng.uniform(0, 0.005))
             process = forked(child)
@@ -226,7 +226,6 @@ def fork_during_steps_of_an_optimizer() -> None:
         stop.set()
         go.set()
         thread.join()
-    assert trained.opt.t > 20
 
 
 def in_threads(*functions: Callable[[], None]) -> None:
@@ -376,9 +375,9 @@ def all_the_same_optimizer() -> None:
 
 
 def no_thread_before_a_large_step() -> None:
-    """Large is 1 MiB of parameters in all; a thread less, and it stays as it was."""
+    """Small is less than 64 KiB of parameters in all, and large 1 MiB."""
     before = threads()
-    small, few = np.zeros(262_143, np.float32), [np.zeros(1000) for _ in range(100)]
+    small, few = np.zeros(16_383, np.float32), [np.zeros(1000) for _ in range(8)]
     for _ in range(3):
         instep.Adam(small).step(np.ones_like(small), max_norm=1.0)
         instep.Adam(few).step([np.ones_like(p) for p in few], max_norm=1.0)
@@ -452,8 +451,19 @@ def threadpoolctl() -> None:
 # Ctrl-C.
 
 
+def interrupts(least: int, enough: Callable[[], bool]) -> Iterator[None]:
+    """Go on for so many interrupts at least, and until enough was done between them.
+
+    On a busy machine an interrupt often comes before the first step.
+    """
+    done = 0
+    while done < least or not enough():
+        done += 1
+        yield
+
+
 def repeat_until_interrupted(call: Callable[[], None], rng: random.Random) -> None:
-    """Call again and again, until SIGINT comes, at a random moment."""
+    """Call again and again, until SIGINT comes, at a random moment, maybe before the first."""
     begun = threading.Event()
 
     def interrupt() -> None:
@@ -474,11 +484,10 @@ def repeat_until_interrupted(call: Callable[[], None], rng: random.Random) -> No
 def interrupt_steps() -> None:
     """Ctrl-C leaves as many whole steps as the optimizer counts."""
     trained, rng = Trained(0), random.Random(0)
-    for _ in range(60):
+    for _ in interrupts(60, lambda: trained.opt.t > 30):
         repeat_until_interrupted(trained.step, rng)
         trained.check()
     assert_workers(3)
-    assert trained.opt.t > 30
 
 
 def interrupt_steps_that_clear_gradients() -> None:
@@ -496,7 +505,7 @@ def interrupt_steps_that_clear_gradients() -> None:
         values.fill(-1)
         opt.step([g, rows_of_g])
 
-    for _ in range(60):
+    for _ in interrupts(60, lambda: opt.t > 30):
         repeat_until_interrupted(step, rng)
         for p in (dense, table):
             assert (p == opt.t).all(), f"t={opt.t}, but {p.min()} to {p.max()} steps were done"
@@ -504,7 +513,6 @@ def interrupt_steps_that_clear_gradients() -> None:
             assert not g.any()
             assert not values.any()
     assert_workers(3)
-    assert opt.t > 30
 
 
 def interrupt_course_functions() -> None:
@@ -518,13 +526,15 @@ def interrupt_course_functions() -> None:
         instep.update_parameters_with_gd(parameters, grads, 1.0)
         done += 1
 
-    for _ in range(100):
+    def enough() -> bool:
+        return done > 50
+
+    for _ in interrupts(100, enough):
         repeat_until_interrupted(step, rng)
         steps = {float(number) for p in parameters.values() for number in (p.min(), p.max())}
         assert steps in ({done}, {done + 1})
         done = int(steps.pop())
     assert_workers(3)
-    assert done > 50
 
 
 def interrupt_averaged() -> None:
@@ -622,8 +632,9 @@ def copy_during_steps() -> None:
 
 def end(way: str, seed: str) -> None:
     """End while a thread is within a step: by returning, `sys.exit` or `os._exit`."""
-    trained = Trained(0, 4 * SIZE)
-    trained.step()
+    p, g = np.ones((2, 4 * SIZE), np.float32)
+    opt = instep.Adam(p)
+    opt.step(g)
     assert_workers(3)
     begun = threading.Event()
 
@@ -631,7 +642,7 @@ def end(way: str, seed: str) -> None:
         begun.set()
         # A thread that is waited for has to end.
         for _ in range(10 if way == "exit" else sys.maxsize):
-            trained.step()
+            opt.step(g)
 
     threading.Thread(target=steps, daemon=way != "exit").start()
     begun.wait()
@@ -783,6 +794,8 @@ def rows() -> None:
 
 def main(name: str, *arguments: str) -> None:
     watch()
+    # A shell makes what it runs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     scenario: Callable[..., None] = globals()[name]
     scenario(*arguments)
 

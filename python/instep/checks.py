@@ -13,6 +13,7 @@ __all__ = [
     "check_betas",
     "check_flag",
     "check_integer",
+    "check_json",
     "check_keys",
     "check_like",
     "check_mode",
@@ -132,3 +133,47 @@ def check_keys(name: str, mapping: Any, wanted: Iterable[object]) -> None:
     ]
     if wrong:
         raise ValueError(f"{name} {' and '.join(wrong)}")
+
+
+def check_json(name: str, value: Any) -> None:
+    """Check that JSON can say what a value is, as Python reads and writes it."""
+    _check_json(name, value, ())
+
+
+def _check_json(name: str, value: Any, path: tuple[Any, ...]) -> None:
+    def where() -> str:
+        return name + "".join(f"[{key!r}]" for key in path)
+
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{where()} is {value!r}, which JSON lacks; wanted a finite number, or None"
+            )
+    elif isinstance(value, int):
+        if value.bit_length() > _MOST_BITS:
+            has, wanted = f"{value.bit_length():,}", f"{_MOST_BITS:,}"
+            raise ValueError(f"{where()} has {has} bits; wanted {wanted} at most")
+    elif isinstance(value, (dict, list, tuple)):
+        if len(path) == _MOST_DEPTH:
+            raise ValueError(f"{name} is nested more than {_MOST_DEPTH} times, or holds itself")
+        items: Iterable[tuple[Any, Any]] = enumerate(value)
+        if isinstance(value, dict):
+            items = value.items()
+        for key, inner in items:
+            if isinstance(value, dict) and not isinstance(key, str):
+                raise TypeError(f"{where()} has the key {key!r}, {kind_of(key)}; wanted a str")
+            _check_json(name, inner, (*path, key))
+    elif value is not None and not isinstance(value, str):
+        remedy = ""
+        if isinstance(value, (np.ndarray, np.generic)):
+            remedy = f": pass {where()}.tolist()"
+        elif isinstance(value, (set, frozenset)):
+            remedy = f": pass sorted({where()})"
+        raise TypeError(
+            f"{where()} is {kind_of(value)}; wanted None, a bool, an int, a float, a str, or a "
+            f"list or dict of such{remedy}"
+        )
+
+
+_MOST_BITS = 8192
+_MOST_DEPTH = 100

@@ -120,11 +120,15 @@ class Group:
         work = recipe, numbers, (sign, decay, decouples, average)
         return work, rate, not self.rule.varies(checked), updates
 
-    def check(self, options: Options, t: int) -> None:
-        """Check that step `t` could be done with these options."""
-        recipe, *_ = self._prepare(self.rule.checked(options), check_rate(options["lr"], t), t)
+    def check(self, options: Options, t: int, carried: dict[str, float]) -> None:
+        """Check that step `t` could be done with these options and what is carried to it."""
+        rate = check_rate(options["lr"], t)
+        recipe, *_ = work(self.rule, self.rule.checked(options), rate, t, carried)
         if recipe.states != self.states:
-            raise ValueError(f"{recipe.name} keeps the states {recipe.states}, not {self.states}")
+            raise ValueError(
+                f"{recipe.name} keeps the states {recipe.states}, and the optimizer has "
+                f"{self.states}; make it with the same options"
+            )
 
     def _prepare(
         self, checked: dict[str, Any], rate: float, t: int

@@ -78,7 +78,7 @@ class SGD(Optimizer):
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     nesterov : bool, default False
         Whether to look ahead: not with ``"ema"``, nor with dampening.
-    momentum_mode : {"heavy_ball", "ema", "lr_inside"}, default "heavy_ball"
+    momentum_mode : {"heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"}, default "heavy_ball"
         What the momentum is, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
@@ -105,12 +105,16 @@ class SGD(Optimizer):
     ``"ema"``                 ``m = momentum*m + (1-momentum)*g``, ``p = p - lr*m``
     ``"lr_inside"``           ``m = momentum*m - lr*g``, ``p = p + m``
     ``"lr_inside"``, look     the same ``m``, ``p = p + (momentum*m - lr*g)``
+    ``"dlfs"``, look          ``p = (p + momentum**2*m) - ((1+momentum)*lr)*g``, then the same ``m``
+    ``"dlfs2"``, look         the same ``m`` first, then the same ``p``
     ========================= =================================================================
 
     ``"heavy_ball"`` is torch's and optax's (the first step has no dampening), ``"ema"`` that of the
     course and HIPS autograd, ``"lr_inside"`` that of Keras, scikit-learn and, without
-    ``nesterov``, PennyLane. With a constant rate and no dampening the first and the last make the
-    same path, but for rounding. "Look" is with ``nesterov=True``.
+    ``nesterov``, PennyLane. ``"dlfs"`` and ``"dlfs2"`` are how the two volumes of *Deep Learning
+    from Scratch* multiply their look ahead out; without it they are ``"lr_inside"``. With a
+    constant rate and no dampening ``"heavy_ball"``, ``"lr_inside"`` and ``"dlfs"`` make the same
+    path, but for rounding. "Look" is with ``nesterov=True``.
 
     Sources: Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964;
     Sutskever et al., *On the importance of initialization and momentum in deep learning*, 2013,
@@ -137,7 +141,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
         *,
-        momentum_mode: Literal["heavy_ball", "ema", "lr_inside"] = "heavy_ball",
+        momentum_mode: Literal["heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"] = "heavy_ball",
         maximize: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -155,17 +159,19 @@ class SGD(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, nesterov = options["momentum_mode"], options["nesterov"]
-        check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside"))
+        check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"))
         if nesterov and (mode == "ema" or options["dampening"] or not options["momentum"]):
             raise ValueError(
                 "nesterov is True; that takes momentum, no dampening, and a momentum_mode of "
-                "'heavy_ball' or 'lr_inside'"
+                "'heavy_ball', 'lr_inside', 'dlfs' or 'dlfs2'"
             )
         if options["dampening"] and mode != "heavy_ball":
             raise ValueError(f"dampening is {options['dampening']}; wanted 0 with {mode!r}")
         if not options["momentum"]:
             return "gradient_descent"
-        return f"momentum_{mode}{'_nesterov' if nesterov else ''}"
+        if nesterov:
+            return f"momentum_{mode}_nesterov"
+        return f"momentum_{'lr_inside' if mode.startswith('dlfs') else mode}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
@@ -213,8 +219,9 @@ class RMSprop(Optimizer):
         Decay of a momentum over the scaled gradients, in [0, 1); 0 keeps none.
     centered : bool, default False
         Whether to divide by the root of the variance instead.
-    eps_mode : {"inside", "outside"}, default "outside"
-        Where `eps` is added, see Notes.
+    eps_mode : {"inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"}, default "outside"
+        Where `eps` is added, and in which order, see Notes; momentum and `centered` take the first
+        two.
     momentum_mode : {"heavy_ball", "lr_inside"}, default "heavy_ball"
         What the momentum is, see Notes.
     maximize : bool, default False
@@ -242,7 +249,18 @@ class RMSprop(Optimizer):
     ``"inside"``
         ``sqrt(v + eps)``: the course, Keras, PennyLane, optax by default.
 
-    Then ``p = p - lr*(g/divisor)``, or with momentum
+    Then ``p = p - lr*(g/divisor)``. What people type multiplies first, ``p = p - (lr*g)/divisor``,
+    and differs in the last bit of many elements:
+
+    ``"outside_numerator_first"``
+        the divisor of ``"outside"``: CS231n, nnfs; to the bit HIPS autograd, which starts with ones.
+    ``"inside_numerator_first"``
+        the divisor of ``"inside"``.
+    ``"dlfs"``
+        the divisor of ``"outside"``, and ``v = alpha*v + ((1-alpha)*g)*g``: *Deep Learning from
+        Scratch*, with `eps` 1e-7.
+
+    With momentum, it is
 
     ``"heavy_ball"``
         ``m = momentum*m + g/divisor``, ``p = p - lr*m``: torch.
@@ -263,7 +281,7 @@ class RMSprop(Optimizer):
     ...     result = opt.step(2 * p)
     >>> bool(abs(p).max() < 0.2)
     True
-    """
+    """  # noqa: E501
 
     def __init__(
         self,
@@ -275,7 +293,9 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         centered: bool = False,
         *,
-        eps_mode: Literal["inside", "outside"] = "outside",
+        eps_mode: Literal[
+            "inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"
+        ] = "outside",
         momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
         maximize: bool = False,
         **common: Unpack[Common],
@@ -295,12 +315,17 @@ class RMSprop(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        mode = options["eps_mode"]
+        check_mode("eps_mode", mode, ("inside", "outside", *_NUMERATOR_FIRST, "dlfs"))
         check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
+        if mode not in ("inside", "outside") and (options["centered"] or options["momentum"]):
+            raise ValueError(
+                f"eps_mode is {mode!r}; wanted 'inside' or 'outside' with momentum or centered"
+            )
         centered = "_centered" if options["centered"] else ""
         lr_inside = "_lr_inside" if options["momentum_mode"] == "lr_inside" else ""
         momentum = f"_momentum{lr_inside}" if options["momentum"] else ""
-        return f"rmsprop_{options['eps_mode']}{centered}{momentum}"
+        return f"rmsprop_{mode}{centered}{momentum}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
@@ -337,7 +362,7 @@ class Adam(Optimizer):
     amsgrad : bool or "corrected", default False
         Whether to divide by the root of the largest average of the squares so far; or of the
         largest corrected one.
-    eps_mode : {"scaled", "outside", "hat", "inside"}, default "scaled"
+    eps_mode : {"scaled", "outside", "hat", "inside", "hat_wide", "dlfs"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
@@ -368,6 +393,12 @@ class Adam(Optimizer):
     ``"inside"``
         ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``: the course's first version; optax with `eps` as its
         ``eps_root``.
+    ``"hat_wide"``
+        ``"hat"``, but that a step of float32 parameters is computed in float64 from ``a*m`` on, and
+        rounded once: scikit-learn under NumPy 2.
+    ``"dlfs"``
+        ``"hat_wide"`` with ``m = m + (1-beta1)*(g-m)``, ``v = v + (1-beta2)*(g**2-v)``: *Deep
+        Learning from Scratch*, with `eps` 1e-7.
 
     With `amsgrad`, ``v_max`` is a further state:
 
@@ -377,6 +408,8 @@ class Adam(Optimizer):
         ``v_max = max(v_max, v/c2)`` stands for ``v/c2`` in ``"outside"`` and ``"inside"``: optax.
         In ``"scaled"`` that makes ``p - ((lr/c1)*m) / (sqrt(v_max) + eps)``; ``"hat"``, which no
         library has so, is refused.
+
+    ``"hat_wide"`` and ``"dlfs"`` are without `amsgrad`.
 
     Sources: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 1 and the
     end of section 2; `amsgrad`: Reddi et al., *On the convergence of Adam and beyond*, 2018.
@@ -402,7 +435,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool | Literal["corrected"] = False,
         *,
-        eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+        eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
         maximize: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -420,8 +453,10 @@ class Adam(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, amsgrad = options["eps_mode"], options["amsgrad"]
-        check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside"))
+        check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside", "hat_wide", "dlfs"))
         check_mode("amsgrad", amsgrad, (False, True, "corrected"))
+        if amsgrad and mode in ("hat_wide", "dlfs"):
+            raise ValueError(f"eps_mode is {mode!r}; that takes amsgrad=False")
         if amsgrad == "corrected":
             if mode == "hat":
                 raise ValueError(
@@ -464,7 +499,7 @@ class AdamW(Adam):
     amsgrad : bool or "corrected", default False
         Whether to divide by the root of the largest average of the squares so far; or of the
         largest corrected one.
-    eps_mode : {"scaled", "outside", "hat", "inside"}, default "scaled"
+    eps_mode : {"scaled", "outside", "hat", "inside", "hat_wide", "dlfs"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
@@ -494,6 +529,8 @@ class AdamW(Adam):
         ``p - (a*m) / (sqrt(v) + eps)``: Keras.
     ``"inside"``
         ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``.
+    ``"hat_wide"``, ``"dlfs"``
+        as in `Adam`, without `amsgrad`.
 
     Source: Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019, Algorithm 2, in
     which the factor of a schedule multiplies the decay, but the rate does not.
@@ -519,7 +556,7 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
         amsgrad: bool | Literal["corrected"] = False,
         *,
-        eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+        eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
         maximize: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -659,7 +696,10 @@ class NAdam(Optimizer):
     def advance(cls, options: Options, lr: float, t: int) -> dict[str, float]:
         if options["mode"] == "optax":
             return {}
-        return {"mu_product": options["mu_product"] * cls._mu(options, t)}
+        product = options["mu_product"]
+        if not 0.0 <= product <= 1.0:
+            raise ValueError(f"mu_product is {product!r}; wanted 0 <= mu_product <= 1")
+        return {"mu_product": product * cls._mu(options, t)}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -937,8 +977,8 @@ class Adagrad(Optimizer):
         What the sums start with.
     eps : float, default 1e-10
         What keeps the division finite.
-    eps_mode : {"inside", "outside"}, default "outside"
-        Where `eps` is added, see Notes.
+    eps_mode : {"inside", "outside", "inside_numerator_first", "outside_numerator_first"}, default "outside"
+        Where `eps` is added, and in which order, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
@@ -961,6 +1001,10 @@ class Adagrad(Optimizer):
         ``p = p - lr*(g / (sqrt(v) + eps))``: torch.
     ``"inside"``
         ``p = p - lr*(g / sqrt(v + eps))``: Keras and optax, which start with 0.1.
+    ``"outside_numerator_first"``
+        ``p = p - (lr*g) / (sqrt(v) + eps)``: nnfs and *Deep Learning from Scratch*, with `eps` 1e-7.
+    ``"inside_numerator_first"``
+        ``p = p - (lr*g) / sqrt(v + eps)``: Karpathy's min-char-rnn.
 
     Source: Duchi et al., *Adaptive subgradient methods for online learning and stochastic
     optimization*, 2011, section 1.3, with the diagonal of the matrix.
@@ -975,7 +1019,7 @@ class Adagrad(Optimizer):
     ...     result = opt.step(2 * p)
     >>> bool(abs(p).max() < 1.5)
     True
-    """
+    """  # noqa: E501
 
     def __init__(
         self,
@@ -986,7 +1030,9 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
         *,
-        eps_mode: Literal["inside", "outside"] = "outside",
+        eps_mode: Literal[
+            "inside", "outside", "inside_numerator_first", "outside_numerator_first"
+        ] = "outside",
         maximize: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -1003,7 +1049,7 @@ class Adagrad(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside", *_NUMERATOR_FIRST))
         return f"adagrad_{options['eps_mode']}"
 
     @classmethod
@@ -1194,6 +1240,9 @@ class Lion(Optimizer):
     @classmethod
     def decouples(cls, options: Options) -> bool:
         return True
+
+
+_NUMERATOR_FIRST = ("inside_numerator_first", "outside_numerator_first")
 
 
 def _rho_limit(beta2: float) -> float:

@@ -44,9 +44,13 @@ __all__ = [
     "adabelief",
     "adadelta",
     "adagrad_inside",
+    "adagrad_inside_numerator_first",
     "adagrad_outside",
+    "adagrad_outside_numerator_first",
+    "adam_dlfs",
     "adam_hat",
     "adam_hat_amsgrad",
+    "adam_hat_wide",
     "adam_inside",
     "adam_inside_amsgrad",
     "adam_inside_amsgrad_corrected",
@@ -69,6 +73,8 @@ __all__ = [
     "gradient_norm",
     "irprop_minus",
     "lion",
+    "momentum_dlfs2_nesterov",
+    "momentum_dlfs_nesterov",
     "momentum_ema",
     "momentum_heavy_ball",
     "momentum_heavy_ball_nesterov",
@@ -78,18 +84,21 @@ __all__ = [
     "prepare",
     "radam",
     "radam_unrectified",
+    "rmsprop_dlfs",
     "rmsprop_inside",
     "rmsprop_inside_centered",
     "rmsprop_inside_centered_momentum",
     "rmsprop_inside_centered_momentum_lr_inside",
     "rmsprop_inside_momentum",
     "rmsprop_inside_momentum_lr_inside",
+    "rmsprop_inside_numerator_first",
     "rmsprop_outside",
     "rmsprop_outside_centered",
     "rmsprop_outside_centered_momentum",
     "rmsprop_outside_centered_momentum_lr_inside",
     "rmsprop_outside_momentum",
     "rmsprop_outside_momentum_lr_inside",
+    "rmsprop_outside_numerator_first",
     "rprop_minus",
     "sgd_schedule_free",
     "signum",
@@ -148,6 +157,27 @@ def momentum_lr_inside_nesterov(
     return p + (f(momentum) * m - f(lr) * g), m
 
 
+def momentum_dlfs_nesterov(
+    p: Array, g: Array, m: Array, *, lr: float, momentum: float
+) -> tuple[Array, Array]:
+    """`momentum_lr_inside_nesterov`, multiplied out: ``p = p + momentum**2*m - (1+momentum)*lr*g``.
+
+    The parameter update takes the old ``m``.
+    """
+    f = p.dtype.type
+    p = (p + f(momentum * momentum) * m) - f((1 + momentum) * lr) * g
+    return p, f(momentum) * m - f(lr) * g
+
+
+def momentum_dlfs2_nesterov(
+    p: Array, g: Array, m: Array, *, lr: float, momentum: float
+) -> tuple[Array, Array]:
+    """`momentum_dlfs_nesterov`, but that the parameter update takes the new ``m``."""
+    f = p.dtype.type
+    m = f(momentum) * m - f(lr) * g
+    return (p + f(momentum * momentum) * m) - f((1 + momentum) * lr) * g, m
+
+
 def rmsprop_inside(
     p: Array, g: Array, v: Array, *, lr: float, beta: float, eps: float
 ) -> tuple[Array, Array]:
@@ -164,6 +194,33 @@ def rmsprop_outside(
     f = p.dtype.type
     v = f(beta) * v + f(1 - beta) * (g * g)
     return p - f(lr) * (g / (np.sqrt(v) + f(eps))), v
+
+
+def rmsprop_inside_numerator_first(
+    p: Array, g: Array, v: Array, *, lr: float, beta: float, eps: float
+) -> tuple[Array, Array]:
+    """`rmsprop_inside` in another order: ``p = p - (lr*g) / sqrt(v + eps)``."""
+    f = p.dtype.type
+    v = f(beta) * v + f(1 - beta) * (g * g)
+    return p - (f(lr) * g) / np.sqrt(v + f(eps)), v
+
+
+def rmsprop_outside_numerator_first(
+    p: Array, g: Array, v: Array, *, lr: float, beta: float, eps: float
+) -> tuple[Array, Array]:
+    """`rmsprop_outside` in another order: ``p = p - (lr*g) / (sqrt(v) + eps)``."""
+    f = p.dtype.type
+    v = f(beta) * v + f(1 - beta) * (g * g)
+    return p - (f(lr) * g) / (np.sqrt(v) + f(eps)), v
+
+
+def rmsprop_dlfs(
+    p: Array, g: Array, v: Array, *, lr: float, beta: float, eps: float
+) -> tuple[Array, Array]:
+    """`rmsprop_outside_numerator_first` with ``v = beta*v + ((1-beta)*g)*g``."""
+    f = p.dtype.type
+    v = f(beta) * v + (f(1 - beta) * g) * g
+    return p - (f(lr) * g) / (np.sqrt(v) + f(eps)), v
 
 
 def _variance(g: Array, v: Array, g_mean: Array, beta: float) -> tuple[Array, Array, Array]:
@@ -327,6 +384,24 @@ def adagrad_outside(p: Array, g: Array, v: Array, *, lr: float, eps: float) -> t
     return p - f(lr) * (g / (np.sqrt(v) + f(eps))), v
 
 
+def adagrad_inside_numerator_first(
+    p: Array, g: Array, v: Array, *, lr: float, eps: float
+) -> tuple[Array, Array]:
+    """`adagrad_inside` in another order: ``p = p - (lr*g) / sqrt(v + eps)``."""
+    f = p.dtype.type
+    v = v + g * g
+    return p - (f(lr) * g) / np.sqrt(v + f(eps)), v
+
+
+def adagrad_outside_numerator_first(
+    p: Array, g: Array, v: Array, *, lr: float, eps: float
+) -> tuple[Array, Array]:
+    """`adagrad_outside` in another order: ``p = p - (lr*g) / (sqrt(v) + eps)``."""
+    f = p.dtype.type
+    v = v + g * g
+    return p - (f(lr) * g) / (np.sqrt(v) + f(eps)), v
+
+
 def adadelta(
     p: Array, g: Array, v: Array, u: Array, *, lr: float, rho: float, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -426,6 +501,52 @@ def adam_scaled(
     m, v = _moments(g, m, v, beta1, beta2)
     a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
     return p - (f(a) * m) / (np.sqrt(v) + f(eps * math.sqrt(1 - beta2_power))), m, v
+
+
+def adam_hat_wide(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array]:
+    """`adam_hat` with the step in float64 and rounded once; for float64 the same as `adam_hat`.
+
+    The moments and ``sqrt(v) + eps`` have the dtype of the arrays.
+    """
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
+    step = (a * m.astype(np.float64)) / (np.sqrt(v) + f(eps))
+    return (p - step).astype(p.dtype), m, v
+
+
+def adam_dlfs(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array]:
+    """`adam_hat_wide` with ``m = m + (1-beta1)*(g - m)``, ``v = v + (1-beta2)*(g*g - v)``."""
+    f = p.dtype.type
+    m = m + f(1 - beta1) * (g - m)
+    v = v + f(1 - beta2) * (g * g - v)
+    a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
+    step = (a * m.astype(np.float64)) / (np.sqrt(v) + f(eps))
+    return (p - step).astype(p.dtype), m, v
 
 
 def adam_inside_amsgrad(

@@ -1,7 +1,7 @@
 //! `Recipe`: one recipe at one instruction level, as Python sees it.
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::call::{self, Call, Gradient, Parameter, Place};
 use super::pieces::{GRADIENT, PARAMETER, Work};
@@ -69,8 +69,9 @@ impl PyRecipe {
     ///
     /// `around` is what is done around the rule: what the gradient is multiplied by, weight decay as
     /// a part of the gradient, and what the parameter is multiplied by first. Without it, gradients
-    /// are arrays and no `Rows`.
-    #[pyo3(signature = (hypers, params, grads, states, describe, around=None, /))]
+    /// are arrays and no `Rows`. `update` is a dict and what to update it with after the step, with no
+    /// room for a signal between the two.
+    #[pyo3(signature = (hypers, params, grads, states, describe, around=None, update=None, /))]
     #[expect(
         clippy::too_many_arguments,
         clippy::needless_pass_by_value,
@@ -85,6 +86,7 @@ impl PyRecipe {
         states: Vec<Bound<'py, PyTuple>>,
         describe: &Bound<'py, PyAny>,
         around: Option<(f64, f64, f64)>,
+        update: Option<(Bound<'py, PyDict>, Bound<'py, PyDict>)>,
     ) -> PyResult<()> {
         let count = params.len();
         if states.len() != self.recipe.states.len()
@@ -134,7 +136,7 @@ impl PyRecipe {
         } else {
             py.detach(|| plan.run(&[work]));
         }
-        Ok(())
+        update.map_or(Ok(()), |(dict, by)| dict.update(by.as_mapping()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rules, one file each: what the update of one element is. Nothing here knows of arrays,
 //! instruction levels or Python.
 
-use crate::element::Float;
+use crate::element::{Element, Float};
 
 pub(crate) mod adabelief;
 pub(crate) mod adadelta;
@@ -45,6 +45,21 @@ pub trait Rule<const H: usize, const C: usize, const S: usize> {
 
     /// One element: its parameter, gradient and state in, the new parameter and state out.
     fn update<F: Float>(coefficients: [F; C], p: F, g: F, state: [F; S]) -> (F, [F; S]);
+
+    /// The same, given the coefficients as they were before rounding, too. For a rule that takes
+    /// its step in `f64`, whatever the arrays are, and rounds once; by default [`update`].
+    ///
+    /// [`update`]: Rule::update
+    #[inline(always)]
+    fn update_exactly<F: Element>(
+        rounded: [F; C],
+        _exact: [f64; C],
+        p: F,
+        g: F,
+        state: [F; S],
+    ) -> (F, [F; S]) {
+        Self::update(rounded, p, g, state)
+    }
 }
 
 /// The coefficients of one step, before they are rounded to the type of an array.
