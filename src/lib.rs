@@ -10,6 +10,7 @@
 //!   python/seen.rs     the plan of the step before, if every array is as it was
 //!   python/arrays.rs   what is behind it: slices of dense arrays, tiles of strided ones
 //!   parallel.rs        the arrays as one index space, in chunks that threads claim one by one
+//!                      (worth.rs: whether that pays; environment.rs: what a thread has of its own)
 //!   rules/…            the numbers → coefficients, in f64, once per step
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
@@ -27,6 +28,7 @@
 //! Without the feature `python` the crate is plain Rust, and its tests need no Python.
 
 pub mod element;
+pub mod environment;
 pub mod error;
 pub mod extras;
 pub mod gradient;
@@ -35,6 +37,7 @@ pub mod parallel;
 pub mod recipes;
 pub mod rules;
 pub mod sweep;
+mod worth;
 
 #[cfg(feature = "python")]
 mod python;

@@ -2,8 +2,9 @@
 
 use crate::rules::eps::{Inside, Outside};
 use crate::rules::{
-    Coefficients, MAX_COEFFICIENTS, MAX_HYPERS, MAX_STATES, Rule, adadelta, adagrad, adam, adamax,
-    gradient_descent, limit, lion, momentum, nadam, radam, rmsprop,
+    Coefficients, MAX_COEFFICIENTS, MAX_HYPERS, MAX_STATES, Rule, adabelief, adadelta, adagrad,
+    adam, adamax, adan, ademamix, asgd, gradient_descent, limit, lion, momentum, nadam, radam,
+    rmsprop, rprop, schedule_free, signum, yogi,
 };
 use crate::sweep::{self, Step};
 
@@ -49,7 +50,7 @@ impl Recipe {
     }
 }
 
-/// Every recipe. A new rule is one file beside this one and one line here.
+/// Every recipe. A new rule is one file among `rules` and one line here.
 pub static RECIPES: &[Recipe] = &[
     Recipe::of::<gradient_descent::GradientDescent, _, _, _>("gradient_descent"),
     Recipe::of::<momentum::Ema, _, _, _>("momentum_ema"),
@@ -102,6 +103,17 @@ pub static RECIPES: &[Recipe] = &[
     Recipe::of::<radam::Rectified, _, _, _>("radam"),
     Recipe::of::<radam::Unrectified, _, _, _>("radam_unrectified"),
     Recipe::of::<lion::Lion, _, _, _>("lion"),
+    Recipe::of::<adabelief::AdaBelief, _, _, _>("adabelief"),
+    Recipe::of::<yogi::Yogi, _, _, _>("yogi"),
+    Recipe::of::<ademamix::AdEmaMix, _, _, _>("ademamix"),
+    Recipe::of::<adan::Adan, _, _, _>("adan"),
+    Recipe::of::<adan::Proximal, _, _, _>("adan_proximal"),
+    Recipe::of::<schedule_free::AdamW, _, _, _>("adamw_schedule_free"),
+    Recipe::of::<schedule_free::Sgd, _, _, _>("sgd_schedule_free"),
+    Recipe::of::<signum::Signum, _, _, _>("signum"),
+    Recipe::of::<rprop::IrpropMinus, _, _, _>("irprop_minus"),
+    Recipe::of::<rprop::RpropMinus, _, _, _>("rprop_minus"),
+    Recipe::of::<asgd::Asgd, _, _, _>("asgd"),
 ];
 
 /// What benchmarks compare recipes with: the bytes of a rule with so many states, and no arithmetic.

@@ -4,6 +4,7 @@ use std::array;
 use std::marker::PhantomData;
 
 use crate::element::{Element, Float, Reciprocal};
+use crate::environment;
 use crate::isa::{self, Kernel, Level};
 use crate::rules::{Coefficients, Rule};
 
@@ -60,7 +61,8 @@ where
 {
     #[inline(always)]
     fn run(self, fma: bool) {
-        if fma && R::DIVIDES_BY_COEFFICIENTS && self.p.len() >= BLOCK {
+        let quick = fma && R::DIVIDES_BY_COEFFICIENTS && self.p.len() >= BLOCK;
+        if quick && environment::has_default_floats() {
             self.quick();
         } else {
             self.plain();

@@ -13,7 +13,7 @@ EPOCHS, QUICK_EPOCHS = 40, 5
 MIN_SIZE, QUICK_MAX_SIZE, MAX_SIZE = 100, 1_000, 10_000_000
 EXTRAS = {
     "demo": ("matplotlib", "rich", "sklearn", "threadpoolctl"),
-    "bench": ("cpuinfo", "matplotlib", "psutil", "rich"),
+    "bench": ("cpuinfo", "matplotlib", "psutil", "rich", "threadpoolctl"),
 }
 
 
@@ -81,7 +81,10 @@ def _bench(bench: ModuleType, arguments: argparse.Namespace) -> int:
     max_size = arguments.max_size or (QUICK_MAX_SIZE if arguments.quick else MAX_SIZE)
     pace = bench.QUICK if arguments.quick else bench.CAREFUL
     try:
-        bench.run(arguments.dtype, arguments.threads, max_size, pace, arguments.out, arguments.json)
+        bench.run(
+            *(arguments.dtype, arguments.threads, max_size, pace),
+            *(arguments.out, arguments.json, arguments.between),
+        )
     except MemoryError as error:
         print(error, file=sys.stderr)
         return 2
@@ -157,6 +160,13 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="N",
         help="numbers of threads (default: 1, and as many as there are)",
+    )
+    bench.add_argument(
+        "--between",
+        choices=("nothing", "matmul"),
+        default="nothing",
+        help="what is done between steps, and not counted: a matrix product, first with NumPy's "
+        "BLAS on one thread, then on all of its threads (default: nothing)",
     )
     bench.add_argument(
         "--out",

@@ -9,7 +9,8 @@ The arithmetic itself is compiled, and stands in plain NumPy in `instep.referenc
 3. the rule
 4. ``average = decay*average + (1-decay)*p``
 
-Defaults are torch's where torch has the rule.
+Defaults are torch's where torch has the rule, else those of the rule's authors. Younger rules have
+a module each in `instep.rules`; all are named here.
 """
 
 import math
@@ -17,9 +18,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from instep.checks import check_flag, check_number
+from instep.checks import check_betas, check_flag, check_mode, check_number
 from instep.optimizer import Common, Optimizer
 from instep.rule import LearningRate, Options
+from instep.rules.adabelief import AdaBelief
+from instep.rules.adan import Adan
+from instep.rules.ademamix import AdEMAMix
+from instep.rules.asgd import ASGD
+from instep.rules.rprop import Rprop
+from instep.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
+from instep.rules.signum import Signum
+from instep.rules.yogi import Yogi
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -28,16 +37,25 @@ else:
     Unpack = list
 
 __all__ = [
+    "ASGD",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "AdamWScheduleFree",
     "Adamax",
+    "Adan",
     "Lion",
     "NAdam",
     "RAdam",
     "RMSprop",
+    "Rprop",
+    "SGDScheduleFree",
+    "Signum",
+    "Yogi",
 ]
 
 
@@ -141,7 +159,7 @@ class SGD(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, nesterov = options["momentum_mode"], options["nesterov"]
-        _check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"))
+        check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"))
         if nesterov and (mode == "ema" or options["dampening"] or not options["momentum"]):
             raise ValueError(
                 "nesterov is True; that takes momentum, no dampening, and a momentum_mode of "
@@ -298,8 +316,8 @@ class RMSprop(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode = options["eps_mode"]
-        _check_mode("eps_mode", mode, ("inside", "outside", *_NUMERATOR_FIRST, "dlfs"))
-        _check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
+        check_mode("eps_mode", mode, ("inside", "outside", *_NUMERATOR_FIRST, "dlfs"))
+        check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
         if mode not in ("inside", "outside") and (options["centered"] or options["momentum"]):
             raise ValueError(
                 f"eps_mode is {mode!r}; wanted 'inside' or 'outside' with momentum or centered"
@@ -435,8 +453,8 @@ class Adam(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, amsgrad = options["eps_mode"], options["amsgrad"]
-        _check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside", "hat_wide", "dlfs"))
-        _check_mode("amsgrad", amsgrad, (False, True, "corrected"))
+        check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside", "hat_wide", "dlfs"))
+        check_mode("amsgrad", amsgrad, (False, True, "corrected"))
         if amsgrad and mode in ("hat_wide", "dlfs"):
             raise ValueError(f"eps_mode is {mode!r}; that takes amsgrad=False")
         if amsgrad == "corrected":
@@ -450,7 +468,11 @@ class Adam(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+        }
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -647,15 +669,19 @@ class NAdam(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("mode", options["mode"], ("torch", "keras", "optax"))
+        check_mode("mode", options["mode"], ("torch", "keras", "optax"))
         return "nadam"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
         return {
-            **_with_betas_and_eps(super().checked(options)),
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
             "momentum_decay": check_number("momentum_decay", options["momentum_decay"]),
-            "decoupled_weight_decay": _decoupled(options),
+            "decoupled_weight_decay": check_flag(
+                "decoupled_weight_decay", options["decoupled_weight_decay"]
+            ),
         }
 
     @classmethod
@@ -670,7 +696,10 @@ class NAdam(Optimizer):
     def advance(cls, options: Options, lr: float, t: int) -> dict[str, float]:
         if options["mode"] == "optax":
             return {}
-        return {"mu_product": options["mu_product"] * cls._mu(options, t)}
+        product = options["mu_product"]
+        if not 0.0 <= product <= 1.0:
+            raise ValueError(f"mu_product is {product!r}; wanted 0 <= mu_product <= 1")
+        return {"mu_product": product * cls._mu(options, t)}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -802,8 +831,12 @@ class RAdam(Optimizer):
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
         return {
-            **_with_betas_and_eps(super().checked(options)),
-            "decoupled_weight_decay": _decoupled(options),
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+            "decoupled_weight_decay": check_flag(
+                "decoupled_weight_decay", options["decoupled_weight_decay"]
+            ),
         }
 
     @classmethod
@@ -866,9 +899,9 @@ class Adamax(Optimizer):
     ``m = beta1*m + (1-beta1)*g``; with ``c1 = 1 - beta1**t``:
 
     ``"inside"``
-        ``u = max(beta2*u, |g| + eps)``, ``p = p - ((lr/c1)*m)/u``: torch, optax.
+        ``u = max(beta2*u, abs(g) + eps)``, ``p = p - ((lr/c1)*m)/u``: torch, optax.
     ``"outside"``
-        ``u = max(beta2*u, |g|)``, ``p = p - ((lr/c1)*m)/(u + eps)``: Keras.
+        ``u = max(beta2*u, abs(g))``, ``p = p - ((lr/c1)*m)/(u + eps)``: Keras.
 
     Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 2, which
     has no eps.
@@ -909,12 +942,16 @@ class Adamax(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
         return f"adamax_{options['eps_mode']}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+        }
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -1012,7 +1049,7 @@ class Adagrad(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside", *_NUMERATOR_FIRST))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside", *_NUMERATOR_FIRST))
         return f"adagrad_{options['eps_mode']}"
 
     @classmethod
@@ -1194,7 +1231,7 @@ class Lion(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return {**super().checked(options), "betas": _betas(options)}
+        return {**super().checked(options), "betas": check_betas(options["betas"])}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -1208,29 +1245,8 @@ class Lion(Optimizer):
 _NUMERATOR_FIRST = ("inside_numerator_first", "outside_numerator_first")
 
 
-def _check_mode(name: str, mode: Any, modes: tuple[Any, ...]) -> None:
-    if mode not in modes:
-        raise ValueError(f"{name} is {mode!r}; wanted one of {', '.join(map(repr, modes))}")
-
-
-def _betas(options: Options) -> tuple[float, float]:
-    try:
-        beta1, beta2 = options["betas"]
-    except (TypeError, ValueError):
-        raise ValueError(f"betas is {options['betas']!r}; wanted two numbers") from None
-    return check_number("betas[0]", beta1, below=1.0), check_number("betas[1]", beta2, below=1.0)
-
-
-def _with_betas_and_eps(options: dict[str, Any]) -> dict[str, Any]:
-    return {**options, "betas": _betas(options), "eps": check_number("eps", options["eps"])}
-
-
 def _rho_limit(beta2: float) -> float:
     return 2 / (1 - beta2) - 1
-
-
-def _decoupled(options: Options) -> bool:
-    return check_flag("decoupled_weight_decay", options["decoupled_weight_decay"])
 
 
 _SINGLE_FACTORS = 1_000_000

@@ -178,7 +178,9 @@ impl Rows {
 fn unsigned(indices: &[i64]) -> PyResult<Vec<usize>> {
     let mut unsigned = Vec::new();
     unsigned.try_reserve_exact(indices.len()).map_err(|_| PyMemoryError::new_err(()))?;
-    unsigned.extend(indices.iter().map(|&index| (index as isize).cast_unsigned()));
+    unsigned.extend(
+        indices.iter().map(|&index| usize::try_from(index.cast_unsigned()).unwrap_or(usize::MAX)),
+    );
     Ok(unsigned)
 }
 

@@ -14,7 +14,9 @@ mod plan;
 mod recipe;
 mod result;
 mod seen;
+mod setup;
 mod step;
+mod stepper;
 mod tree;
 mod turn;
 mod view;
@@ -47,7 +49,7 @@ mod _instep {
     #[pymodule_export]
     use super::result::StepResult;
     #[pymodule_export]
-    use super::step::Stepper;
+    use super::stepper::Stepper;
     use super::turn;
 
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is

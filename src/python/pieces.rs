@@ -32,12 +32,13 @@ pub(super) const MAX_ROLES: usize = FIRST_STATE + MAX_STATES + 1;
 /// The elements that a strided array is gathered into a buffer by.
 const TILE: usize = 256;
 
-/// The most elements that a thread takes at a time: enough for the claim to cost nothing, and few
-/// enough to be done soon. A block of the norm's sums, so that its bits know nothing of threads.
+/// The most elements that a thread takes at a time. A block of the norm's sums, so that its bits know
+/// nothing of threads.
 const PIECE: usize = gradient::BLOCK;
 
-/// Below this many bytes of parameters a step is over before a worker that is woken up can help.
-const PARALLEL_FROM: usize = 1 << 20;
+/// The fewest: enough for the claim to cost nothing, and few enough for nobody to wait long for the
+/// last ones.
+const LEAST_PIECE: usize = 4096;
 
 /// One parameter with its gradient, states and average: where they are and how to walk them.
 pub(super) struct Job {
@@ -249,7 +250,9 @@ impl Jobs {
     /// Puts jobs that have changed their lengths in their places.
     pub(super) fn renumber(&mut self) {
         let mut list = mem::take(self).list;
-        list.iter_mut().for_each(|job| self.place(job));
+        for job in &mut list {
+            self.place(job);
+        }
         self.list = list;
     }
 
@@ -277,27 +280,39 @@ impl Jobs {
     /// Visits every piece once: on several threads, in any order, if there are enough bytes for
     /// that to pay, else in order.
     pub(super) fn each_piece(&mut self, visit: impl Fn(Piece<'_>) + Sync) {
-        if self.bytes < PARALLEL_FROM {
+        self.each_piece_of(PIECE, visit);
+    }
+
+    /// The same with smaller pieces where that makes threads end at the same time; they have no
+    /// number.
+    pub(super) fn each_small_piece(&mut self, visit: impl Fn(Piece<'_>) + Sync) {
+        let size = (self.len / 64).next_power_of_two().clamp(LEAST_PIECE, PIECE);
+        self.each_piece_of(size, visit);
+    }
+
+    fn each_piece_of(&mut self, size: usize, visit: impl Fn(Piece<'_>) + Sync) {
+        if self.bytes < parallel::SHARED_FROM {
             // Job by job: small arrays have a piece each.
             for job in &self.list {
-                for start in (0..job.len).step_by(PIECE) {
-                    visit(Piece { job, start, len: PIECE.min(job.len - start) });
+                for start in (0..job.len).step_by(size) {
+                    visit(Piece { job, start, len: size.min(job.len - start) });
                 }
             }
         } else {
             let jobs = &*self;
-            let visit = |chunk| jobs.each_piece_from(chunk * PIECE..(chunk + 1) * PIECE, &visit);
-            parallel::each(jobs.len.div_ceil(PIECE), &visit);
+            let visit = |chunk| jobs.each_piece_from(chunk, size, &visit);
+            parallel::each(jobs.len.div_ceil(size), jobs.bytes, &visit);
         }
     }
 
-    /// Visits the pieces that start within a range of the space; of a job that can be one at most.
-    fn each_piece_from(&self, range: Range<usize>, visit: &impl Fn(Piece<'_>)) {
+    /// Visits the pieces that start within a chunk of the space; of a job that can be one at most.
+    fn each_piece_from(&self, chunk: usize, size: usize, visit: &impl Fn(Piece<'_>)) {
+        let range = chunk * size..(chunk + 1) * size;
         let first = self.list.partition_point(|job| job.start + job.len <= range.start);
         for job in self.list[first..].iter().take_while(|job| job.start < range.end) {
-            let start = range.start.saturating_sub(job.start).next_multiple_of(PIECE);
+            let start = range.start.saturating_sub(job.start).next_multiple_of(size);
             if start < job.len && job.start + start < range.end {
-                visit(Piece { job, start, len: PIECE.min(job.len - start) });
+                visit(Piece { job, start, len: size.min(job.len - start) });
             }
         }
     }

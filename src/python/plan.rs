@@ -149,7 +149,7 @@ impl Plan {
 
     /// The step itself, each job with its work.
     pub(super) fn run(&mut self, works: &[Work]) {
-        self.jobs.each_piece(|piece| piece.run(works));
+        self.jobs.each_small_piece(|piece| piece.run(works));
     }
 
     /// Sets the gradients to zero, of a call that writes them.

@@ -72,7 +72,11 @@ impl PyRecipe {
     /// are arrays and no `Rows`. `update` is a dict and what to update it with after the step, with no
     /// room for a signal between the two.
     #[pyo3(signature = (hypers, params, grads, states, describe, around=None, update=None, /))]
-    #[expect(clippy::too_many_arguments, reason = "a step's own, without names to look up")]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::needless_pass_by_value,
+        reason = "what Python gives, without names to look up"
+    )]
     fn step<'py>(
         &self,
         py: Python<'py>,

@@ -3,10 +3,14 @@
 
 use crate::element::{Element, Float};
 
+pub(crate) mod adabelief;
 pub(crate) mod adadelta;
 pub(crate) mod adagrad;
 pub(crate) mod adam;
 pub(crate) mod adamax;
+pub(crate) mod adan;
+pub(crate) mod ademamix;
+pub(crate) mod asgd;
 pub(crate) mod eps;
 pub(crate) mod gradient_descent;
 pub(crate) mod limit;
@@ -15,6 +19,10 @@ pub(crate) mod momentum;
 pub(crate) mod nadam;
 pub(crate) mod radam;
 pub(crate) mod rmsprop;
+pub(crate) mod rprop;
+pub(crate) mod schedule_free;
+pub(crate) mod signum;
+pub(crate) mod yogi;
 
 /// A rule in one order of its IEEE operations: a recipe.
 ///
@@ -23,7 +31,9 @@ pub(crate) mod rmsprop;
 /// arithmetic of one element. It must not branch on data and not fuse operations: the compiler
 /// makes packed code of it, and the bits have to be those of the NumPy reference.
 pub trait Rule<const H: usize, const C: usize, const S: usize> {
-    /// The hyper-parameters' names, in order.
+    /// The hyper-parameters' names, in order. Three kinds of names mean something: `lr` is the learning
+    /// rate, `x_power` is `x**t`, and a rule with `weight_decay` among them does its decay itself; it
+    /// is 0 for parameters that weight decay leaves out.
     const HYPERS: [&'static str; H];
     /// The state arrays' names, in order.
     const STATES: [&'static str; S];
@@ -56,7 +66,7 @@ pub trait Rule<const H: usize, const C: usize, const S: usize> {
 pub type Coefficients = [f64; MAX_COEFFICIENTS];
 
 /// The most hyper-parameters that a rule may have.
-pub const MAX_HYPERS: usize = 8;
+pub const MAX_HYPERS: usize = 9;
 /// The most coefficients that a rule may have.
 pub const MAX_COEFFICIENTS: usize = 8;
 /// The most state arrays that a rule may have.

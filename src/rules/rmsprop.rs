@@ -19,7 +19,7 @@
 //! | [`Outside`](super::Outside) | `sqrt(v) + eps` | torch (but for the maximum), HIPS autograd |
 //!
 //! torch's momentum has the learning rate outside, that of Keras and optax inside. The numerator comes
-//! first in course code, CS231n's and nnfs's, and in HIPS autograd; [`Dlfs`], the fish book's, also
+//! first in course code, those of `CS231n` and `nnfs`, and in HIPS autograd; [`Dlfs`], the fish book's, also
 //! squares otherwise: `v = beta*v + ((1-beta)*g)*g`.
 
 use std::marker::PhantomData;
