@@ -15,7 +15,7 @@ import instep
 import numpy as np
 import pytest
 import rule_formulas
-from instep import optimizers
+from instep import functional, optimizers
 from optimizer_model import MODES, RULES, Options, Rule, defaults_of, mode_name
 
 # Same algebra, other roundings: what may have come together of them.
@@ -40,17 +40,22 @@ def formula_of(rule: Rule) -> Callable[..., Iterator[dict[str, Any]]]:
 
 
 def assert_same_path(rule: Rule, options: Options, lr: Any) -> None:
-    p = START.copy()
+    """Compare the class, which may keep numbers of the step before, and the function."""
+    p, q = START.copy(), START.copy()
     opt = rule(p, lr=lr, **options)
+    step = getattr(functional, rule.__name__.lower())
+    states = {name: array.copy() for name, array in opt.state["params"].items()}
     rates = [lr(step) if callable(lr) else lr for step in range(len(GRADS))]
     path = formula_of(rule)(START, list(GRADS), rates, **options)
     for t, (wanted, g) in enumerate(zip(path, GRADS, strict=True), start=1):
         opt.step(g)
-        for name, array in {"p": p, **opt.state["params"]}.items():
-            # Averages come close to 0.
-            np.testing.assert_allclose(
-                array, wanted[name], rtol=RELATIVE, atol=1e-14, err_msg=f"{name} at t={t}"
-            )
+        step(q, g, *states.values(), t=t, lr=lr, **options)
+        for arrays in {"p": p, **opt.state["params"]}, {"p": q, **states}:
+            for name, array in arrays.items():
+                # Averages come close to 0.
+                np.testing.assert_allclose(
+                    array, wanted[name], rtol=RELATIVE, atol=1e-14, err_msg=f"{name} at t={t}"
+                )
     assert (p != START).mean() > 0.5  # steps of one size may lead back
 
 
