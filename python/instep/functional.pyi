@@ -119,7 +119,9 @@ def adagrad(
     weight_decay: float = 0.0,
     initial_accumulator_value: float = 0.0,
     eps: float = 1e-10,
-    eps_mode: Literal["inside", "outside", "inside_numerator_first", "outside_numerator_first"] = "outside",
+    eps_mode: Literal[
+        "inside", "outside", "inside_numerator_first", "outside_numerator_first"
+    ] = "outside",
     maximize: bool = False,
 ) -> None: ...
 @overload
@@ -299,7 +301,9 @@ def rmsprop(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     centered: bool = False,
-    eps_mode: Literal["inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"] = "outside",
+    eps_mode: Literal[
+        "inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"
+    ] = "outside",
     momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
     maximize: bool = False,
 ) -> None: ...
@@ -318,7 +322,9 @@ def rmsprop(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     centered: bool = False,
-    eps_mode: Literal["inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"] = "outside",
+    eps_mode: Literal[
+        "inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"
+    ] = "outside",
     momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
     maximize: bool = False,
 ) -> None: ...
@@ -338,7 +344,9 @@ def rmsprop(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     centered: bool = False,
-    eps_mode: Literal["inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"] = "outside",
+    eps_mode: Literal[
+        "inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"
+    ] = "outside",
     momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
     maximize: bool = False,
 ) -> None: ...
