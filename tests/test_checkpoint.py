@@ -17,7 +17,7 @@ import pytest
 from bits import named
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instep import Optimizer, _instep, checkpoint, schedules
+from instep import Optimizer, _instep, checkpoint, schedules, state
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -333,6 +333,88 @@ def test_views_of_the_own_arrays_may_be_loaded() -> None:
     saved["state"] = {"0": one, "1": {"m": zero["m"][::-1], "v": zero["v"]}}
     opt.load_state_dict(saved)
     assert [s[k].tobytes() for s in (zero, one) for k in ("m", "v")] == before
+
+
+def through_memoryview(array: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(memoryview(array))  # type: ignore[arg-type]
+
+
+def through_bytes(array: NDArray[Any]) -> NDArray[Any]:
+    """Another owner, and another dtype on the way."""
+    return np.frombuffer(array.view(np.uint8), array.dtype).reshape(array.shape)
+
+
+def through_interface(array: NDArray[Any]) -> NDArray[Any]:
+    class Foreign:
+        __array_interface__ = array.__array_interface__
+
+    return np.asarray(Foreign())
+
+
+def through_strides(array: NDArray[Any]) -> NDArray[Any]:
+    return np.lib.stride_tricks.as_strided(array, array.shape, array.strides)
+
+
+VIEWS: list[Callable[[NDArray[Any]], NDArray[Any]]] = [
+    through_memoryview,
+    through_bytes,
+    through_interface,
+    through_strides,
+    lambda array: array[::-1],
+    lambda array: through_memoryview(array)[::-1],
+    lambda array: through_interface(array)[::-1],
+    lambda array: np.broadcast_to(array[1:2], array.shape),
+    lambda array: array.astype(np.float64),  # no view
+]
+
+
+@pytest.mark.parametrize("number", range(len(VIEWS)))
+def test_any_view_of_an_own_array_may_be_loaded(number: int) -> None:
+    """m takes what v has and the other way round, as if both had been copied first."""
+    view = VIEWS[number]
+    opt = instep.Adam(np.ones(50))
+    for t in range(3):
+        opt.step(np.arange(50.0) - 20 * t)
+    saved, own = opt.state_dict(), opt.state["params"]
+    given = {"m": view(own["v"]), "v": view(own["m"])}
+    wanted = {key: array.tobytes() for key, array in given.items()}
+    saved["state"] = {"params": given}
+    opt.load_state_dict(saved)
+    assert {key: array.tobytes() for key, array in own.items()} == wanted
+
+
+def test_views_that_straddle_two_own_arrays_may_be_loaded() -> None:
+    base = np.arange(8.0)
+    opt = instep.Adam({"a": np.ones(3), "b": np.ones(3)})
+    for name, first in (("a", 0), ("b", 3)):
+        for parameter in opt._parameters:
+            if parameter.name == name:
+                parameter.states["m"] = base[first : first + 3]
+    saved = opt.state_dict()
+    saved["state"]["a"]["m"] = base[2:5]
+    saved["state"]["b"]["m"] = base[4:7][::-1]
+    opt.load_state_dict(saved)
+    assert base.tolist() == [2.0, 3.0, 4.0, 6.0, 5.0, 4.0, 6.0, 7.0]
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_spans_see_whatever_may_share_memory(data: st.DataObject) -> None:
+    """They may see too much, never too little, and nothing where it is far away."""
+    base = np.zeros(40)
+    slices = st.slices(40)
+
+    def views(name: str) -> list[NDArray[Any]]:
+        found = data.draw(st.lists(slices, max_size=4), label=name)
+        return [base[piece] for piece in found]
+
+    own = views("own")
+    spans = state._Spans(own)
+    for array in views("given"):
+        if any(np.shares_memory(array, one) for one in own):
+            assert spans.may_share(array)
+        assert spans.may_share(array) <= any(np.may_share_memory(array, one) for one in own)
+    assert not spans.may_share(np.zeros(40))
 
 
 # What a state dict must be

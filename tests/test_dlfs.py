@@ -80,7 +80,7 @@ def test_300_steps(name: str, dtype: type, kind: type, defaults: bool) -> None:
     numbers = {} if defaults else NUMBERS[name]
     optimizer = getattr(dlfs, name)(**numbers)
     books = getattr(updates_dlfs, name)(**numbers)
-    arrays = [np.array(rng.standard_normal(shape), dtype) for shape in SHAPES]
+    arrays: list[Array] = [np.array(rng.standard_normal(shape), dtype) for shape in SHAPES]
     params = collection(kind, arrays)
     wanted = collection(kind, [array.copy() for array in arrays])
     assert_same_optimizers(optimizer, books, "before")
