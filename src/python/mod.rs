@@ -15,6 +15,7 @@ mod recipe;
 mod result;
 mod seen;
 mod step;
+mod tiles;
 mod tree;
 mod turn;
 mod view;

@@ -102,13 +102,6 @@ impl<'q> View<'q> {
         Self { data: fields.data.cast(), shape, strides, flags: fields.flags, dtype }
     }
 
-    /// Of an array with a first axis: that of its first place, which may not be there.
-    pub(super) fn row(&self) -> Self {
-        // What is contiguous in C order has rows that are; of others, the axes will tell.
-        let flags = self.flags & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_WRITEABLE);
-        Self { shape: &self.shape[1..], strides: &self.strides[1..], flags, ..*self }
-    }
-
     /// In bytes, as if it were of float64 where its dtype is none of those that a step can have.
     pub(super) fn element_size(&self) -> usize {
         self.dtype.map_or(size_of::<f64>(), Dtype::size)
