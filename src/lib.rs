@@ -32,6 +32,7 @@ pub mod error;
 pub mod extras;
 pub mod gradient;
 pub mod isa;
+pub mod overlap;
 pub mod parallel;
 pub mod recipes;
 pub mod rules;

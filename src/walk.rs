@@ -28,8 +28,12 @@ pub const MAX_ROLES: usize = FIRST_STATE + MAX_STATES + 1;
 /// The most axes of an array: those of NumPy.
 pub const MAX_AXES: usize = 64;
 
+/// The bytes of a tile of elements in order: as many as leave room on any stack. The longer it is,
+/// the more of the elements of a cache line are read before it is needed again.
+pub const TILE_BYTES: usize = 32 * 1024;
+
 /// The bytes of all tiles of a block together.
-pub const TILE_BYTES: usize = 16 * 1024;
+const BLOCK_BYTES: usize = 16 * 1024;
 
 /// The most elements of a block that needs no tiles.
 const MOST: usize = 8_192;
@@ -56,7 +60,7 @@ pub struct Walk {
     axes: Vec<Axis>,
     /// What the places of the first axis are, where they are some rows of the arrays; the gradient
     /// has these rows only, one after the other.
-    rows: Option<Arc<Vec<usize>>>,
+    rows: Option<Arc<Indices>>,
     /// The size of an element, in bytes.
     size: usize,
     /// How many roles there are.
@@ -69,6 +73,34 @@ pub struct Walk {
     in_place: [bool; MAX_ROLES],
     /// Whether the gradient is dense in the order of the walk.
     gradient_is_dense: bool,
+}
+
+/// Some rows of an array, by their numbers.
+#[derive(Debug)]
+pub struct Indices {
+    list: Vec<usize>,
+    end: usize,
+}
+
+impl Indices {
+    /// The rows of these numbers.
+    #[must_use]
+    pub fn new(list: Vec<usize>) -> Self {
+        let last = list.iter().copied().max();
+        Self { list, end: last.map_or(0, |last| last.saturating_add(1)) }
+    }
+
+    /// The numbers.
+    #[must_use]
+    pub fn as_slice(&self) -> &[usize] {
+        &self.list
+    }
+
+    /// The number of rows that an array has to have at least to have these.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        self.end
+    }
 }
 
 /// Some places of every axis.
@@ -132,14 +164,14 @@ impl Walk {
     #[must_use]
     pub fn new(
         mut axes: Vec<Axis>,
-        rows: Option<Arc<Vec<usize>>>,
+        rows: Option<Arc<Indices>>,
         size: usize,
         are_aligned: &[bool],
     ) -> Self {
         if axes.is_empty() {
             axes.push(Axis { len: 1, steps: [size.cast_signed(); MAX_ROLES] });
         }
-        assert!(axes.len() <= MAX_AXES && rows.as_ref().is_none_or(|rows| rows.len() == axes[0].len));
+        assert!(axes.len() <= MAX_AXES && rows.as_ref().is_none_or(|rows| rows.list.len() == axes[0].len));
         let roles = are_aligned.len();
         let multiple = |role| axes.iter().all(|axis| axis.steps[role] % size.cast_signed() == 0);
         let in_place =
@@ -207,7 +239,7 @@ impl Walk {
 
     /// Chooses the places of each axis that a block has.
     fn set_extents(&mut self, tiles: usize) {
-        let most = if tiles == 0 { MOST } else { TILE_BYTES / self.size / tiles };
+        let most = if tiles == 0 { MOST } else { BLOCK_BYTES / self.size / tiles };
         let innermost = self.axes.len() - 1;
         let close: Vec<_> = (0..self.axes.len())
             .filter(|&k| k < innermost && (0..self.roles).any(|role| self.closest(role) == k))
@@ -349,11 +381,14 @@ impl Walk {
             place *= len;
         }
         let loops = &mut loops[..count];
-        // The closest elements innermost; but a loop of few turns costs more than it is worth there.
-        sort(loops, |a| cmp::Reverse((a.len < 8, a.step.unsigned_abs())));
+        // The closest elements innermost; but a loop of few turns costs more than it is worth there,
+        // if another stays within the cache line as well.
+        let is_near = |a: &Loop| a.len >= 8 && a.step.unsigned_abs() < CACHE_LINE;
+        let any_near = loops.iter().any(is_near);
+        sort(loops, |a| cmp::Reverse((any_near && !is_near(a), a.step.unsigned_abs())));
         let rows = self.rows.as_ref().filter(|_| from == 1).map(|rows| {
             let first = block.first[0];
-            (&rows[first..first + block.lens[0]], self.axes[0].steps[role], place)
+            (&rows.list[first..first + block.lens[0]], self.axes[0].steps[role], place)
         });
         Copying { offset: self.offset(role, &block.first), rows, loops }
     }
@@ -377,7 +412,7 @@ impl Walk {
                 number /= block.lens[k];
             }
             let place = match &self.rows {
-                Some(rows) if k == 0 && role != GRADIENT => rows[place],
+                Some(rows) if k == 0 && role != GRADIENT => rows.list[place],
                 _ => place,
             };
             offset += self.axes[k].steps[role] * place.cast_signed();

@@ -10,6 +10,7 @@ use pyo3::sync::PyOnceLock;
 
 use super::pieces::{GRADIENT, MAX_ROLES};
 use crate::error::Error;
+use crate::walk::Indices;
 
 /// A parameter with its states and, if one is kept, its average: the arrays that stay from step to
 /// step.
@@ -55,7 +56,7 @@ pub(super) enum Gradient {
 
 /// The gradient of some rows, each once.
 pub(super) struct Rows {
-    pub(super) indices: Arc<Vec<usize>>,
+    pub(super) indices: Arc<Indices>,
     /// One for each index, in their order.
     pub(super) values: Py<PyUntypedArray>,
     /// The values as the caller gave them, where `values` are sums of those of equal rows.
@@ -160,13 +161,14 @@ impl Rows {
         let py = item.py();
         let given = item.getattr(intern!(py, "values"))?.cast_into::<PyUntypedArray>()?;
         let indices = item.call_method0(intern!(py, "int64"))?.extract::<Integers<'_>>()?;
-        let indices = unsigned(indices.as_slice()?)?;
+        let indices = Indices::new(unsigned(indices.as_slice()?)?);
         if are_distinct(&indices)? {
             return Ok(Self { indices: Arc::new(indices), values: given.unbind(), given: None });
         }
+        drop(indices);
         let summed = item.call_method0(intern!(py, "summed"))?;
         let (indices, values) = summed.extract::<(Integers<'_>, Bound<'_, PyUntypedArray>)>()?;
-        let indices = Arc::new(unsigned(indices.as_slice()?)?);
+        let indices = Arc::new(Indices::new(unsigned(indices.as_slice()?)?));
         Ok(Self { indices, values: values.unbind(), given: Some(given.unbind()) })
     }
 }
@@ -176,8 +178,7 @@ impl Rows {
 /// # Errors
 /// A `MemoryError`.
 fn unsigned(indices: &[i64]) -> PyResult<Vec<usize>> {
-    let mut unsigned = Vec::new();
-    unsigned.try_reserve_exact(indices.len()).map_err(|_| PyMemoryError::new_err(()))?;
+    let mut unsigned = room_for(indices.len())?;
     unsigned.extend(indices.iter().map(|&index| (index as isize).cast_unsigned()));
     Ok(unsigned)
 }
@@ -186,26 +187,35 @@ fn unsigned(indices: &[i64]) -> PyResult<Vec<usize>> {
 ///
 /// # Errors
 /// A `MemoryError`.
-fn are_distinct(indices: &[usize]) -> PyResult<bool> {
+fn are_distinct(indices: &Indices) -> PyResult<bool> {
+    let (indices, end) = (indices.as_slice(), indices.end());
     if indices.is_sorted_by(|a, b| a < b) {
         return Ok(true);
     }
-    let last = indices.iter().copied().max().unwrap_or(0);
     // A bit for each row up to the last: but not where a few rows are of a huge number of them.
-    if last / 64 > 4 * indices.len() {
-        let mut sorted = Vec::new();
-        sorted.try_reserve_exact(indices.len()).map_err(|_| PyMemoryError::new_err(()))?;
+    if end / 64 > 4 * indices.len() {
+        let mut sorted = room_for(indices.len())?;
         sorted.extend_from_slice(indices);
         sorted.sort_unstable();
         return Ok(sorted.is_sorted_by(|a, b| a < b));
     }
-    let mut known: Vec<u64> = Vec::new();
-    known.try_reserve_exact(last / 64 + 1).map_err(|_| PyMemoryError::new_err(()))?;
-    known.resize(last / 64 + 1, 0);
+    let mut known: Vec<u64> = room_for(end / 64 + 1)?;
+    known.resize(end / 64 + 1, 0);
     Ok(indices.iter().all(|&index| {
         let (word, bit) = (&mut known[index / 64], 1 << (index % 64));
         let is_new = *word & bit == 0;
         *word |= bit;
         is_new
     }))
+}
+
+/// An empty vector with room for so many.
+///
+/// # Errors
+/// A `MemoryError`.
+fn room_for<T>(count: usize) -> PyResult<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count)
+        .map_err(|_| PyMemoryError::new_err("no memory for the indices of rows"))?;
+    Ok(room)
 }

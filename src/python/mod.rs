@@ -8,7 +8,6 @@ use crate::error::Error;
 mod call;
 mod checks;
 mod group;
-mod overlap;
 mod pieces;
 mod plan;
 mod recipe;

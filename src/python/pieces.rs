@@ -22,7 +22,7 @@ use crate::parallel;
 use crate::recipes::Recipe;
 use crate::rules::Coefficients;
 use crate::sweep::Step;
-use crate::walk::{self, Axis, Block, FIRST_STATE, Loop, MAX_AXES, TILE_BYTES, Walk};
+use crate::walk::{self, Axis, Block, FIRST_STATE, Indices, Loop, MAX_AXES, TILE_BYTES, Walk};
 pub(super) use crate::walk::{GRADIENT, MAX_ROLES, PARAMETER};
 
 /// The most elements that a thread takes at a time: enough for the claim to cost nothing, and few
@@ -109,13 +109,13 @@ impl Job {
         dtype: Dtype,
         parameter: usize,
         work: usize,
-        indices: Arc<Vec<usize>>,
+        indices: Arc<Indices>,
     ) -> Self {
         let rows = views[PARAMETER].shape[0].unsigned_abs();
-        assert!(indices.iter().all(|&index| index < rows));
-        assert!(views[GRADIENT].shape[0].unsigned_abs() == indices.len());
+        let count = indices.as_slice().len();
+        assert!(indices.end() <= rows && views[GRADIENT].shape[0].unsigned_abs() == count);
         let mut axes = axes(views, views[PARAMETER].shape.len());
-        axes[0].len = indices.len();
+        axes[0].len = count;
         let of_one = walk::in_order(axes.split_off(1));
         axes.extend(of_one);
         let walk = walk(views, axes, Some(indices), dtype);
@@ -638,7 +638,7 @@ fn axes(views: &[View<'_>], count: usize) -> Vec<Axis> {
 fn walk(
     views: &[View<'_>],
     axes: Vec<Axis>,
-    rows: Option<Arc<Vec<usize>>>,
+    rows: Option<Arc<Indices>>,
     dtype: Dtype,
 ) -> Box<Walk> {
     let aligned: Vec<_> = views.iter().map(View::is_aligned).collect();

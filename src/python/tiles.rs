@@ -6,7 +6,14 @@ use std::slice;
 
 use crate::element::Element;
 use crate::extras::Extras;
+use crate::isa;
 use crate::walk::{Copying, Loop, TILE_BYTES};
+
+/// In bytes.
+const CACHE_LINE: isize = 64;
+
+/// How many turns ahead of itself a loop over far places asks for memory.
+const AHEAD: isize = 8;
 
 /// Room for the tiles of a block. Nothing is written to it before it is used: for a small array, to
 /// clear it would take longer than the step.
@@ -127,8 +134,16 @@ unsafe fn each<F: Element, const IN: bool>(loops: &[Loop], memory: *mut u8, tile
         // SAFETY: as above.
         [only] => unsafe { line::<F, IN>(only, memory, tile) },
         [outer, inner] => {
+            let last = inner.step * (inner.len - 1).cast_signed();
+            let is_far = outer.step.abs() >= CACHE_LINE && last.abs() < AHEAD * CACHE_LINE;
             for i in 0..outer.len {
                 let (memory, tile) = outer.at(i, memory, tile);
+                if is_far {
+                    // The CPU doesn't see by itself where this goes on.
+                    let next = memory.wrapping_offset(outer.step * AHEAD);
+                    isa::prefetch_at(next);
+                    isa::prefetch_at(next.wrapping_offset(last));
+                }
                 // SAFETY: as above, for each turn of the outer loop.
                 unsafe { line::<F, IN>(inner, memory, tile) }
             }
@@ -172,10 +187,12 @@ unsafe fn line<F: Element, const IN: bool>(line: Loop, memory: *mut u8, tile: *m
             (0..len).for_each(|i| tile.add(i).write(element));
         }
     } else if place == 1 && step == -size {
-        // The compiler makes packed code of this, as it knows the step.
-        let loop_ = Loop { len, step: -size_of::<F>().cast_signed(), place: 1 };
+        // The compiler makes packed code of loops whose steps it knows.
         // SAFETY: the caller's word.
-        unsafe { by_ones::<F, IN>(loop_, memory, tile) }
+        unsafe { by_ones::<F, IN>(Loop { len, step: -size, place: 1 }, memory, tile) }
+    } else if place == 1 && step == 2 * size {
+        // SAFETY: as above.
+        unsafe { by_ones::<F, IN>(Loop { len, step: 2 * size, place: 1 }, memory, tile) }
     } else {
         // SAFETY: as above.
         unsafe { by_ones::<F, IN>(line, memory, tile) }

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "NumPy's structs are read as they are in memory")]
 
 use std::ops::Range;
-use std::{iter, slice};
+use std::slice;
 
 use numpy::PyUntypedArray;
 use numpy::npyffi::{
@@ -10,6 +10,8 @@ use numpy::npyffi::{
     NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_TYPES, PyArray_Descr,
 };
 use pyo3::prelude::*;
+
+use crate::overlap::Elements;
 
 /// Proof that no Python code can run, so that no array can change its shape: a [`View`] borrows it.
 ///
@@ -127,18 +129,16 @@ impl<'q> View<'q> {
         self.data.addr().is_multiple_of(self.element_size())
     }
 
+    /// Where its elements are.
+    pub(super) fn elements(&self) -> Elements<'q> {
+        let (data, size) = (self.data.addr(), self.element_size());
+        Elements { data, shape: self.shape, strides: self.strides, size }
+    }
+
     /// The addresses from the first byte to the one after the last; `None` for an empty array.
+    #[inline]
     pub(super) fn span(&self) -> Option<Range<usize>> {
-        let (mut start, mut end) = (self.data.addr(), self.data.addr() + self.element_size());
-        for (&n, &stride) in iter::zip(self.shape, self.strides) {
-            let reach = (n.checked_sub(1).filter(|&n| n >= 0)? * stride).unsigned_abs();
-            if stride < 0 {
-                start -= reach;
-            } else {
-                end += reach;
-            }
-        }
-        Some(start..end)
+        self.elements().span()
     }
 
     /// All that checks and walks depend on but the address and the shape, in one number.
