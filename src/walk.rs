@@ -9,6 +9,7 @@
 //! dense: those are stepped in place. The others are gathered into tiles, in the order of the block,
 //! and scattered back.
 
+use std::collections::TryReserveError;
 use std::ops::Range;
 use std::sync::Arc;
 use std::{array, cmp, iter};
@@ -80,20 +81,58 @@ pub struct Walk {
 pub struct Indices {
     list: Vec<usize>,
     end: usize,
+    are_rising: bool,
 }
 
 impl Indices {
-    /// The rows of these numbers.
-    #[must_use]
-    pub fn new(list: Vec<usize>) -> Self {
-        let last = list.iter().copied().max();
-        Self { list, end: last.map_or(0, |last| last.saturating_add(1)) }
+    /// The rows of these numbers; those below 0 become larger than any array has rows.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn new(numbers: &[i64]) -> Result<Self, TryReserveError> {
+        let mut list = Vec::new();
+        list.try_reserve_exact(numbers.len())?;
+        let (mut end, mut are_rising) = (0, true);
+        list.extend(numbers.iter().map(|&number| {
+            let index = (number as isize).cast_unsigned();
+            are_rising &= index >= end;
+            end = end.max(index.saturating_add(1));
+            index
+        }));
+        Ok(Self { list, end, are_rising })
     }
 
     /// The numbers.
     #[must_use]
     pub fn as_slice(&self) -> &[usize] {
         &self.list
+    }
+
+    /// Whether none comes twice.
+    ///
+    /// # Errors
+    /// When there is no memory to find out.
+    pub fn are_distinct(&self) -> Result<bool, TryReserveError> {
+        if self.are_rising {
+            return Ok(true);
+        }
+        // A bit for each row up to the last: but not where a few rows are of a huge number of them.
+        if self.end / 64 > 4 * self.list.len() {
+            let mut sorted = Vec::new();
+            sorted.try_reserve_exact(self.list.len())?;
+            sorted.extend_from_slice(&self.list);
+            sorted.sort_unstable();
+            return Ok(sorted.is_sorted_by(|a, b| a < b));
+        }
+        let mut known: Vec<u64> = Vec::new();
+        known.try_reserve_exact(self.end / 64 + 1)?;
+        known.resize(self.end / 64 + 1, 0);
+        Ok(self.list.iter().all(|&index| {
+            let (word, bit) = (&mut known[index / 64], 1 << (index % 64));
+            let is_new = *word & bit == 0;
+            *word |= bit;
+            is_new
+        }))
     }
 
     /// The number of rows that an array has to have at least to have these.

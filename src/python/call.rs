@@ -1,5 +1,6 @@
 //! What was asked: the arrays of a call, parameter by parameter.
 
+use std::collections::TryReserveError;
 use std::sync::Arc;
 
 use numpy::{PyReadonlyArray1, PyUntypedArray};
@@ -161,61 +162,22 @@ impl Rows {
         let py = item.py();
         let given = item.getattr(intern!(py, "values"))?.cast_into::<PyUntypedArray>()?;
         let indices = item.call_method0(intern!(py, "int64"))?.extract::<Integers<'_>>()?;
-        let indices = Indices::new(unsigned(indices.as_slice()?)?);
-        if are_distinct(&indices)? {
+        let indices = rows(indices.as_slice()?)?;
+        if indices.are_distinct().map_err(no_memory)? {
             return Ok(Self { indices: Arc::new(indices), values: given.unbind(), given: None });
         }
         drop(indices);
         let summed = item.call_method0(intern!(py, "summed"))?;
         let (indices, values) = summed.extract::<(Integers<'_>, Bound<'_, PyUntypedArray>)>()?;
-        let indices = Arc::new(Indices::new(unsigned(indices.as_slice()?)?));
+        let indices = Arc::new(rows(indices.as_slice()?)?);
         Ok(Self { indices, values: values.unbind(), given: Some(given.unbind()) })
     }
 }
 
-/// Negative ones become larger than any array has rows: `checks.rs` refuses them with the others.
-///
-/// # Errors
-/// A `MemoryError`.
-fn unsigned(indices: &[i64]) -> PyResult<Vec<usize>> {
-    let mut unsigned = room_for(indices.len())?;
-    unsigned.extend(indices.iter().map(|&index| (index as isize).cast_unsigned()));
-    Ok(unsigned)
+fn rows(numbers: &[i64]) -> PyResult<Indices> {
+    Indices::new(numbers).map_err(no_memory)
 }
 
-/// Whether no index comes twice.
-///
-/// # Errors
-/// A `MemoryError`.
-fn are_distinct(indices: &Indices) -> PyResult<bool> {
-    let (indices, end) = (indices.as_slice(), indices.end());
-    if indices.is_sorted_by(|a, b| a < b) {
-        return Ok(true);
-    }
-    // A bit for each row up to the last: but not where a few rows are of a huge number of them.
-    if end / 64 > 4 * indices.len() {
-        let mut sorted = room_for(indices.len())?;
-        sorted.extend_from_slice(indices);
-        sorted.sort_unstable();
-        return Ok(sorted.is_sorted_by(|a, b| a < b));
-    }
-    let mut known: Vec<u64> = room_for(end / 64 + 1)?;
-    known.resize(end / 64 + 1, 0);
-    Ok(indices.iter().all(|&index| {
-        let (word, bit) = (&mut known[index / 64], 1 << (index % 64));
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        is_new
-    }))
-}
-
-/// An empty vector with room for so many.
-///
-/// # Errors
-/// A `MemoryError`.
-fn room_for<T>(count: usize) -> PyResult<Vec<T>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(count)
-        .map_err(|_| PyMemoryError::new_err("no memory for the indices of rows"))?;
-    Ok(room)
+fn no_memory(error: TryReserveError) -> PyErr {
+    PyMemoryError::new_err(format!("the indices of rows: {error}"))
 }

@@ -9,11 +9,8 @@ use crate::extras::Extras;
 use crate::isa;
 use crate::walk::{Copying, Loop, TILE_BYTES};
 
-/// In bytes.
-const CACHE_LINE: isize = 64;
-
-/// How many turns ahead of itself a loop over far places asks for memory.
-const AHEAD: isize = 8;
+/// How many turns of an outer loop are done at once.
+const AT_ONCE: usize = 8;
 
 /// Room for the tiles of a block. Nothing is written to it before it is used: for a small array, to
 /// clear it would take longer than the step.
@@ -133,17 +130,13 @@ unsafe fn each<F: Element, const IN: bool>(loops: &[Loop], memory: *mut u8, tile
         [] => unsafe { one::<F, IN>(memory, tile) },
         // SAFETY: as above.
         [only] => unsafe { line::<F, IN>(only, memory, tile) },
+        // SAFETY: as above; the loops may be in any order.
+        [outer, inner] if outer.place == 1 => unsafe {
+            across::<F, IN>(outer, inner, memory, tile);
+        },
         [outer, inner] => {
-            let last = inner.step * (inner.len - 1).cast_signed();
-            let is_far = outer.step.abs() >= CACHE_LINE && last.abs() < AHEAD * CACHE_LINE;
             for i in 0..outer.len {
                 let (memory, tile) = outer.at(i, memory, tile);
-                if is_far {
-                    // The CPU doesn't see by itself where this goes on.
-                    let next = memory.wrapping_offset(outer.step * AHEAD);
-                    isa::prefetch_at(next);
-                    isa::prefetch_at(next.wrapping_offset(last));
-                }
                 // SAFETY: as above, for each turn of the outer loop.
                 unsafe { line::<F, IN>(inner, memory, tile) }
             }
@@ -163,6 +156,43 @@ impl Loop {
     fn at<F>(self, i: usize, memory: *mut u8, tile: *mut F) -> (*mut u8, *mut F) {
         let step = self.step * i.cast_signed();
         (memory.wrapping_offset(step), tile.wrapping_add(self.place * i))
+    }
+}
+
+/// Two loops, of which the outer goes along the tile and the inner along the memory: a few turns of
+/// the outer one at once, so that neither end is done line after line.
+///
+/// # Safety
+/// As [`each`].
+unsafe fn across<F: Element, const IN: bool>(
+    outer: Loop,
+    inner: Loop,
+    memory: *mut u8,
+    tile: *mut F,
+) {
+    let last = inner.step * (inner.len - 1).cast_signed();
+    let whole = outer.len - outer.len % AT_ONCE;
+    for i in (0..whole).step_by(AT_ONCE) {
+        let (memory, tile) = outer.at(i, memory, tile);
+        for next in AT_ONCE..2 * AT_ONCE {
+            // The CPU doesn't see by itself where this goes on.
+            let (next, _) = outer.at(next, memory, tile);
+            isa::prefetch_at(next);
+            isa::prefetch_at(next.wrapping_offset(last));
+        }
+        for k in 0..inner.len {
+            let (memory, tile) = inner.at(k, memory, tile);
+            for j in 0..AT_ONCE {
+                let (memory, tile) = (Loop { place: 1, ..outer }).at(j, memory, tile);
+                // SAFETY: the caller's word, for each turn of both loops.
+                unsafe { one::<F, IN>(memory, tile) }
+            }
+        }
+    }
+    for i in whole..outer.len {
+        let (memory, tile) = outer.at(i, memory, tile);
+        // SAFETY: as above.
+        unsafe { line::<F, IN>(inner, memory, tile) }
     }
 }
 
