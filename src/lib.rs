@@ -11,6 +11,7 @@
 //!   python/pieces.rs   what is behind it: slices of dense arrays (tiles.rs: tiles of strided ones)
 //!   walk.rs            the order and the blocks of arrays that are not dense
 //!   parallel.rs        the arrays as one index space, in chunks that threads claim one by one
+//!                      (worth.rs: whether that pays; environment.rs: what a thread has of its own)
 //!   rules/…            the numbers → coefficients, in f64, once per step
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
@@ -28,6 +29,7 @@
 //! Without the feature `python` the crate is plain Rust, and its tests need no Python.
 
 pub mod element;
+pub mod environment;
 pub mod error;
 pub mod extras;
 pub mod gradient;
@@ -38,6 +40,7 @@ pub mod recipes;
 pub mod rules;
 pub mod sweep;
 pub mod walk;
+mod worth;
 
 #[cfg(feature = "python")]
 mod python;

@@ -338,7 +338,8 @@ mod tests {
                 .map(|_| {
                     let (data, written) = (1_000 + random.below(60), random.below(2) == 0);
                     let strides = vec![period * [1, 2, -1][random.below(3)], 4];
-                    let shape = vec![1 + random.below(4).cast_signed(), 1 + random.below(3).cast_signed()];
+                    let shape =
+                        vec![1 + random.below(4).cast_signed(), 1 + random.below(3).cast_signed()];
                     (Array { data, shape, strides, size }, written)
                 })
                 .collect();

@@ -4,6 +4,7 @@ use std::array;
 use std::marker::PhantomData;
 
 use crate::element::{Element, Float, Reciprocal};
+use crate::environment;
 use crate::isa::{self, Kernel, Level};
 use crate::rules::{Coefficients, Rule};
 
@@ -37,12 +38,15 @@ pub(crate) fn step<R, F, const H: usize, const C: usize, const S: usize>(
 {
     let state: &mut [&mut [F]; S] = state.try_into().expect("one slice for each state");
     let state = state.each_mut().map(|slice| &mut **slice);
-    let coefficients = array::from_fn(|i| F::nearest(coefficients[i]));
-    isa::run(level, Sweep::<R, F, H, C, S> { coefficients, p, g, state, rule: PhantomData });
+    let exact: [f64; C] = array::from_fn(|i| coefficients[i]);
+    let coefficients = exact.map(F::nearest);
+    isa::run(level, Sweep::<R, F, H, C, S> { coefficients, exact, p, g, state, rule: PhantomData });
 }
 
 struct Sweep<'a, R, F, const H: usize, const C: usize, const S: usize> {
     coefficients: [F; C],
+    /// The coefficients before they were rounded.
+    exact: [f64; C],
     p: &'a mut [F],
     g: &'a [F],
     state: [&'a mut [F]; S],
@@ -57,7 +61,8 @@ where
 {
     #[inline(always)]
     fn run(self, fma: bool) {
-        if fma && R::DIVIDES_BY_COEFFICIENTS && self.p.len() >= BLOCK {
+        let quick = fma && R::DIVIDES_BY_COEFFICIENTS && self.p.len() >= BLOCK;
+        if quick && environment::has_default_floats() {
             self.quick();
         } else {
             self.plain();
@@ -74,7 +79,7 @@ where
     /// The elements up to `at`, and those from it on.
     #[inline(always)]
     fn split(self, at: usize) -> (Self, Self) {
-        let Self { coefficients, rule, .. } = self;
+        let Self { coefficients, exact, rule, .. } = self;
         let ((p, p_rest), (g, g_rest)) = (self.p.split_at_mut(at), self.g.split_at(at));
         let mut rests = [const { None }; S];
         let mut rest = rests.iter_mut();
@@ -85,8 +90,8 @@ where
         });
         let state_rest = rests.map(|s| s.expect("one for each state"));
         (
-            Self { coefficients, p, g, state, rule },
-            Self { coefficients, p: p_rest, g: g_rest, state: state_rest, rule },
+            Self { coefficients, exact, p, g, state, rule },
+            Self { coefficients, exact, p: p_rest, g: g_rest, state: state_rest, rule },
         )
     }
 
@@ -111,7 +116,7 @@ where
         let (mut new, mut states) = (*p, state.each_mut().map(|s| **s));
         for i in 0..N {
             let old = array::from_fn(|k| states[k][i]);
-            let (x, xs) = R::update(first.coefficients, new[i], g[i], old);
+            let (x, xs) = R::update_exactly(first.coefficients, first.exact, new[i], g[i], old);
             new[i] = x;
             for k in 0..S {
                 states[k][i] = xs[k];
@@ -131,7 +136,7 @@ where
         let (p, g, state) = (self.p, &self.g[..n], self.state.map(|s| &mut s[..n]));
         for i in 0..n {
             let old = array::from_fn(|k| state[k][i]);
-            let (new, states) = R::update(self.coefficients, p[i], g[i], old);
+            let (new, states) = R::update_exactly(self.coefficients, self.exact, p[i], g[i], old);
             p[i] = new;
             for k in 0..S {
                 state[k][i] = states[k];

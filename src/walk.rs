@@ -37,7 +37,7 @@ pub const TILE_BYTES: usize = 32 * 1024;
 const BLOCK_BYTES: usize = 16 * 1024;
 
 /// The most elements of a block that needs no tiles.
-const MOST: usize = 8_192;
+const MOST: usize = 4_096;
 
 /// The shortest run that is stepped in place: a shorter one takes longer to call than to copy.
 const SHORTEST_RUN: usize = 16;
@@ -94,7 +94,7 @@ impl Indices {
         list.try_reserve_exact(numbers.len())?;
         let (mut end, mut are_rising) = (0, true);
         list.extend(numbers.iter().map(|&number| {
-            let index = (number as isize).cast_unsigned();
+            let index = usize::try_from(number.cast_unsigned()).unwrap_or(usize::MAX);
             are_rising &= index >= end;
             end = end.max(index.saturating_add(1));
             index
@@ -210,7 +210,10 @@ impl Walk {
         if axes.is_empty() {
             axes.push(Axis { len: 1, steps: [size.cast_signed(); MAX_ROLES] });
         }
-        assert!(axes.len() <= MAX_AXES && rows.as_ref().is_none_or(|rows| rows.list.len() == axes[0].len));
+        assert!(
+            axes.len() <= MAX_AXES
+                && rows.as_ref().is_none_or(|rows| rows.list.len() == axes[0].len)
+        );
         let roles = are_aligned.len();
         let multiple = |role| axes.iter().all(|axis| axis.steps[role] % size.cast_signed() == 0);
         let in_place =
@@ -258,9 +261,8 @@ impl Walk {
 
     /// Chooses the axes of a run, and what is stepped in place. Returns how many tiles that takes.
     fn set_runs(&mut self, aligned: &[bool; MAX_ROLES]) -> usize {
-        let in_place_from = |axis| {
-            array::from_fn::<_, MAX_ROLES, _>(|k| aligned[k] && self.is_dense_from(axis, k))
-        };
+        let in_place_from =
+            |axis| array::from_fn::<_, MAX_ROLES, _>(|k| aligned[k] && self.is_dense_from(axis, k));
         let mut run_from = self.axes.len() - 1;
         let mut run: usize = self.extents[run_from];
         while run < SHORTEST_RUN && run_from > 0 {
@@ -349,7 +351,8 @@ impl Walk {
     #[must_use]
     pub fn blocks(&self, part: usize, parts: usize) -> Range<usize> {
         let counts = iter::zip(&self.axes, &self.extents);
-        let blocks: usize = counts.map(|(axis, &extent)| axis.len.div_ceil(extent.max(1))).product();
+        let blocks: usize =
+            counts.map(|(axis, &extent)| axis.len.div_ceil(extent.max(1))).product();
         blocks * part / parts..blocks * (part + 1) / parts
     }
 

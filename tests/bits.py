@@ -125,4 +125,4 @@ def named(kind: str) -> str:
     """What messages call something of a type of that name."""
     if kind == "NoneType":
         return "None"
-    return f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
+    return f"an {kind}" if kind[0].lower() in "aeiou" or kind == "ndarray" else f"a {kind}"

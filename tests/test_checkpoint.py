@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import stat
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from instep import Optimizer, _instep, checkpoint, schedules
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 Arrays = dict[str, NDArray[Any]]
@@ -381,9 +379,9 @@ def edit(saved: dict[str, Any], path: str, value: Any) -> None:
         ("averages", None, TypeError, "averages is None"),
         ("averages/b", np.ones(4), ValueError, 'averages["b"] has shape (4,); wanted (3,)'),
         ("groups", {}, TypeError, "groups is a dict"),
-        ("groups", [], ValueError, "groups has length 0; wanted 1"),
+        ("groups", [], ValueError, "state_dict lacks 'W', 'b'"),
         ("groups", [3], TypeError, "groups[0] is an int"),
-        ("groups/0/names", ["W", "b", "W"], ValueError, "groups[0]['names']"),
+        ("groups/0/names", ["W", "b", "W"], ValueError, "groups has the name 'W' twice"),
         ("groups/0/names", ["W", "c", "d"], ValueError, "lacks 'b' and has the unknown 'c', 'd'"),
         ("groups/0/names", "Wb", TypeError, "wanted a list of str"),
         ("groups/0/names", ["W", ["b"]], TypeError, "wanted a list of str"),
@@ -393,15 +391,27 @@ def edit(saved: dict[str, Any], path: str, value: Any) -> None:
         ("groups/0/options", None, TypeError, "groups[0]['options'] is None"),
         ("groups/0/options/eps", ..., ValueError, "groups[0]['options'] lacks 'eps'"),
         ("groups/0/options/epsilon", 1.0, ValueError, "has the unknown 'epsilon'"),
-        ("groups/0/options/eps", -1.0, ValueError, "groups[0]['options']: eps is -1.0"),
-        ("groups/0/options/eps", math.nan, ValueError, "eps is nan"),
+        ("groups/0/options/eps", -1.0, ValueError, "groups[0]: eps is -1.0"),
+        ("groups/0/options/eps", math.nan, ValueError, "groups[0]['options']['eps'] is nan"),
+        ("groups/0/options/eps", -math.inf, ValueError, "['eps'] is -inf; wanted a finite number"),
+        ("groups/0/options/eps", 10**400, ValueError, "['eps'] is 1000"),
+        ("groups/0/options/eps", -(10**400), ValueError, "['eps'] is -1000"),
+        ("groups/0/options/eps", True, TypeError, "['eps'] is True (bool); wanted a number"),
+        ("groups/0/options/eps", [1.0], TypeError, "['eps'] is [1.0] (list); wanted a number"),
         ("groups/0/options/eps", "small", TypeError, "['eps'] is 'small'"),
         ("groups/0/options/eps", None, ValueError, "['eps'] was a callable"),
         ("groups/0/options/eps", {}, TypeError, "['eps'] is {}"),
         ("groups/0/options/lr", -0.1, ValueError, "lr is -0.1"),
         ("groups/0/options/betas", [0.9], ValueError, "betas is (0.9,)"),
         ("groups/0/options/betas", [0.9, 1.0], ValueError, "betas[1] is 1.0"),
-        ("groups/0/options/betas", 0.9, ValueError, "betas is 0.9"),
+        ("groups/0/options/betas", [0.9, 10**400], ValueError, "['betas'][1] is 1000"),
+        ("groups/0/options/betas", [0.9, True], TypeError, "['betas'][1] is True"),
+        ("groups/0/options/betas", [0.9, [0.9]], TypeError, "['betas'][1] is [0.9]"),
+        ("groups/0/options/betas", 0.9, TypeError, "['betas'] is 0.9; wanted a list of numbers"),
+        ("groups/0/options/maximize", 0.5, TypeError, "['maximize'] is 0.5; wanted the like of"),
+        ("groups/0/options/maximize", 1, TypeError, "['maximize'] is 1; wanted the like of False"),
+        ("groups/0/carried", {"x": 1.0}, ValueError, "groups[0]['carried'] has the unknown 'x'"),
+        ("groups/0/carried", 3, TypeError, "groups[0]['carried'] is an int"),
         ("groups/0/options/maximize", "no", TypeError, "['maximize'] is 'no'"),
         ("groups/0/options/weight_decay", -1.0, ValueError, "weight_decay is -1.0"),
         ("groups/0/options/eps_mode", "Hat", ValueError, "eps_mode is 'Hat'"),
@@ -452,7 +462,12 @@ def test_the_two_maxima_of_amsgrad_are_not_exchanged() -> None:
 
 def test_options_with_other_states() -> None:
     other = instep.SGD({"W": np.ones(2)}, momentum=0.9, momentum_mode="ema")
-    refuses(instep.SGD({"W": np.ones(2)}), other.state_dict(), ValueError, "keeps other states")
+    refuses(
+        instep.SGD({"W": np.ones(2)}),
+        other.state_dict(),
+        ValueError,
+        "groups[0]: momentum_ema keeps the",
+    )
 
 
 def test_all_names_of_all_groups_are_in_one_message() -> None:
@@ -461,10 +476,6 @@ def test_all_names_of_all_groups_are_in_one_message() -> None:
 
     match = "lacks '0.a', '1.b' and has the unknown '0.c', '1.d'"
     refuses(make("a", "b"), make("c", "d").state_dict(), ValueError, match)
-    saved = make("a", "b").state_dict()
-    first, second = saved["groups"]
-    first["names"], second["names"] = second["names"], first["names"]
-    refuses(make("a", "b"), saved, ValueError, "groups[0]['names'] is ['1.b']; wanted ['0.a']")
 
 
 def test_a_state_that_was_made_read_only() -> None:
@@ -479,14 +490,15 @@ def test_nothing_is_saved_or_loaded_within_averaged(tmp_path: Path) -> None:
     saved = opt.state_dict()
     with opt.averaged():
         before = photograph(opt)
-        with pytest.raises(RuntimeError, match="state_dict was called within"):
-            opt.state_dict()
-        with pytest.raises(RuntimeError, match="load_state_dict was called within"):
-            opt.load_state_dict(saved)
-        with pytest.raises(RuntimeError, match="save was called within"):
-            opt.save(tmp_path / "other")
-        with pytest.raises(RuntimeError, match="load_state_dict was called within"):
-            opt.load(tmp_path / "state")
+        for call in (
+            opt.state_dict,
+            lambda: opt.load_state_dict(saved),
+            lambda: opt.save(tmp_path / "other"),
+            lambda: opt.save(tmp_path / "other", params=True),
+            lambda: opt.load(tmp_path / "state"),
+        ):
+            with pytest.raises(RuntimeError, match=r"within averaged\(\)"):
+                call()
         assert photograph(opt) == before
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
@@ -615,9 +627,10 @@ def test_a_newer_file(file: Path) -> None:
     for version, match in (
         (2, "the format 2, and this"),
         (0, "the format 0"),
-        ("", "format '\"\"'"),
+        ("", "format ''"),
+        (1.0, "format 1.0"),
     ):
-        checkpoint.write(file, {**saved, "format": version, "more": 3})
+        checkpoint.write(file, {**saved, "format": version, "more": 3}, {})
         refuses_file(file, match)
 
 
@@ -631,7 +644,7 @@ def test_a_file_that_does_not_go_with_the_optimizer(file: Path) -> None:
     refuses_file(file, 'state["W"]["m"] has shape (3, 2); wanted (2, 3)')
     single = {name: array.astype(np.float32) for name, array in shape.items()}
     instep.Adam(single, average=0.9).save(file)
-    refuses_file(file, "has dtype float32; wanted float64", TypeError)
+    refuses_file(file, "has dtype float32; wanted float64")
     instep.Adam(shape).save(file)
     refuses_file(file, "has no averages")
 
@@ -646,7 +659,7 @@ def test_a_file_that_says_what_it_should_not(file: Path) -> None:
         {"groups": [{"names": [3]}]},
     ]
     for change in changes:
-        checkpoint.write(file, saved | change)
+        checkpoint.write(file, saved | change, {})
         refuses_file(file, "has content that instep does not write")
 
 
@@ -660,20 +673,9 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     assert photograph(opt) == before
     with pytest.raises(FileNotFoundError):
         opt.save(tmp_path / "nothing" / "file")
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(IsADirectoryError, match="it is a folder; wanted a regular file or a new"):
         opt.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_package_is_only_needed_for_files(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
-    content = file.read_bytes()
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    opt = adam()
-    opt.load_state_dict(opt.state_dict())
-    for call in (opt.save, opt.load):
-        with pytest.raises(ImportError, match=re.escape("pip install 'instep[checkpoint]'")):
-            call(file)
-    assert file.read_bytes() == content
 
 
 class FailureError(OSError):
@@ -687,8 +689,8 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
     def fail(*_: Any) -> None:
         raise FailureError
 
-    def half(_: Any, path: Path, *__: Any) -> None:
-        path.write_bytes(b"half")
+    def half(file: Any, *_: Any) -> None:
+        file.write(b"half")
         raise FailureError
 
     content = file.read_bytes()
@@ -696,7 +698,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
     before = photograph(opt)
     with monkeypatch.context() as patch:
         if target == "write":
-            patch.setattr("safetensors.numpy.save_file", half)
+            patch.setattr(instep.safetensors, "write", half)
         elif target == "fsync":
             patch.setattr(os, "fsync", fail)
         else:
@@ -725,18 +727,6 @@ def test_a_save_is_flushed_before_it_is_renamed_and_the_folder_after(
     monkeypatch.setattr(os, "fsync", fsync)
     adam().save(file)
     assert events == [("file", True), ("folder", False)]
-
-
-def test_a_full_disk_is_an_oserror(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
-    def full(*_: Any) -> None:
-        raise SafetensorError("No space left on device")
-
-    monkeypatch.setattr("safetensors.numpy.save_file", full)
-    content = file.read_bytes()
-    with pytest.raises(OSError, match="could not be written: No space left"):
-        adam().save(file)
-    assert file.read_bytes() == content
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o007, 0o077])

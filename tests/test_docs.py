@@ -55,7 +55,8 @@ def test_every_argument_is_documented_in_order_with_its_default(name: str) -> No
     rule = getattr(optimizers, name)
     section = sections(docstring_of(rule))["Parameters"]
     parameters = inspect.signature(rule).parameters
-    assert documented(section) == list(parameters)
+    assert [*documented(section), "common"] == list(parameters)
+    assert section.rstrip().splitlines()[-3] == "**common"
     for parameter in parameters.values():
         if parameter.default is inspect.Parameter.empty:
             continue

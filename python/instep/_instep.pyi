@@ -51,6 +51,7 @@ class Recipe:
         states: tuple[_Tuple, ...],
         describe: Callable[[int, int, int], str],
         around: _Around | None = None,
+        update: tuple[dict[str, Any], dict[str, Any]] | None = None,
         /,
     ) -> None: ...
 

@@ -1,7 +1,7 @@
 """Checks of arguments, with errors that name the argument, what it was and what was wanted."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 
 __all__ = [
     "check_array",
+    "check_betas",
     "check_flag",
     "check_integer",
+    "check_json",
     "check_keys",
     "check_like",
+    "check_mode",
     "check_number",
+    "check_numbers",
     "kind_of",
 ]
 
@@ -24,7 +28,8 @@ def kind_of(thing: Any) -> str:
     kind = type(thing).__name__
     if thing is None:
         return "None"
-    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    # As it is spoken: an ndarray.
+    return f"{'an' if kind[0].lower() in 'aeiou' or kind == 'ndarray' else 'a'} {kind}"
 
 
 def check_number(name: str, number: Any, *, least: float = 0.0, below: float = math.inf) -> float:
@@ -47,6 +52,30 @@ def check_number(name: str, number: Any, *, least: float = 0.0, below: float = m
     else:
         wanted = "a finite number"
     raise ValueError(f"{name} is {number!r}; wanted {wanted}")
+
+
+def check_numbers(name: str, numbers: Any, count: int, *, below: float) -> tuple[float, ...]:
+    """Return several numbers as floats, if each is finite and ``0 <= number < below``."""
+    try:
+        given = tuple(numbers)
+    except TypeError:
+        given = ()
+    if len(given) != count:
+        words = {2: "two", 3: "three"}
+        raise ValueError(f"{name} is {numbers!r}; wanted {words.get(count, count)} numbers")
+    pairs = enumerate(given)
+    return tuple(check_number(f"{name}[{i}]", number, below=below) for i, number in pairs)
+
+
+def check_betas(betas: Any, count: int = 2) -> tuple[float, ...]:
+    """Return decays of averages as floats, if each is in [0, 1)."""
+    return check_numbers("betas", betas, count, below=1.0)
+
+
+def check_mode(name: str, mode: Any, modes: Sequence[Any]) -> None:
+    """Check that an option is one of some words, or True or False."""
+    if mode not in modes:
+        raise ValueError(f"{name} is {mode!r}; wanted one of {', '.join(map(repr, modes))}")
 
 
 def check_flag(name: str, flag: Any) -> bool:
@@ -104,3 +133,47 @@ def check_keys(name: str, mapping: Any, wanted: Iterable[object]) -> None:
     ]
     if wrong:
         raise ValueError(f"{name} {' and '.join(wrong)}")
+
+
+def check_json(name: str, value: Any) -> None:
+    """Check that JSON can say what a value is, as Python reads and writes it."""
+    _check_json(name, value, ())
+
+
+def _check_json(name: str, value: Any, path: tuple[Any, ...]) -> None:
+    def where() -> str:
+        return name + "".join(f"[{key!r}]" for key in path)
+
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{where()} is {value!r}, which JSON lacks; wanted a finite number, or None"
+            )
+    elif isinstance(value, int):
+        if value.bit_length() > _MOST_BITS:
+            has, wanted = f"{value.bit_length():,}", f"{_MOST_BITS:,}"
+            raise ValueError(f"{where()} has {has} bits; wanted {wanted} at most")
+    elif isinstance(value, (dict, list, tuple)):
+        if len(path) == _MOST_DEPTH:
+            raise ValueError(f"{name} is nested more than {_MOST_DEPTH} times, or holds itself")
+        items: Iterable[tuple[Any, Any]] = enumerate(value)
+        if isinstance(value, dict):
+            items = value.items()
+        for key, inner in items:
+            if isinstance(value, dict) and not isinstance(key, str):
+                raise TypeError(f"{where()} has the key {key!r}, {kind_of(key)}; wanted a str")
+            _check_json(name, inner, (*path, key))
+    elif value is not None and not isinstance(value, str):
+        remedy = ""
+        if isinstance(value, (np.ndarray, np.generic)):
+            remedy = f": pass {where()}.tolist()"
+        elif isinstance(value, (set, frozenset)):
+            remedy = f": pass sorted({where()})"
+        raise TypeError(
+            f"{where()} is {kind_of(value)}; wanted None, a bool, an int, a float, a str, or a "
+            f"list or dict of such{remedy}"
+        )
+
+
+_MOST_BITS = 8192
+_MOST_DEPTH = 100

@@ -90,7 +90,11 @@ class Group:
         array = parameter.array
         for state in self.states:
             initial = self.rule.initial(state, self.options)
-            parameter.states[state] = np.full_like(array, initial, subok=False)
+            parameter.states[state] = (
+                np.array(array, order="K", subok=False)
+                if initial is None
+                else np.full_like(array, initial, subok=False)
+            )
         if average is not None:
             parameter.average = np.array(array, order="K", subok=False)
 
@@ -116,11 +120,15 @@ class Group:
         work = recipe, numbers, (sign, decay, decouples, average)
         return work, rate, not self.rule.varies(checked), updates
 
-    def check(self, options: Options, t: int) -> None:
-        """Check that step `t` could be done with these options."""
-        recipe, *_ = self._prepare(self.rule.checked(options), check_rate(options["lr"], t), t)
+    def check(self, options: Options, t: int, carried: dict[str, float]) -> None:
+        """Check that step `t` could be done with these options and what is carried to it."""
+        rate = check_rate(options["lr"], t)
+        recipe, *_ = work(self.rule, self.rule.checked(options), rate, t, carried)
         if recipe.states != self.states:
-            raise ValueError(f"{recipe.name} keeps the states {recipe.states}, not {self.states}")
+            raise ValueError(
+                f"{recipe.name} keeps the states {recipe.states}, and the optimizer has "
+                f"{self.states}; make it with the same options"
+            )
 
     def _prepare(
         self, checked: dict[str, Any], rate: float, t: int
@@ -146,7 +154,8 @@ def work(
     checked = {**checked, **carried}
     sign = -1.0 if checked["maximize"] else 1.0
     recipe = compiled(rule.recipe(checked, t))
-    around = sign, checked["weight_decay"], rule.decouples(checked)
+    decay = 0.0 if "weight_decay" in recipe.hypers else checked["weight_decay"]
+    around = sign, decay, rule.decouples(checked)
     return recipe, rule.hypers(checked, rate, t), around, carried
 
 

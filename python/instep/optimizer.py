@@ -137,8 +137,8 @@ class Optimizer(Rule):
                 self.add_param_group(group)
             if weight_decay_mask is not None and not callable(weight_decay_mask):
                 raise TypeError(
-                    "weight_decay_mask is a tree, and params a list of groups; wanted a callable of "
-                    "name and array, or weight_decay=0 in the groups"
+                    "weight_decay_mask is a tree, and params a list of groups; wanted a callable "
+                    "of name and array, or weight_decay=0 in the groups"
                 )
         if freeze is not None:
             self.freeze = freeze
@@ -447,7 +447,7 @@ class Optimizer(Rule):
         return self._stepper.skips
 
     def _prepare(self, group: int, lr: float | None, t: int) -> "_instep.Said":
-        """Say what step `t` of a group does: the compiled stepper asks when options have changed."""
+        """Say what step `t` of a group does; asked when options have changed."""
         return self._groups[group].prepare(lr, t, self._average)
 
     def _describe(self, parameter: int, role: int) -> str:
@@ -591,7 +591,8 @@ class Optimizer(Rule):
                 The decay of the moving averages; None if there are none.
             ``"groups"``
                 A list with a dict for each group: its ``"options"``, the name of its ``"recipe"``,
-                and the ``"names"`` of its parameters.
+                the ``"names"`` of its parameters, and where the rule carries numbers from step to
+                step, as `NAdam` its product of momenta, these as ``"carried"``.
             ``"state"``
                 As `state`: the state arrays by the parameter's name and their own.
             ``"averages"``
@@ -604,8 +605,9 @@ class Optimizer(Rule):
 
         Notes
         -----
-        **The parameters are not in it:** keep them too. A callable ``lr`` is None in it, see
-        `load_state_dict`; ``zero_grads`` is left out, since no step depends on it.
+        **The parameters are not in it:** keep them too, or `save` all in one file. A callable
+        ``lr`` is None in it, see `load_state_dict`; ``zero_grads``, ``weight_decay_mask``,
+        ``freeze`` and hooks are the program's, and left out.
 
         Examples
         --------
@@ -619,7 +621,8 @@ class Optimizer(Rule):
         >>> saved["state"]["W"]["m"].round(3)
         array([0.1, 0.1])
         """
-        return _checkpoint().state_dict(self)
+        copied: dict[str, Any] = _later("state").state_dict(self)
+        return copied
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from where another optimizer was.
@@ -630,8 +633,9 @@ class Optimizer(Rule):
         Parameters
         ----------
         state_dict : dict
-            What `state_dict` returned, for an optimizer of the same rule, with the same groups and
-            names of parameters, in any order, and states of the same shapes and dtypes. Only read.
+            What `state_dict` returned, for an optimizer of the same rule, with the same names of
+            parameters, in any order and groups, and states of the same shapes and dtypes. Only
+            read. Its arrays may be those of this optimizer, or views of them.
 
         Raises
         ------
@@ -653,6 +657,11 @@ class Optimizer(Rule):
         number of steps done and goes on where it was. If the dict was made with a callable, and
         this optimizer has a number, that is an error, for the rate would not be the same.
 
+        Groups are known by the names in them. **A group that was not one in the dict keeps its own
+        options**, and takes over the state and `t`: so a state of one group loads into an optimizer
+        with ``groups={"*.b": {"weight_decay": 0.0}}``, and back. Numbers that a rule carries are
+        then those of the group that had its first parameter.
+
         Examples
         --------
         >>> import numpy as np
@@ -664,92 +673,123 @@ class Optimizer(Rule):
         >>> other.t, other.param_groups[0]["lr"]
         (1, 0.1)
         """
-        _checkpoint().load_state_dict(self, state_dict)
+        _later("state").load_state_dict(self, state_dict)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the state to a file in the safetensors format: **not the parameters**.
+    def save(
+        self, path: str | os.PathLike[str], *, params: bool = False, extra: Any = None
+    ) -> None:
+        """Save the state to a file, and with ``params=True`` the parameters in the same file.
 
         Parameters
         ----------
         path : str or path
             The file to write. If there is one, it is replaced as a whole, or left as it was.
+        params : bool, default False
+            Whether to save the parameters too. **Without, they are not in the file.**
+        extra : object, optional
+            Whatever else the program needs to go on, as JSON has it: None, bools, ints, finite
+            floats, strings, and lists and dicts of them, up to 16 MiB. Tuples become lists. `load`
+            returns it.
 
         Raises
         ------
-        ImportError
-            The package safetensors is missing: ``pip install 'instep[checkpoint]'``.
         OSError
-            The file could not be written; the old one is intact.
+            The file could not be written, and the old one is intact; or `path` leads to something
+            else than a regular file or a new one: a folder, a FIFO, a device, a circle of links.
+        TypeError, ValueError
+            An `extra` that JSON lacks: the message names the key. With ``params=True``, a list or
+            dict of parameters in which an array was replaced.
         RuntimeError
             A call within `averaged`.
 
         Notes
         -----
-        The file has what `state_dict` returns. It is written under another name in the same folder,
-        flushed to disk, and renamed; then the folder is flushed. Only that last flush can fail with
-        the new file in place. Other threads that step the optimizer wait.
+        **One file is never torn.** A program that saves its model to one file and the state to
+        another can be killed in between, and then goes on with parameters of another step. With
+        ``params=True`` there is one file, of one moment between two steps: a run that is killed at
+        any time, and goes on from it, is bit-for-bit identical to one that never stopped, as long
+        as everything else that the run depends on is in `extra`. The example does so with the
+        random numbers of its batches.
 
-        Parameters are yours to save, for instance with the same library:
-
-        .. code-block:: python
-
-            from safetensors.numpy import load_file, save_file
-
-            save_file(parameters, "model.safetensors")  # C-ordered arrays
-            opt.save("optimizer.safetensors")
-
-            for name, array in load_file("model.safetensors").items():
-                parameters[name][...] = array  # in place: opt holds these arrays
-            opt.load("optimizer.safetensors")
+        The file is in the safetensors format; the parameters in it are named ``params/...``. It is
+        written under another name in the same folder, flushed to disk, and renamed; then the folder
+        is flushed. Only that last flush can fail with the new file in place. A process that is
+        killed while it saves leaves the other file, whose name begins with ``.instep-``; the next
+        save to `path` removes it. Other threads that step the optimizer wait.
 
         Examples
         --------
+        A run that can be killed at any time, and started again:
+
+        >>> import pathlib
         >>> import tempfile
         >>> import numpy as np
         >>> import instep
-        >>> opt = instep.Adam({"W": np.ones(2)})
-        >>> result = opt.step({"W": np.ones(2)})
-        >>> other = instep.Adam({"W": np.ones(2)})
+        >>> def train(path, epochs):
+        ...     params = {"W": np.zeros(3)}
+        ...     opt = instep.Adam(params, lr=0.1)
+        ...     random = np.random.default_rng(0)
+        ...     first = 0
+        ...     if path.exists():
+        ...         extra = opt.load(path)
+        ...         random.bit_generator.state = extra["random"]
+        ...         first = extra["epoch"] + 1
+        ...     for epoch in range(first, epochs):
+        ...         result = opt.step({"W": params["W"] - random.standard_normal(3)})
+        ...         extra = {"epoch": epoch, "random": random.bit_generator.state}
+        ...         opt.save(path, params=True, extra=extra)
+        ...     return params["W"]
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     opt.save(f"{folder}/optimizer.safetensors")
-        ...     other.load(f"{folder}/optimizer.safetensors")
-        >>> bool((other.state["W"]["m"] == opt.state["W"]["m"]).all())
+        ...     path = pathlib.Path(folder, "run.safetensors")
+        ...     stopped = train(path, epochs=3)
+        ...     resumed = train(path, epochs=5)
+        ...     straight = train(pathlib.Path(folder, "other.safetensors"), epochs=5)
+        >>> resumed.tobytes() == straight.tobytes()
         True
         """
-        _checkpoint().save(self, path)
+        _later("checkpoint").save(self, path, params=params, extra=extra)
 
-    def load(self, path: str | os.PathLike[str]) -> None:
+    def load(self, path: str | os.PathLike[str], *, params: bool = True) -> Any:
         """Go on from where the optimizer was that was saved to a file.
 
-        As `load_state_dict`: state arrays **are written in place**, after all is checked. **The
-        parameters are not in the file.**
+        As `load_state_dict`: state arrays **are written in place**, after all is checked. **So are
+        the parameters, if they are in the file:** what they held is gone.
 
         Parameters
         ----------
         path : str or path
             A file that `save` wrote.
+        params : bool, default True
+            Whether to put back the parameters, if the file has them. A file without them leaves
+            them alone.
+
+        Returns
+        -------
+        object
+            The `extra` that was saved; None if there was none.
 
         Raises
         ------
-        ImportError
-            The package safetensors is missing: ``pip install 'instep[checkpoint]'``.
         OSError
-            The file is not there, or can't be read.
-        TypeError, ValueError
+            The file is not there, can't be read, or is no regular file.
+        ValueError
             The file is truncated, corrupt, not from `save`, or of a newer format; or what it has
-            does not go with the optimizer, see `load_state_dict`.
+            does not go with the optimizer, see `load_state_dict`; or its parameters do not, by
+            name, dtype or shape. A parameter that is read-only; a list or dict of parameters in
+            which an array was replaced.
         RuntimeError
             A call within `averaged`.
 
         Notes
         -----
-        Nothing in the file is run. A checksum over all of it is compared.
+        A call that raises has changed nothing. Nothing in the file is run. A checksum over all of
+        it is compared.
 
         Examples
         --------
         See `save`.
         """
-        _checkpoint().load(self, path)
+        return _later("checkpoint").load(self, path, params=params)
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         """Return all arrays that steps write."""
@@ -781,11 +821,14 @@ class Optimizer(Rule):
         copied = memo[id(self)] = type(self).__new__(type(self))
         copied.__setstate__(deepcopy(self.__getstate__(), memo))
         # Other threads may have done steps meanwhile: copy once more what they write.
-        carried = [group.carried for group in self._groups]
+        carried, own = (
+            [each for group in groups for each in (group.carried, group.carried_at)]
+            for groups in (self._groups, copied._groups)
+        )
         t, dicts = self._stepper.copy(copied._arrays(), self._arrays(), carried, _name_copied)
         copied.t = t
-        for group, numbers in zip(copied._groups, dicts, strict=True):
-            group.carried.update(numbers)
+        for numbers, new in zip(own, dicts, strict=True):
+            numbers.update(new)
         return copied
 
     def __copy__(self) -> "Optimizer":
@@ -802,9 +845,9 @@ def _name_copied(role: int, index: int) -> str:
     return f"array {index} of the {('copy', 'optimizer')[role]}"
 
 
-def _checkpoint() -> ModuleType:
-    """Import what saves and loads when it is first used: most programs never do."""
-    return importlib.import_module("instep.checkpoint")
+def _later(name: str) -> ModuleType:
+    """Import what copies, saves and loads when it is first used: most programs never do."""
+    return importlib.import_module(f"instep.{name}")
 
 
 def _is_list_of_groups(params: Any) -> bool:

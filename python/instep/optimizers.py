@@ -9,7 +9,8 @@ The arithmetic itself is compiled, and stands in plain NumPy in `instep.referenc
 3. the rule
 4. ``average = decay*average + (1-decay)*p``
 
-Defaults are torch's where torch has the rule.
+Defaults are torch's where torch has the rule, else those of the rule's authors. Younger rules have
+a module each in `instep.rules`; all are named here.
 """
 
 import math
@@ -17,9 +18,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from instep.checks import check_flag, check_number
+from instep.checks import check_betas, check_flag, check_mode, check_number
 from instep.optimizer import Common, Optimizer
 from instep.rule import LearningRate, Options
+from instep.rules.adabelief import AdaBelief
+from instep.rules.adan import Adan
+from instep.rules.ademamix import AdEMAMix
+from instep.rules.asgd import ASGD
+from instep.rules.rprop import Rprop
+from instep.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
+from instep.rules.signum import Signum
+from instep.rules.yogi import Yogi
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -28,16 +37,25 @@ else:
     Unpack = list
 
 __all__ = [
+    "ASGD",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "AdamWScheduleFree",
     "Adamax",
+    "Adan",
     "Lion",
     "NAdam",
     "RAdam",
     "RMSprop",
+    "Rprop",
+    "SGDScheduleFree",
+    "Signum",
+    "Yogi",
 ]
 
 
@@ -60,7 +78,7 @@ class SGD(Optimizer):
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     nesterov : bool, default False
         Whether to look ahead: not with ``"ema"``, nor with dampening.
-    momentum_mode : {"heavy_ball", "ema", "lr_inside"}, default "heavy_ball"
+    momentum_mode : {"heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"}, default "heavy_ball"
         What the momentum is, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
@@ -87,12 +105,16 @@ class SGD(Optimizer):
     ``"ema"``                 ``m = momentum*m + (1-momentum)*g``, ``p = p - lr*m``
     ``"lr_inside"``           ``m = momentum*m - lr*g``, ``p = p + m``
     ``"lr_inside"``, look     the same ``m``, ``p = p + (momentum*m - lr*g)``
+    ``"dlfs"``, look          ``p = (p + momentum**2*m) - ((1+momentum)*lr)*g``, then the same ``m``
+    ``"dlfs2"``, look         the same ``m`` first, then the same ``p``
     ========================= =================================================================
 
     ``"heavy_ball"`` is torch's and optax's (the first step has no dampening), ``"ema"`` that of the
     course and HIPS autograd, ``"lr_inside"`` that of Keras, scikit-learn and, without
-    ``nesterov``, PennyLane. With a constant rate and no dampening the first and the last make the
-    same path, but for rounding. "Look" is with ``nesterov=True``.
+    ``nesterov``, PennyLane. ``"dlfs"`` and ``"dlfs2"`` are how the two volumes of *Deep Learning
+    from Scratch* multiply their look ahead out; without it they are ``"lr_inside"``. With a
+    constant rate and no dampening ``"heavy_ball"``, ``"lr_inside"`` and ``"dlfs"`` make the same
+    path, but for rounding. "Look" is with ``nesterov=True``.
 
     Sources: Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964;
     Sutskever et al., *On the importance of initialization and momentum in deep learning*, 2013,
@@ -119,7 +141,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
         *,
-        momentum_mode: Literal["heavy_ball", "ema", "lr_inside"] = "heavy_ball",
+        momentum_mode: Literal["heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"] = "heavy_ball",
         maximize: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -137,17 +159,19 @@ class SGD(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, nesterov = options["momentum_mode"], options["nesterov"]
-        _check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside"))
+        check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"))
         if nesterov and (mode == "ema" or options["dampening"] or not options["momentum"]):
             raise ValueError(
                 "nesterov is True; that takes momentum, no dampening, and a momentum_mode of "
-                "'heavy_ball' or 'lr_inside'"
+                "'heavy_ball', 'lr_inside', 'dlfs' or 'dlfs2'"
             )
         if options["dampening"] and mode != "heavy_ball":
             raise ValueError(f"dampening is {options['dampening']}; wanted 0 with {mode!r}")
         if not options["momentum"]:
             return "gradient_descent"
-        return f"momentum_{mode}{'_nesterov' if nesterov else ''}"
+        if nesterov:
+            return f"momentum_{mode}_nesterov"
+        return f"momentum_{'lr_inside' if mode.startswith('dlfs') else mode}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
@@ -195,8 +219,9 @@ class RMSprop(Optimizer):
         Decay of a momentum over the scaled gradients, in [0, 1); 0 keeps none.
     centered : bool, default False
         Whether to divide by the root of the variance instead.
-    eps_mode : {"inside", "outside"}, default "outside"
-        Where `eps` is added, see Notes.
+    eps_mode : {"inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"}, default "outside"
+        Where `eps` is added, and in which order, see Notes; momentum and `centered` take the first
+        two.
     momentum_mode : {"heavy_ball", "lr_inside"}, default "heavy_ball"
         What the momentum is, see Notes.
     maximize : bool, default False
@@ -224,7 +249,18 @@ class RMSprop(Optimizer):
     ``"inside"``
         ``sqrt(v + eps)``: the course, Keras, PennyLane, optax by default.
 
-    Then ``p = p - lr*(g/divisor)``, or with momentum
+    Then ``p = p - lr*(g/divisor)``. What people type multiplies first, ``p = p - (lr*g)/divisor``,
+    and differs in the last bit of many elements:
+
+    ``"outside_numerator_first"``
+        the divisor of ``"outside"``: CS231n, nnfs; to the bit HIPS autograd, which starts with ones.
+    ``"inside_numerator_first"``
+        the divisor of ``"inside"``.
+    ``"dlfs"``
+        the divisor of ``"outside"``, and ``v = alpha*v + ((1-alpha)*g)*g``: *Deep Learning from
+        Scratch*, with `eps` 1e-7.
+
+    With momentum, it is
 
     ``"heavy_ball"``
         ``m = momentum*m + g/divisor``, ``p = p - lr*m``: torch.
@@ -245,7 +281,7 @@ class RMSprop(Optimizer):
     ...     result = opt.step(2 * p)
     >>> bool(abs(p).max() < 0.2)
     True
-    """
+    """  # noqa: E501
 
     def __init__(
         self,
@@ -257,7 +293,9 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         centered: bool = False,
         *,
-        eps_mode: Literal["inside", "outside"] = "outside",
+        eps_mode: Literal[
+            "inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"
+        ] = "outside",
         momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
         maximize: bool = False,
         **common: Unpack[Common],
@@ -277,12 +315,17 @@ class RMSprop(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
-        _check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
+        mode = options["eps_mode"]
+        check_mode("eps_mode", mode, ("inside", "outside", *_NUMERATOR_FIRST, "dlfs"))
+        check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
+        if mode not in ("inside", "outside") and (options["centered"] or options["momentum"]):
+            raise ValueError(
+                f"eps_mode is {mode!r}; wanted 'inside' or 'outside' with momentum or centered"
+            )
         centered = "_centered" if options["centered"] else ""
         lr_inside = "_lr_inside" if options["momentum_mode"] == "lr_inside" else ""
         momentum = f"_momentum{lr_inside}" if options["momentum"] else ""
-        return f"rmsprop_{options['eps_mode']}{centered}{momentum}"
+        return f"rmsprop_{mode}{centered}{momentum}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
@@ -319,7 +362,7 @@ class Adam(Optimizer):
     amsgrad : bool or "corrected", default False
         Whether to divide by the root of the largest average of the squares so far; or of the
         largest corrected one.
-    eps_mode : {"scaled", "outside", "hat", "inside"}, default "scaled"
+    eps_mode : {"scaled", "outside", "hat", "inside", "hat_wide", "dlfs"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
@@ -350,6 +393,12 @@ class Adam(Optimizer):
     ``"inside"``
         ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``: the course's first version; optax with `eps` as its
         ``eps_root``.
+    ``"hat_wide"``
+        ``"hat"``, but that a step of float32 parameters is computed in float64 from ``a*m`` on, and
+        rounded once: scikit-learn under NumPy 2.
+    ``"dlfs"``
+        ``"hat_wide"`` with ``m = m + (1-beta1)*(g-m)``, ``v = v + (1-beta2)*(g**2-v)``: *Deep
+        Learning from Scratch*, with `eps` 1e-7.
 
     With `amsgrad`, ``v_max`` is a further state:
 
@@ -359,6 +408,8 @@ class Adam(Optimizer):
         ``v_max = max(v_max, v/c2)`` stands for ``v/c2`` in ``"outside"`` and ``"inside"``: optax.
         In ``"scaled"`` that makes ``p - ((lr/c1)*m) / (sqrt(v_max) + eps)``; ``"hat"``, which no
         library has so, is refused.
+
+    ``"hat_wide"`` and ``"dlfs"`` are without `amsgrad`.
 
     Sources: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 1 and the
     end of section 2; `amsgrad`: Reddi et al., *On the convergence of Adam and beyond*, 2018.
@@ -384,7 +435,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool | Literal["corrected"] = False,
         *,
-        eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+        eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
         maximize: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -402,8 +453,10 @@ class Adam(Optimizer):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, amsgrad = options["eps_mode"], options["amsgrad"]
-        _check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside"))
-        _check_mode("amsgrad", amsgrad, (False, True, "corrected"))
+        check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside", "hat_wide", "dlfs"))
+        check_mode("amsgrad", amsgrad, (False, True, "corrected"))
+        if amsgrad and mode in ("hat_wide", "dlfs"):
+            raise ValueError(f"eps_mode is {mode!r}; that takes amsgrad=False")
         if amsgrad == "corrected":
             if mode == "hat":
                 raise ValueError(
@@ -415,7 +468,11 @@ class Adam(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+        }
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -442,7 +499,7 @@ class AdamW(Adam):
     amsgrad : bool or "corrected", default False
         Whether to divide by the root of the largest average of the squares so far; or of the
         largest corrected one.
-    eps_mode : {"scaled", "outside", "hat", "inside"}, default "scaled"
+    eps_mode : {"scaled", "outside", "hat", "inside", "hat_wide", "dlfs"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
@@ -472,6 +529,8 @@ class AdamW(Adam):
         ``p - (a*m) / (sqrt(v) + eps)``: Keras.
     ``"inside"``
         ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``.
+    ``"hat_wide"``, ``"dlfs"``
+        as in `Adam`, without `amsgrad`.
 
     Source: Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019, Algorithm 2, in
     which the factor of a schedule multiplies the decay, but the rate does not.
@@ -497,7 +556,7 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
         amsgrad: bool | Literal["corrected"] = False,
         *,
-        eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+        eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
         maximize: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -610,15 +669,19 @@ class NAdam(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("mode", options["mode"], ("torch", "keras", "optax"))
+        check_mode("mode", options["mode"], ("torch", "keras", "optax"))
         return "nadam"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
         return {
-            **_with_betas_and_eps(super().checked(options)),
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
             "momentum_decay": check_number("momentum_decay", options["momentum_decay"]),
-            "decoupled_weight_decay": _decoupled(options),
+            "decoupled_weight_decay": check_flag(
+                "decoupled_weight_decay", options["decoupled_weight_decay"]
+            ),
         }
 
     @classmethod
@@ -633,7 +696,10 @@ class NAdam(Optimizer):
     def advance(cls, options: Options, lr: float, t: int) -> dict[str, float]:
         if options["mode"] == "optax":
             return {}
-        return {"mu_product": options["mu_product"] * cls._mu(options, t)}
+        product = options["mu_product"]
+        if not 0.0 <= product <= 1.0:
+            raise ValueError(f"mu_product is {product!r}; wanted 0 <= mu_product <= 1")
+        return {"mu_product": product * cls._mu(options, t)}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -765,8 +831,12 @@ class RAdam(Optimizer):
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
         return {
-            **_with_betas_and_eps(super().checked(options)),
-            "decoupled_weight_decay": _decoupled(options),
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+            "decoupled_weight_decay": check_flag(
+                "decoupled_weight_decay", options["decoupled_weight_decay"]
+            ),
         }
 
     @classmethod
@@ -829,9 +899,9 @@ class Adamax(Optimizer):
     ``m = beta1*m + (1-beta1)*g``; with ``c1 = 1 - beta1**t``:
 
     ``"inside"``
-        ``u = max(beta2*u, |g| + eps)``, ``p = p - ((lr/c1)*m)/u``: torch, optax.
+        ``u = max(beta2*u, abs(g) + eps)``, ``p = p - ((lr/c1)*m)/u``: torch, optax.
     ``"outside"``
-        ``u = max(beta2*u, |g|)``, ``p = p - ((lr/c1)*m)/(u + eps)``: Keras.
+        ``u = max(beta2*u, abs(g))``, ``p = p - ((lr/c1)*m)/(u + eps)``: Keras.
 
     Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 2, which
     has no eps.
@@ -872,12 +942,16 @@ class Adamax(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
         return f"adamax_{options['eps_mode']}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+        }
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -903,8 +977,8 @@ class Adagrad(Optimizer):
         What the sums start with.
     eps : float, default 1e-10
         What keeps the division finite.
-    eps_mode : {"inside", "outside"}, default "outside"
-        Where `eps` is added, see Notes.
+    eps_mode : {"inside", "outside", "inside_numerator_first", "outside_numerator_first"}, default "outside"
+        Where `eps` is added, and in which order, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
@@ -927,6 +1001,10 @@ class Adagrad(Optimizer):
         ``p = p - lr*(g / (sqrt(v) + eps))``: torch.
     ``"inside"``
         ``p = p - lr*(g / sqrt(v + eps))``: Keras and optax, which start with 0.1.
+    ``"outside_numerator_first"``
+        ``p = p - (lr*g) / (sqrt(v) + eps)``: nnfs and *Deep Learning from Scratch*, with `eps` 1e-7.
+    ``"inside_numerator_first"``
+        ``p = p - (lr*g) / sqrt(v + eps)``: Karpathy's min-char-rnn.
 
     Source: Duchi et al., *Adaptive subgradient methods for online learning and stochastic
     optimization*, 2011, section 1.3, with the diagonal of the matrix.
@@ -941,7 +1019,7 @@ class Adagrad(Optimizer):
     ...     result = opt.step(2 * p)
     >>> bool(abs(p).max() < 1.5)
     True
-    """
+    """  # noqa: E501
 
     def __init__(
         self,
@@ -952,7 +1030,9 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
         *,
-        eps_mode: Literal["inside", "outside"] = "outside",
+        eps_mode: Literal[
+            "inside", "outside", "inside_numerator_first", "outside_numerator_first"
+        ] = "outside",
         maximize: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -969,7 +1049,7 @@ class Adagrad(Optimizer):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside", *_NUMERATOR_FIRST))
         return f"adagrad_{options['eps_mode']}"
 
     @classmethod
@@ -1151,7 +1231,7 @@ class Lion(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return {**super().checked(options), "betas": _betas(options)}
+        return {**super().checked(options), "betas": check_betas(options["betas"])}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -1162,29 +1242,11 @@ class Lion(Optimizer):
         return True
 
 
-def _check_mode(name: str, mode: Any, modes: tuple[Any, ...]) -> None:
-    if mode not in modes:
-        raise ValueError(f"{name} is {mode!r}; wanted one of {', '.join(map(repr, modes))}")
-
-
-def _betas(options: Options) -> tuple[float, float]:
-    try:
-        beta1, beta2 = options["betas"]
-    except (TypeError, ValueError):
-        raise ValueError(f"betas is {options['betas']!r}; wanted two numbers") from None
-    return check_number("betas[0]", beta1, below=1.0), check_number("betas[1]", beta2, below=1.0)
-
-
-def _with_betas_and_eps(options: dict[str, Any]) -> dict[str, Any]:
-    return {**options, "betas": _betas(options), "eps": check_number("eps", options["eps"])}
+_NUMERATOR_FIRST = ("inside_numerator_first", "outside_numerator_first")
 
 
 def _rho_limit(beta2: float) -> float:
     return 2 / (1 - beta2) - 1
-
-
-def _decoupled(options: Options) -> bool:
-    return check_flag("decoupled_weight_decay", options["decoupled_weight_decay"])
 
 
 _SINGLE_FACTORS = 1_000_000

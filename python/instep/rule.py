@@ -1,6 +1,6 @@
 """What a rule has to say: which recipe to run, and with which numbers.
 
-The rules themselves are the classes of `instep.optimizers`.
+The rules themselves are the classes of `instep.optimizers`. CONTRIBUTING.md shows how one is added.
 """
 
 from abc import ABC, abstractmethod
@@ -51,6 +51,7 @@ class Rule(ABC):
 
         Of a rule that does not vary, later steps take the numbers of an earlier one, with ``lr``
         and what is named ``x_power`` replaced: so these may be all that depends on rate and `t`.
+        A rule with other numbers that do says True.
         """
         return bool(cls.carried(options, 0))
 
@@ -71,12 +72,15 @@ class Rule(ABC):
 
     @classmethod
     def decouples(cls, options: Options) -> bool:
-        """Return whether weight decay shrinks the parameter, and is not a part of the gradient."""
+        """Return whether weight decay shrinks the parameter, and is not a part of the gradient.
+
+        Neither is done for a recipe with ``weight_decay`` among its numbers: it does it itself.
+        """
         return False
 
     @classmethod
-    def initial(cls, state: str, options: Options) -> float:
-        """Return what a state array is filled with at first."""
+    def initial(cls, state: str, options: Options) -> float | None:
+        """Return what a state array is filled with at first; None for a copy of the parameter."""
         return 0.0
 
     @classmethod

@@ -9,9 +9,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use super::pieces::{GRADIENT, MAX_ROLES};
 use crate::error::Error;
-use crate::walk::Indices;
+use crate::walk::{GRADIENT, Indices, MAX_ROLES};
 
 /// A parameter with its states and, if one is kept, its average: the arrays that stay from step to
 /// step.

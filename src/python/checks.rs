@@ -4,10 +4,12 @@ use numpy::prelude::*;
 use pyo3::prelude::*;
 
 use super::call::{Call, Gradient, Place, Rows};
-use super::pieces::{GRADIENT, Job, Jobs, MAX_ROLES, PARAMETER};
+use super::job::Job;
+use super::jobs::Jobs;
 use super::view::{Dtype, Quiet, View};
 use crate::error::Error;
 use crate::overlap;
+use crate::walk::{GRADIENT, MAX_ROLES, PARAMETER};
 
 /// Why a call is refused: where, and what is wrong there. Python code makes the message of it, for
 /// the caller has the names.
@@ -128,18 +130,19 @@ pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refus
             continue;
         }
         let work = call.parameters[parameter].work;
-        let (views, roles, dtype) = own_views(call, parameter, quiet)?;
-        let mut views = views;
+        let (mut views, roles, dtype) = own_views(call, parameter, quiet)?;
         let place = Place { parameter, role: GRADIENT };
         let job = match gradient {
             Gradient::Absent => continue,
             Gradient::Dense(array) => {
                 let view = View::of(array, quiet);
                 views[GRADIENT] = companion(call, place, view, &views[PARAMETER], dtype)?;
+                check_states(call, parameter, &views[..roles], dtype)?;
                 Job::new(&views[..roles], dtype, parameter, work)
             }
             Gradient::Rows(rows) => {
                 views[GRADIENT] = of_rows(call, place, rows, &views[PARAMETER], dtype, quiet)?;
+                check_states(call, parameter, &views[..roles], dtype)?;
                 if let Some(given) = &rows.given {
                     // What is cleared in the end is not the sums that the step reads.
                     let view = View::of(given, quiet);
@@ -163,8 +166,8 @@ pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refus
     Ok(jobs)
 }
 
-/// The views of a parameter and of what stays with it, by role, that of the gradient still open; how
-/// many roles there are, and the dtype of all.
+/// The views of a parameter, which is checked, and of what stays with it, which is not yet, by role,
+/// that of the gradient still open; how many roles there are, and the dtype wanted of all.
 #[inline]
 pub(super) fn own_views<'q>(
     call: &Call<'q>,
@@ -182,11 +185,24 @@ pub(super) fn own_views<'q>(
     let mut views = [first; MAX_ROLES];
     let mut roles = GRADIENT + 1;
     for (role, array) in arrays {
-        let view = View::of(array, quiet);
-        views[role] = companion(call, Place { parameter, role }, view, &first, dtype)?;
+        views[role] = View::of(array, quiet);
         roles = role + 1;
     }
     Ok((views, roles, dtype))
+}
+
+/// What stays with a parameter goes with it.
+#[inline]
+fn check_states(
+    call: &Call<'_>,
+    parameter: usize,
+    views: &[View<'_>],
+    dtype: Dtype,
+) -> Result<(), Refusal> {
+    for (role, &view) in views.iter().enumerate().skip(GRADIENT + 1) {
+        companion(call, Place { parameter, role }, view, &views[PARAMETER], dtype)?;
+    }
+    Ok(())
 }
 
 /// A gradient or state: of its parameter's dtype and shape, and writable where the call writes it.
@@ -269,12 +285,14 @@ fn refuse_shared_memory(mut members: Vec<Member<'_>>) -> Result<(), Refusal> {
 /// How many of the first members have spans that touch one another.
 fn together(members: &[Member<'_>]) -> usize {
     let mut end = members[0].end;
-    members.iter().take_while(|member| {
-        let touches = member.start < end;
-        end = end.max(member.end);
-        touches
-    })
-    .count()
+    members
+        .iter()
+        .take_while(|member| {
+            let touches = member.start < end;
+            end = end.max(member.end);
+            touches
+        })
+        .count()
 }
 
 fn refuse_a_pair(members: &[Member<'_>]) -> Result<(), Refusal> {

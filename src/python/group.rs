@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
-use super::pieces::Work;
+use super::job::Work;
 use super::recipe::PyRecipe;
 use crate::error::Error;
 use crate::extras::Extras;
@@ -35,6 +35,8 @@ pub(super) struct Template {
     /// Where the learning rate is among the numbers, and where the powers of `t` are of which.
     lr: Option<usize>,
     powers: Vec<(usize, usize)>,
+    /// Where weight decay is among them, if the rule does it itself.
+    decay: Option<usize>,
     sign: f64,
     weight_decay: f64,
     decoupled: bool,
@@ -69,9 +71,10 @@ impl Template {
             return Err(Error::Value(format!("{has} numbers were given; wanted {wanted:?}")).into());
         }
         numbers[..given.len()].copy_from_slice(&given);
-        let lr = options.iter().find(|(name, _)| name.eq("lr").unwrap_or(false));
-        let rate = match lr.filter(|(_, item)| item.is_callable()) {
-            Some((_, lr)) => Rate::Callable(lr.clone().unbind()),
+        // The rate of this step may be one that its call was given.
+        let rate = match options.iter().find(|(name, _)| name.eq("lr").unwrap_or(false)) {
+            Some((_, lr)) if lr.is_callable() => Rate::Callable(lr.clone().unbind()),
+            Some((_, lr)) => Rate::Fixed(number(lr, "lr", 0.0)?),
             None => Rate::Fixed(rate),
         };
         let fixed = |item: &Bound<'_, PyAny>| {
@@ -109,6 +112,7 @@ impl Template {
             count,
             lr,
             powers,
+            decay: place("weight_decay"),
             sign,
             weight_decay,
             decoupled,
@@ -157,7 +161,14 @@ impl Template {
         let (recipe, level) = (self.recipe, self.level);
         let work = Work { recipe, level, coefficients, extras, clear_gradient: false };
         let extras = Extras { weight_decay: 0.0, shrink: 1.0, ..extras };
-        [work, Work { extras, ..work }]
+        let coefficients = match self.decay {
+            Some(decay) => {
+                numbers[decay] = 0.0;
+                recipe.coefficients(&numbers[..self.count]).unwrap_or_default()
+            }
+            None => coefficients,
+        };
+        [work, Work { coefficients, extras, ..work }]
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -8,12 +8,16 @@ use crate::error::Error;
 mod call;
 mod checks;
 mod group;
+mod job;
+mod jobs;
 mod pieces;
 mod plan;
 mod recipe;
 mod result;
 mod seen;
+mod setup;
 mod step;
+mod stepper;
 mod tiles;
 mod tree;
 mod turn;
@@ -47,7 +51,7 @@ mod _instep {
     #[pymodule_export]
     use super::result::StepResult;
     #[pymodule_export]
-    use super::step::Stepper;
+    use super::stepper::Stepper;
     use super::turn;
 
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is

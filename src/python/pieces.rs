@@ -1,317 +1,52 @@
 //! The arrays of a step cut into pieces, and what is done to the elements of one: the only door from
 //! raw pointers to slices.
-//!
-//! A [`Job`] is one parameter with all that goes with it; `plan.rs` makes jobs after `checks.rs` has
-//! looked at the views.
 #![expect(
     unsafe_code,
     reason = "NumPy's buffers come as raw pointers, and a sweep runs over slices"
 )]
 
-use std::ops::Range;
-use std::sync::Arc;
-use std::{array, iter, mem, slice};
+use std::{array, slice};
 
+use super::job::{Job, PIECE, Work};
 use super::tiles::{self, Scratch, Tiles};
-use super::view::{Dtype, View};
+use super::view::Dtype;
 use crate::element::Element;
 use crate::extras::Extras;
 use crate::gradient;
 use crate::isa::Level;
-use crate::parallel;
-use crate::recipes::Recipe;
-use crate::rules::Coefficients;
 use crate::sweep::Step;
-use crate::walk::{self, Axis, Block, FIRST_STATE, Indices, Loop, MAX_AXES, TILE_BYTES, Walk};
-pub(super) use crate::walk::{GRADIENT, MAX_ROLES, PARAMETER};
+use crate::walk::{
+    self, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER, TILE_BYTES, Walk,
+};
 
-/// The most elements that a thread takes at a time: enough for the claim to cost nothing, and few
-/// enough to be done soon. A block of the norm's sums, so that its bits know nothing of threads.
-const PIECE: usize = gradient::BLOCK;
-
-/// Below this many bytes of parameters a step is over before a worker that is woken up can help.
-const PARALLEL_FROM: usize = 1 << 20;
-
-/// One parameter with its gradient, states and average: where they are and how to walk them.
-pub(super) struct Job {
-    /// The number of its parameter in the call.
-    parameter: usize,
-    /// The number of its work in a step.
-    work: usize,
-    dtype: Dtype,
-    len: usize,
-    /// How many elements and how many pieces come before it.
-    start: usize,
-    first_piece: usize,
-    data: [*mut u8; MAX_ROLES],
-    /// Where the elements are, if not every array is one run of them, aligned and in the same order.
-    walk: Option<Box<Walk>>,
-    /// What its gradient is multiplied by, beside the scale of the step.
-    scale: f64,
-}
-
-/// What to do with the arrays of a job: one recipe with the coefficients of one step.
-#[derive(Clone, Copy)]
-pub(super) struct Work {
-    pub(super) recipe: &'static Recipe,
-    pub(super) level: Level,
-    pub(super) coefficients: Coefficients,
-    pub(super) extras: Extras,
-    pub(super) clear_gradient: bool,
-}
-
-impl Work {
-    fn states(&self) -> usize {
-        self.recipe.states.len()
-    }
-
-    /// The arrays beside parameter and gradient.
-    fn others(&self) -> usize {
-        self.states() + usize::from(self.extras.average.is_some())
-    }
-
-    /// The step for an element type, on slices or tiles of all roles.
-    fn step<F: Element>(
-        &self,
-        step: Step<F>,
-        p: &mut [F],
-        g: &[F],
-        others: &mut [&mut [F]],
-        scratch: &mut [F],
-    ) {
-        let (state, average) = others.split_at_mut(self.states());
-        let average = average.first_mut().map(|average| &mut **average);
-        self.extras.step(step, self.level, &self.coefficients, p, g, state, average, scratch);
-    }
-}
-
-impl Job {
-    /// `views` of one shape and dtype, one for each role.
-    pub(super) fn new(views: &[View<'_>], dtype: Dtype, parameter: usize, work: usize) -> Self {
-        let aligned = views.iter().all(View::is_aligned);
-        let c_contiguous = views.iter().all(View::is_c_contiguous);
-        let walk = if aligned && (c_contiguous || views.iter().all(View::is_f_contiguous)) {
-            None
-        } else {
-            let axes = walk::in_order(axes(views, views[PARAMETER].shape.len()));
-            let size = dtype.size().cast_signed();
-            let is_dense = |axis: &Axis| axis.steps[..views.len()].iter().all(|&step| step == size);
-            let is_dense = aligned && axes.len() == 1 && is_dense(&axes[0]);
-            (!is_dense).then(|| walk(views, axes, None, dtype))
-        };
-        Self::walking(views, dtype, parameter, work, walk, views[PARAMETER].len())
-    }
-
-    /// `views` of the shapes of whole arrays; the rows at `indices` are stepped, which the arrays
-    /// have to have.
-    pub(super) fn of_rows(
-        views: &[View<'_>],
-        dtype: Dtype,
-        parameter: usize,
-        work: usize,
-        indices: Arc<Indices>,
-    ) -> Self {
-        let rows = views[PARAMETER].shape[0].unsigned_abs();
-        let count = indices.as_slice().len();
-        assert!(indices.end() <= rows && views[GRADIENT].shape[0].unsigned_abs() == count);
-        let mut axes = axes(views, views[PARAMETER].shape.len());
-        axes[0].len = count;
-        let of_one = walk::in_order(axes.split_off(1));
-        axes.extend(of_one);
-        let walk = walk(views, axes, Some(indices), dtype);
-        let len = walk.len();
-        Self::walking(views, dtype, parameter, work, Some(walk), len)
-    }
-
-    fn walking(
-        views: &[View<'_>],
-        dtype: Dtype,
-        parameter: usize,
-        work: usize,
-        walk: Option<Box<Walk>>,
-        len: usize,
-    ) -> Self {
-        let mut data = [views[PARAMETER].data; MAX_ROLES];
-        for (data, view) in iter::zip(&mut data, views) {
-            *data = view.data;
-        }
-        Self { parameter, work, dtype, len, data, walk, start: 0, first_piece: 0, scale: 1.0 }
-    }
-
-    /// The number of its parameter in the call.
-    pub(super) fn parameter(&self) -> usize {
-        self.parameter
-    }
-
-    /// The numbers of its pieces.
-    pub(super) fn pieces(&self) -> Range<usize> {
-        self.first_piece..self.first_piece + self.len.div_ceil(PIECE)
-    }
-
-    /// Sets what its gradient is multiplied by, beside the scale of the step.
-    pub(super) fn set_scale(&mut self, scale: f64) {
-        self.scale = scale;
-    }
-
-    pub(super) fn is_of_rows(&self) -> bool {
-        self.walk.as_ref().is_some_and(|walk| walk.is_of_rows())
-    }
-
-    /// Sets which work of a step is its own.
-    pub(super) fn set_work(&mut self, work: usize) {
-        self.work = work;
-    }
-
-    /// Whether the array of a role is where a view is.
-    pub(super) fn is_at(&self, role: usize, view: &View<'_>) -> bool {
-        self.data[role] == view.data
-    }
-
-    /// Takes a view in the place of its gradient, which was alike; returns whether it moved.
-    pub(super) fn move_gradient(&mut self, view: &View<'_>) -> bool {
-        let moved = !self.is_at(GRADIENT, view);
-        self.data[GRADIENT] = view.data;
-        moved
-    }
-
-    fn is_dense(&self) -> bool {
-        self.walk.is_none()
-    }
-
-    /// The dense arrays from `start` on as pointers to the elements.
-    fn pointers<F: Element>(&self, start: usize) -> [*mut F; MAX_ROLES] {
-        assert!(self.is_dense() && size_of::<F>() == self.dtype.size());
-        self.data.map(|data| data.cast::<F>().wrapping_add(start))
-    }
-}
-
-/// The jobs of a call, as one space of elements that is cut into pieces.
-#[derive(Default)]
-pub(super) struct Jobs {
-    list: Vec<Job>,
-    len: usize,
-    bytes: usize,
-    pieces: usize,
-}
-
-// SAFETY: the raw pointers are only followed in `each_piece`, within the call that they were made or
-// renewed for. Until it ends the buffers live: its `Call` holds references to all arrays. (Jobs that
-// are kept have stale gradients in between; `Plan::follows` renews them all, or the jobs are made
-// anew.) `checks.rs` has refused calls in which a written array shares memory with another, so it
-// does not matter which thread is at a job.
-unsafe impl Send for Jobs {}
-// SAFETY: as above; and what a shared reference can do with the pointers is to make pieces in
-// `each_piece`, which takes care that no two of them have an element in common.
-unsafe impl Sync for Jobs {}
-
-impl Jobs {
-    pub(super) fn with_capacity(count: usize) -> Self {
-        Self { list: Vec::with_capacity(count), ..Self::default() }
-    }
-
-    pub(super) fn push(&mut self, mut job: Job) {
-        self.place(&mut job);
-        self.list.push(job);
-    }
-
-    /// Puts jobs that have changed their lengths in their places.
-    pub(super) fn renumber(&mut self) {
-        let mut list = mem::take(self).list;
-        list.iter_mut().for_each(|job| self.place(job));
-        self.list = list;
-    }
-
-    fn place(&mut self, job: &mut Job) {
-        (job.start, job.first_piece) = (self.len, self.pieces);
-        self.len += job.len;
-        self.bytes += job.len * job.dtype.size();
-        self.pieces += job.len.div_ceil(PIECE);
-    }
-
-    pub(super) fn iter_mut(&mut self) -> slice::IterMut<'_, Job> {
-        self.list.iter_mut()
-    }
-
-    /// The number of elements of all parameters.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The number of pieces.
-    pub(super) fn pieces(&self) -> usize {
-        self.pieces
-    }
-
-    /// Visits the gradients, a piece at a time: on several threads, in any order, if there are enough
-    /// bytes for that to pay, else in order.
-    pub(super) fn each_gradient(&self, visit: impl Fn(&Piece<'_>) + Sync) {
-        self.each_piece(|piece| visit(&piece));
-    }
-
-    /// The step, each job with its own of the works.
-    pub(super) fn run(&mut self, works: &[Work]) {
-        self.each_piece(|piece| piece.run(works));
-    }
-
-    /// Sets the gradients, which are checked to be writable, to zero.
-    pub(super) fn clear_gradients(&mut self) {
-        self.each_piece(|mut piece| match piece.job.dtype {
-            Dtype::F32 => piece.clear_gradient::<f32>(),
-            Dtype::F64 => piece.clear_gradient::<f64>(),
-        });
-    }
-
-    /// Copies the gradients' role to the parameters'.
-    pub(super) fn copy(&mut self) {
-        self.each_piece(|mut piece| match piece.job.dtype {
-            Dtype::F32 => piece.copy::<f32>(),
-            Dtype::F64 => piece.copy::<f64>(),
-        });
-    }
-
-    /// Swaps the parameters' role with the gradients', which are checked to be writable.
-    pub(super) fn swap(&mut self) {
-        self.each_piece(|mut piece| match piece.job.dtype {
-            Dtype::F32 => piece.swap::<f32>(),
-            Dtype::F64 => piece.swap::<f64>(),
-        });
-    }
-
-    /// Makes every piece once. Only what borrows the jobs mutably may write.
-    fn each_piece(&self, visit: impl Fn(Piece<'_>) + Sync) {
-        if self.bytes < PARALLEL_FROM {
-            // Job by job: small arrays have a piece each.
-            for job in &self.list {
-                for start in (0..job.len).step_by(PIECE) {
-                    visit(Piece { job, start, len: PIECE.min(job.len - start) });
-                }
-            }
-        } else {
-            let visit = |chunk| self.each_piece_from(chunk * PIECE..(chunk + 1) * PIECE, &visit);
-            parallel::each(self.len.div_ceil(PIECE), &visit);
-        }
-    }
-
-    /// Visits the pieces that start within a range of the space; of a job that can be one at most.
-    fn each_piece_from(&self, range: Range<usize>, visit: &impl Fn(Piece<'_>)) {
-        let first = self.list.partition_point(|job| job.start + job.len <= range.start);
-        for job in self.list[first..].iter().take_while(|job| job.start < range.end) {
-            let start = range.start.saturating_sub(job.start).next_multiple_of(PIECE);
-            if start < job.len && job.start + start < range.end {
-                visit(Piece { job, start, len: PIECE.min(job.len - start) });
-            }
-        }
-    }
-}
+// SAFETY: the raw pointers are only followed here, for pieces that `Jobs` makes within the call that
+// they were made or renewed for. Until it ends the buffers live: its `Call` holds references to all
+// arrays. (Jobs that are kept have stale gradients in between; `Plan::follows` renews them all, or the
+// jobs are made anew.) `checks.rs` has refused calls in which a written array shares memory with
+// another, so it does not matter which thread is at a job.
+unsafe impl Send for Job {}
+// SAFETY: as above; and what a shared reference can do with the pointers is to make pieces, of which
+// `Jobs` takes care that no two have an element in common while one of them is written.
+unsafe impl Sync for Job {}
 
 /// A part of a job: some consecutive elements in order, or, for a step, some blocks. While this is
-/// there nothing else has them: [`Jobs`] borrows itself mutably for all that writes, all pieces of a
-/// visit are used in the one way or all in the other, [`parallel::each`] gives out every range of the
+/// there nothing else has them: `Jobs` borrows itself mutably for all that writes, all pieces of a
+/// visit are used in the one way or all in the other, `parallel::each` gives out every range of the
 /// space once, and the pieces that start in different ranges are different.
 pub(super) struct Piece<'a> {
     job: &'a Job,
     start: usize,
     len: usize,
+    /// Of all pieces of the job but the last.
+    size: usize,
+}
+
+impl<'a> Piece<'a> {
+    /// The piece of at most `size` elements from `start` on, a multiple of `size` that the job has.
+    #[inline]
+    pub(super) fn new(job: &'a Job, start: usize, size: usize) -> Self {
+        Self { job, start, len: size.min(job.len - start), size }
+    }
 }
 
 impl Piece<'_> {
@@ -320,7 +55,11 @@ impl Piece<'_> {
         self.job.parameter
     }
 
-    /// Its number among all pieces.
+    pub(super) fn dtype(&self) -> Dtype {
+        self.job.dtype
+    }
+
+    /// Its number among all pieces of [`PIECE`] elements.
     pub(super) fn number(&self) -> usize {
         self.job.first_piece + self.start / PIECE
     }
@@ -351,8 +90,9 @@ impl Piece<'_> {
         }
     }
 
+    /// The step of these elements, with the work of their job.
     #[inline]
-    fn run(mut self, works: &[Work]) {
+    pub(super) fn run(mut self, works: &[Work]) {
         let work = &works[self.job.work];
         if self.job.scale.to_bits() == 1.0_f64.to_bits() {
             self.run_with(work);
@@ -379,7 +119,7 @@ impl Piece<'_> {
         } else {
             let mut scratch = Scratch::new();
             for (start, n) in self.tiles(Extras::TILE) {
-                let mut tile = Piece { job: self.job, start: self.start + start, len: n };
+                let mut tile = Piece { start: self.start + start, len: n, ..*self };
                 let (p, g, mut slices) = tile.slices(others);
                 work.step(step, p, g, &mut slices[..others], scratch.zeros(n));
                 if work.clear_gradient {
@@ -398,8 +138,8 @@ impl Piece<'_> {
         let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
         // Without extra work a run need not be cut.
         let most = if work.extras == Extras::NONE { usize::MAX } else { Extras::TILE };
-        let parts = self.job.len.div_ceil(PIECE);
-        for number in walk.blocks(self.start / PIECE, parts) {
+        let parts = self.job.len.div_ceil(self.size);
+        for number in walk.blocks(self.start / self.size, parts) {
             walk.set_block(number, &mut block);
             let mut tiles = [None; MAX_ROLES];
             let mut count = 0;
@@ -453,7 +193,8 @@ impl Piece<'_> {
         }
     }
 
-    fn clear_gradient<F: Element>(&mut self) {
+    /// Sets the gradient, which is checked to be writable, to zero.
+    pub(super) fn clear_gradient<F: Element>(&mut self) {
         if self.job.is_dense() {
             self.gradient_to_write::<F>().fill(F::default());
         } else {
@@ -470,7 +211,8 @@ impl Piece<'_> {
         }
     }
 
-    fn copy<F: Element>(&mut self) {
+    /// Copies the gradient's role to the parameter's.
+    pub(super) fn copy<F: Element>(&mut self) {
         if self.job.is_dense() {
             let (to, from, _) = self.slices::<F>(0);
             to.copy_from_slice(from);
@@ -483,7 +225,8 @@ impl Piece<'_> {
         }
     }
 
-    fn swap<F: Element>(&mut self) {
+    /// Swaps the parameter's role with the gradient's, which is checked to be writable.
+    pub(super) fn swap<F: Element>(&mut self) {
         let (mut one, mut other) = (Tiles::new(), Tiles::new());
         for (start, n) in self.tiles(TILE_BYTES / size_of::<F>()) {
             let one = self.gather::<F>(PARAMETER, start, n, &mut one);
@@ -625,22 +368,4 @@ unsafe fn slices<'a, F>(data: [*mut F; MAX_ROLES], len: usize, others: usize) ->
 /// Where parts of at most `most` start, and how long they are.
 fn cuts(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..len).step_by(most).map(move |start| (start, most.min(len - start)))
-}
-
-/// The first axes of `views`, as they are.
-fn axes(views: &[View<'_>], count: usize) -> Vec<Axis> {
-    let step = |role: usize, axis: usize| views.get(role).map_or(0, |view| view.strides[axis]);
-    let len = |axis: usize| views[PARAMETER].shape[axis].unsigned_abs();
-    let axis = |k| Axis { len: len(k), steps: array::from_fn(|role| step(role, k)) };
-    (0..count).map(axis).collect()
-}
-
-fn walk(
-    views: &[View<'_>],
-    axes: Vec<Axis>,
-    rows: Option<Arc<Indices>>,
-    dtype: Dtype,
-) -> Box<Walk> {
-    let aligned: Vec<_> = views.iter().map(View::is_aligned).collect();
-    Box::new(Walk::new(axes, rows, dtype.size(), &aligned))
 }

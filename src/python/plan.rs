@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::call::{Call, Gradient, Place};
 use super::checks::{self, Refusal};
-use super::pieces::{GRADIENT, Job, Jobs, Work};
+use super::job::{Job, Work};
+use super::jobs::Jobs;
 use super::seen::Seen;
 use super::view::{Quiet, View};
 use crate::isa::Level;
+use crate::walk::GRADIENT;
 
 /// All arrays of a call, checked: nothing can fail any more.
 pub(super) struct Plan {

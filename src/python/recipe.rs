@@ -1,16 +1,17 @@
 //! `Recipe`: one recipe at one instruction level, as Python sees it.
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::call::{self, Call, Gradient, Parameter, Place};
-use super::pieces::{GRADIENT, PARAMETER, Work};
+use super::job::Work;
 use super::plan::Plan;
 use super::view::Quiet;
 use crate::error::Error;
 use crate::extras::Extras;
 use crate::isa::Level;
 use crate::recipes::{self, Recipe};
+use crate::walk::{GRADIENT, PARAMETER};
 
 /// Below this many elements a sweep is shorter than handing the interpreter over and back.
 pub(super) const DETACH_FROM: usize = 16_384;
@@ -69,9 +70,14 @@ impl PyRecipe {
     ///
     /// `around` is what is done around the rule: what the gradient is multiplied by, weight decay as
     /// a part of the gradient, and what the parameter is multiplied by first. Without it, gradients
-    /// are arrays and no `Rows`.
-    #[pyo3(signature = (hypers, params, grads, states, describe, around=None, /))]
-    #[expect(clippy::too_many_arguments, reason = "a step's own, without names to look up")]
+    /// are arrays and no `Rows`. `update` is a dict and what to update it with after the step, with no
+    /// room for a signal between the two.
+    #[pyo3(signature = (hypers, params, grads, states, describe, around=None, update=None, /))]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::needless_pass_by_value,
+        reason = "what Python gives, without names to look up"
+    )]
     fn step<'py>(
         &self,
         py: Python<'py>,
@@ -81,6 +87,7 @@ impl PyRecipe {
         states: Vec<Bound<'py, PyTuple>>,
         describe: &Bound<'py, PyAny>,
         around: Option<(f64, f64, f64)>,
+        update: Option<(Bound<'py, PyDict>, Bound<'py, PyDict>)>,
     ) -> PyResult<()> {
         let count = params.len();
         if states.len() != self.recipe.states.len()
@@ -130,7 +137,7 @@ impl PyRecipe {
         } else {
             py.detach(|| plan.run(&[work]));
         }
-        Ok(())
+        update.map_or(Ok(()), |(dict, by)| dict.update(by.as_mapping()))
     }
 }
 

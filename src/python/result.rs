@@ -4,7 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 /// What a step returns.
-#[pyclass(frozen, module = "instep")]
+#[pyclass(eq, frozen, module = "instep")]
+#[derive(PartialEq)]
 pub(super) struct StepResult {
     /// The norm of all gradients before clipping, if ``max_norm`` was given; else None.
     #[pyo3(get)]
