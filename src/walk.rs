@@ -127,12 +127,14 @@ impl Indices {
         let mut known: Vec<u64> = Vec::new();
         known.try_reserve_exact(self.end / 64 + 1)?;
         known.resize(self.end / 64 + 1, 0);
-        Ok(self.list.iter().all(|&index| {
+        // To go on when one has come twice is quicker than to look each time whether it has.
+        let twice = self.list.iter().fold(0, |twice, &index| {
             let (word, bit) = (&mut known[index / 64], 1 << (index % 64));
-            let is_new = *word & bit == 0;
+            let had = *word & bit;
             *word |= bit;
-            is_new
-        }))
+            twice | had
+        });
+        Ok(twice == 0)
     }
 
     /// The number of rows that an array has to have at least to have these.
@@ -306,7 +308,9 @@ impl Walk {
         let innermost = self.axes.len() - 1;
         let step = |k: usize| self.axes[k].steps[role].unsigned_abs();
         let first = usize::from(self.rows.is_some() && role != GRADIENT);
-        let closest = (first..innermost).min_by_key(|&k| step(k)).unwrap_or(innermost);
+        // Where an element is repeated there is nothing to bring closer.
+        let moves = (first..innermost).filter(|&k| step(k) > 0);
+        let closest = moves.min_by_key(|&k| step(k)).unwrap_or(innermost);
         let pays = step(closest) < step(innermost) && step(closest) < CACHE_LINE;
         if pays { closest } else { innermost }
     }
