@@ -122,7 +122,9 @@ def calls(page: Path) -> list[str]:
     for line in page.read_text().splitlines():
         if line.startswith("| "):
             cells = " ".join(line.split(" | ")[1:])
-            found += re.findall(r"`((?:instep|schedules|functional|opt|free|groups|np)\.[^`]+)`", cells)
+            found += re.findall(
+                r"`((?:instep|schedules|functional|opt|free|groups|np)\.[^`]+)`", cells
+            )
     return [call for call in found if "(" in call or "=" in call]
 
 
