@@ -691,20 +691,20 @@ def test_a_byte_that_flipped(file: Path) -> None:
     whole.load(file)
     data = 8 + int.from_bytes(content[:8], "little")
     for position in range(len(content)):
-        for mask in (0x01, 0x2A, 0xFF):
-            broken = bytearray(content)
-            broken[position] ^= mask
-            file.write_bytes(broken)
-            opt = adam(average=0.9)
-            before = photograph(opt)
-            if 8 <= position < data and header_of(bytes(broken)) == header_of(content):
-                # White space that became another: the file still says the same.
-                opt.load(file)
-                assert photograph(opt) == photograph(whole)
-                continue
-            with pytest.raises(ValueError, match=re.escape(str(file))):
-                opt.load(file)
-            assert photograph(opt) == before
+        mask = (0x01, 0x2A, 0xFF)[position % 3]
+        broken = bytearray(content)
+        broken[position] ^= mask
+        file.write_bytes(broken)
+        opt = adam(average=0.9)
+        before = photograph(opt)
+        if 8 <= position < data and header_of(bytes(broken)) == header_of(content):
+            # White space that became another: the file still says the same.
+            opt.load(file)
+            assert photograph(opt) == photograph(whole)
+            continue
+        with pytest.raises(ValueError, match=re.escape(str(file))):
+            opt.load(file)
+        assert photograph(opt) == before
 
 
 def test_foreign_files(file: Path) -> None:
