@@ -17,7 +17,7 @@ import pytest
 from bits import named
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instep import Optimizer, _instep, checkpoint, schedules, state
+from instep import Optimizer, _instep, checkpoint, optimizers, schedules, state
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -110,6 +110,8 @@ MAKE |= {
     for recipe, rule, options in OTHERS
     if recipe in _instep.recipes()
 }
+# And every rule there is, as it is by default.
+MAKE |= {f"{name} by default": getattr(optimizers, name) for name in optimizers.__all__}
 
 
 # Never having stopped
@@ -493,6 +495,7 @@ def edit(saved: dict[str, Any], path: str, value: Any) -> None:
         ("groups/0/options/maximize", 0.5, TypeError, "['maximize'] is 0.5; wanted the like of"),
         ("groups/0/options/maximize", 1, TypeError, "['maximize'] is 1; wanted the like of False"),
         ("groups/0/carried", {"x": 1.0}, ValueError, "groups[0]['carried'] has the unknown 'x'"),
+        ("groups/0/options/betas", [0.9, 0.9, 0.9], ValueError, "betas is (0.9, 0.9, 0.9)"),
         ("groups/0/carried", 3, TypeError, "groups[0]['carried'] is an int"),
         ("groups/0/options/maximize", "no", TypeError, "['maximize'] is 'no'"),
         ("groups/0/options/weight_decay", -1.0, ValueError, "weight_decay is -1.0"),
@@ -558,6 +561,16 @@ def test_all_names_of_all_groups_are_in_one_message() -> None:
 
     match = "lacks '0.a', '1.b' and has the unknown '0.c', '1.d'"
     refuses(make("a", "b"), make("c", "d").state_dict(), ValueError, match)
+
+
+def test_carried_numbers_that_no_step_can_be_done_with() -> None:
+    opt = instep.SGDScheduleFree({"W": np.ones(2)}, weight_lr_power=2.0)
+    saved = opt.state_dict()
+    assert set(saved["groups"][0]["carried"]) == {"weight_sum", "lr_max"}
+    saved["groups"][0]["carried"]["lr_max"] = 1e308
+    refuses(opt, saved, ValueError, "groups[0] has numbers that no step can be done with: ")
+    saved["groups"][0]["carried"]["lr_max"] = -1.0
+    refuses(opt, saved, ValueError, "groups[0]['carried']['lr_max'] is -1.0; wanted a finite")
 
 
 def test_a_state_that_was_made_read_only() -> None:

@@ -98,8 +98,18 @@ class Rows:
             Of each row the sum of its values, one after the other in the order of `indices`.
         """
         given = self.int64()
-        order = np.argsort(given, kind="stable")
-        indices = given[order]
+        bits = len(given).bit_length()
+        if given.min(initial=0) >= 0 and int(given.max(initial=0)).bit_length() + bits < 64:
+            # Each with its place behind it: to sort such numbers is much quicker than to sort places.
+            both = given << bits
+            both |= np.arange(len(given))
+            both.sort()
+            indices = both >> bits
+            both &= (1 << bits) - 1
+            order = both
+        else:
+            order = np.argsort(given, kind="stable")
+            indices = given[order]
         first = np.ones(len(indices), bool)
         first[1:] = indices[1:] != indices[:-1]
         values = self.values[order[first]]

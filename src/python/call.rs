@@ -1,5 +1,6 @@
 //! What was asked: the arrays of a call, parameter by parameter.
 
+use std::collections::TryReserveError;
 use std::sync::Arc;
 
 use numpy::{PyReadonlyArray1, PyUntypedArray};
@@ -8,8 +9,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use super::pieces::{GRADIENT, MAX_ROLES};
 use crate::error::Error;
+use crate::walk::{GRADIENT, Indices, MAX_ROLES};
 
 /// A parameter with its states and, if one is kept, its average: the arrays that stay from step to
 /// step.
@@ -55,7 +56,7 @@ pub(super) enum Gradient {
 
 /// The gradient of some rows, each once.
 pub(super) struct Rows {
-    pub(super) indices: Arc<Vec<usize>>,
+    pub(super) indices: Arc<Indices>,
     /// One for each index, in their order.
     pub(super) values: Py<PyUntypedArray>,
     /// The values as the caller gave them, where `values` are sums of those of equal rows.
@@ -160,54 +161,22 @@ impl Rows {
         let py = item.py();
         let given = item.getattr(intern!(py, "values"))?.cast_into::<PyUntypedArray>()?;
         let indices = item.call_method0(intern!(py, "int64"))?.extract::<Integers<'_>>()?;
-        let indices = unsigned(indices.as_slice()?)?;
-        if are_distinct(&indices)? {
+        let indices = rows(indices.as_slice()?)?;
+        if indices.are_distinct().map_err(no_memory)? {
             return Ok(Self { indices: Arc::new(indices), values: given.unbind(), given: None });
         }
+        drop(indices);
         let summed = item.call_method0(intern!(py, "summed"))?;
         let (indices, values) = summed.extract::<(Integers<'_>, Bound<'_, PyUntypedArray>)>()?;
-        let indices = Arc::new(unsigned(indices.as_slice()?)?);
+        let indices = Arc::new(rows(indices.as_slice()?)?);
         Ok(Self { indices, values: values.unbind(), given: Some(given.unbind()) })
     }
 }
 
-/// Negative ones become larger than any array has rows: `checks.rs` refuses them with the others.
-///
-/// # Errors
-/// A `MemoryError`.
-fn unsigned(indices: &[i64]) -> PyResult<Vec<usize>> {
-    let mut unsigned = Vec::new();
-    unsigned.try_reserve_exact(indices.len()).map_err(|_| PyMemoryError::new_err(()))?;
-    unsigned.extend(
-        indices.iter().map(|&index| usize::try_from(index.cast_unsigned()).unwrap_or(usize::MAX)),
-    );
-    Ok(unsigned)
+fn rows(numbers: &[i64]) -> PyResult<Indices> {
+    Indices::new(numbers).map_err(no_memory)
 }
 
-/// Whether no index comes twice.
-///
-/// # Errors
-/// A `MemoryError`.
-fn are_distinct(indices: &[usize]) -> PyResult<bool> {
-    if indices.is_sorted_by(|a, b| a < b) {
-        return Ok(true);
-    }
-    let last = indices.iter().copied().max().unwrap_or(0);
-    // A bit for each row up to the last: but not where a few rows are of a huge number of them.
-    if last / 64 > 4 * indices.len() {
-        let mut sorted = Vec::new();
-        sorted.try_reserve_exact(indices.len()).map_err(|_| PyMemoryError::new_err(()))?;
-        sorted.extend_from_slice(indices);
-        sorted.sort_unstable();
-        return Ok(sorted.is_sorted_by(|a, b| a < b));
-    }
-    let mut known: Vec<u64> = Vec::new();
-    known.try_reserve_exact(last / 64 + 1).map_err(|_| PyMemoryError::new_err(()))?;
-    known.resize(last / 64 + 1, 0);
-    Ok(indices.iter().all(|&index| {
-        let (word, bit) = (&mut known[index / 64], 1 << (index % 64));
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        is_new
-    }))
+fn no_memory(error: TryReserveError) -> PyErr {
+    PyMemoryError::new_err(format!("the indices of rows: {error}"))
 }

@@ -4,10 +4,12 @@ use numpy::prelude::*;
 use pyo3::prelude::*;
 
 use super::call::{Call, Gradient, Place, Rows};
-use super::overlap;
-use super::pieces::{GRADIENT, Job, Jobs, MAX_ROLES, PARAMETER};
+use super::job::Job;
+use super::jobs::Jobs;
 use super::view::{Dtype, Quiet, View};
 use crate::error::Error;
+use crate::overlap;
+use crate::walk::{GRADIENT, MAX_ROLES, PARAMETER};
 
 /// Why a call is refused: where, and what is wrong there. Python code makes the message of it, for
 /// the caller has the names.
@@ -153,7 +155,8 @@ pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refus
             let place = Place { parameter, role };
             let written = call.is_written(place);
             members.extend(Member::of(*view, place, written));
-            if written && overlap::overlaps_itself(view) {
+            let is_one_run = view.is_c_contiguous() || view.is_f_contiguous();
+            if written && !is_one_run && overlap::overlaps_itself(&view.elements()) {
                 return Err(Refusal { place, what: What::Folded });
             }
         }
@@ -242,13 +245,14 @@ pub(super) fn of_rows<'q>(
         return refuse(What::ReadOnlyRows);
     }
     let count = parameter.shape.first().copied().unwrap_or(0).unsigned_abs();
-    let fits = values.shape.first() == Some(&rows.indices.len().cast_signed());
+    let fits = values.shape.first() == Some(&rows.indices.as_slice().len().cast_signed());
     if parameter.shape.is_empty() || values.shape.get(1..) != parameter.shape.get(1..) || !fits {
         let (has, of) = (values.shape.to_vec(), parameter.shape.to_vec());
         return refuse(What::RowsShape { has, of });
     }
-    if let Some(&index) = rows.indices.iter().find(|&&index| index >= count) {
-        let index = index.cast_signed();
+    if rows.indices.end() > count {
+        let first = rows.indices.as_slice().iter().find(|&&index| index >= count);
+        let index = first.copied().unwrap_or(count).cast_signed();
         return refuse(What::Row { index, count });
     }
     Ok(values)
@@ -265,13 +269,37 @@ impl<'q> Member<'q> {
 /// Refuses two arrays that share memory, if the call writes one of them.
 fn refuse_shared_memory(mut members: Vec<Member<'_>>) -> Result<(), Refusal> {
     members.sort_unstable_by_key(|member| member.start);
-    if are_apart(&members) {
-        return Ok(());
+    let mut rest = members.as_slice();
+    while !rest.is_empty() {
+        let (together, others) = rest.split_at(together(rest));
+        rest = others;
+        let elements = together.iter().map(|member| (member.view.elements(), member.written));
+        // The spans of strided arrays may interleave while no byte is shared: look closer.
+        if !are_apart(together) && !overlap::interleave(elements) {
+            refuse_a_pair(together)?;
+        }
     }
-    // The spans of strided arrays may interleave while no byte is shared: look closer.
+    Ok(())
+}
+
+/// How many of the first members have spans that touch one another.
+fn together(members: &[Member<'_>]) -> usize {
+    let mut end = members[0].end;
+    members
+        .iter()
+        .take_while(|member| {
+            let touches = member.start < end;
+            end = end.max(member.end);
+            touches
+        })
+        .count()
+}
+
+fn refuse_a_pair(members: &[Member<'_>]) -> Result<(), Refusal> {
     for (i, a) in members.iter().enumerate() {
         for b in members[i + 1..].iter().take_while(|b| b.start < a.end) {
-            if (a.written || b.written) && overlap::share_memory(&a.view, &b.view) {
+            let share = || overlap::share_memory(&a.view.elements(), &b.view.elements());
+            if (a.written || b.written) && share() {
                 let (with, place) = (a.place.min(b.place), a.place.max(b.place));
                 return Err(Refusal { place, what: What::Shared { with } });
             }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
-use super::pieces::Work;
+use super::job::Work;
 use super::recipe::PyRecipe;
 use crate::error::Error;
 use crate::extras::Extras;

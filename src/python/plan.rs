@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::call::{Call, Gradient, Place};
 use super::checks::{self, Refusal};
-use super::pieces::{GRADIENT, Job, Jobs, Work};
+use super::job::{Job, Work};
+use super::jobs::Jobs;
 use super::seen::Seen;
 use super::view::{Quiet, View};
 use crate::isa::Level;
+use crate::walk::GRADIENT;
 
 /// All arrays of a call, checked: nothing can fail any more.
 pub(super) struct Plan {
@@ -113,7 +115,7 @@ impl Plan {
     /// The sum of the squares of each piece, in order.
     fn squares(&mut self, level: Level) -> Vec<f64> {
         let squares: Vec<_> = (0..self.jobs.pieces()).map(|_| AtomicU64::new(0)).collect();
-        self.jobs.each_piece(|piece| {
+        self.jobs.each_gradient(|piece| {
             let sum = piece.sum_of_squares(level);
             squares[piece.number()].store(sum.to_bits(), Ordering::Relaxed);
         });
@@ -139,7 +141,7 @@ impl Plan {
     /// The first parameter whose gradient has an element that is NaN or infinite.
     pub(super) fn first_nonfinite(&mut self, level: Level) -> Option<usize> {
         let first = AtomicUsize::new(usize::MAX);
-        self.jobs.each_piece(|piece| {
+        self.jobs.each_gradient(|piece| {
             if !piece.is_finite(level) {
                 first.fetch_min(piece.parameter(), Ordering::Relaxed);
             }
@@ -149,21 +151,21 @@ impl Plan {
 
     /// The step itself, each job with its work.
     pub(super) fn run(&mut self, works: &[Work]) {
-        self.jobs.each_small_piece(|piece| piece.run(works));
+        self.jobs.run(works);
     }
 
     /// Sets the gradients to zero, of a call that writes them.
     pub(super) fn clear_gradients(&mut self) {
-        self.jobs.each_piece(|mut piece| piece.clear_gradient());
+        self.jobs.clear_gradients();
     }
 
     /// Copies what was given as the gradients to the parameters.
     pub(super) fn copy(&mut self) {
-        self.jobs.each_piece(|mut piece| piece.copy());
+        self.jobs.copy();
     }
 
     /// Swaps the parameters with what was given as the gradients, in a call that writes them.
     pub(super) fn swap(&mut self) {
-        self.jobs.each_piece(|mut piece| piece.swap());
+        self.jobs.swap();
     }
 }

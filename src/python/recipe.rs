@@ -4,13 +4,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::call::{self, Call, Gradient, Parameter, Place};
-use super::pieces::{GRADIENT, PARAMETER, Work};
+use super::job::Work;
 use super::plan::Plan;
 use super::view::Quiet;
 use crate::error::Error;
 use crate::extras::Extras;
 use crate::isa::Level;
 use crate::recipes::{self, Recipe};
+use crate::walk::{GRADIENT, PARAMETER};
 
 /// Below this many elements a sweep is shorter than handing the interpreter over and back.
 pub(super) const DETACH_FROM: usize = 16_384;

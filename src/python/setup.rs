@@ -6,9 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::call::{Gradient, Parameter, Place};
-use super::pieces::{GRADIENT, PARAMETER};
 use super::tree::Tree;
 use crate::error::Error;
+use crate::walk::{GRADIENT, PARAMETER};
 
 /// The parameters and groups of an optimizer. A step works with those that there were when it began.
 #[derive(Default)]

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyString};
 
 use super::group::number;
-use super::pieces::Work;
+use super::job::Work;
 use super::plan::Plan;
 use crate::error::Error;
 

@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::call::{self, Call, Gradient, Parameter, Place};
 use super::checks::Refusal;
 use super::group::{Said, Template, number};
-use super::pieces::{GRADIENT, PARAMETER, Work};
+use super::job::Work;
 use super::plan::Plan;
 use super::recipe::DETACH_FROM;
 use super::result::StepResult;
@@ -24,6 +24,7 @@ use super::step::{Asked, Found, Nonfinite, bound};
 use super::turn::Turn;
 use super::view::Quiet;
 use crate::error::Error;
+use crate::walk::{GRADIENT, PARAMETER};
 
 /// What is changed in turns.
 #[derive(Default)]

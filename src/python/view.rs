@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "NumPy's structs are read as they are in memory")]
 
 use std::ops::Range;
-use std::{iter, slice};
+use std::slice;
 
 use numpy::PyUntypedArray;
 use numpy::npyffi::{
@@ -10,6 +10,8 @@ use numpy::npyffi::{
     NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_TYPES, PyArray_Descr,
 };
 use pyo3::prelude::*;
+
+use crate::overlap::Elements;
 
 /// Proof that no Python code can run, so that no array can change its shape: a [`View`] borrows it.
 ///
@@ -102,13 +104,6 @@ impl<'q> View<'q> {
         Self { data: fields.data.cast(), shape, strides, flags: fields.flags, dtype }
     }
 
-    /// Of an array with a first axis: that of its first place, which may not be there.
-    pub(super) fn row(&self) -> Self {
-        // What is contiguous in C order has rows that are; of others, the axes will tell.
-        let flags = self.flags & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_WRITEABLE);
-        Self { shape: &self.shape[1..], strides: &self.strides[1..], flags, ..*self }
-    }
-
     /// In bytes, as if it were of float64 where its dtype is none of those that a step can have.
     pub(super) fn element_size(&self) -> usize {
         self.dtype.map_or(size_of::<f64>(), Dtype::size)
@@ -134,18 +129,16 @@ impl<'q> View<'q> {
         self.data.addr().is_multiple_of(self.element_size())
     }
 
+    /// Where its elements are.
+    pub(super) fn elements(&self) -> Elements<'q> {
+        let (data, size) = (self.data.addr(), self.element_size());
+        Elements { data, shape: self.shape, strides: self.strides, size }
+    }
+
     /// The addresses from the first byte to the one after the last; `None` for an empty array.
+    #[inline]
     pub(super) fn span(&self) -> Option<Range<usize>> {
-        let (mut start, mut end) = (self.data.addr(), self.data.addr() + self.element_size());
-        for (&n, &stride) in iter::zip(self.shape, self.strides) {
-            let reach = (n.checked_sub(1).filter(|&n| n >= 0)? * stride).unsigned_abs();
-            if stride < 0 {
-                start -= reach;
-            } else {
-                end += reach;
-            }
-        }
-        Some(start..end)
+        self.elements().span()
     }
 
     /// All that checks and walks depend on but the address and the shape, in one number.
