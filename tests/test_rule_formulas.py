@@ -107,6 +107,40 @@ def test_schedule_free_parameters_to_evaluate() -> None:
         assert (first["W"] != params[0]["W"]).all()  # type: ignore[index]
 
 
+@pytest.mark.parametrize("rule", [instep.SGDScheduleFree, instep.AdamWScheduleFree])
+def test_schedule_free_goes_on_from_a_state_dict(rule: Rule) -> None:
+    """With rates of steps that no option tells: what is carried has to be in it."""
+    rates = [0.1 * 0.8 ** (step % 9) for step in range(len(GRADS))]
+    whole, p = START.copy(), START.copy()
+    unbroken, opt = rule(whole, r=0.5), rule(p, r=0.5)
+    for t, (g, rate) in enumerate(zip(GRADS, rates, strict=True)):
+        if t % 10 == 5:
+            saved = opt.state_dict()
+            opt = rule(p, r=0.5)
+            opt.load_state_dict(saved)
+        unbroken.step(g, lr=rate)
+        opt.step(g, lr=rate)
+        np.testing.assert_array_equal(p, whole)
+
+
+@pytest.mark.parametrize("rule", [instep.Adan, instep.AdamWScheduleFree])
+def test_a_mask_reaches_decay_that_a_rule_does_itself(rule: Rule) -> None:
+    """What the mask leaves out goes the way of no decay, in every step."""
+    params = {name: START.copy() for name in ("W", "b")}
+    opt = rule(params, lr=0.1, weight_decay=0.3, weight_decay_mask=lambda name, _: name == "W")
+    alone = {"W": START.copy(), "b": START.copy()}
+    others = {
+        "W": rule(alone["W"], lr=0.1, weight_decay=0.3),
+        "b": rule(alone["b"], lr=0.1, weight_decay=0.0),
+    }
+    for g in GRADS:
+        opt.step({"W": g, "b": g})
+        for name, other in others.items():
+            other.step(g)
+            np.testing.assert_array_equal(params[name], alone[name])
+    assert (params["W"] != params["b"]).all()
+
+
 # Docstrings
 
 
