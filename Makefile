@@ -8,7 +8,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Without pip's own news, and without compiling modules that are never imported.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_COMPILE=0 $(BIN)/python -m pip install --quiet
+# Of pytest: a process for each CPU. And what `make test-fast` leaves out: processes, other libraries, searches.
 PARALLEL := -n logical --dist loadgroup -p no:benchmark
+FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,bench benches demo interop machine memory peers processes)) \
+	--ignore=python/instep/bench --ignore=python/instep/demo \
+	-k "not any_values and not hard_values and not million and not baseline and not every_instruction_level"
 NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .PHONY: help

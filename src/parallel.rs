@@ -84,14 +84,15 @@ pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
         claims.run(Side::Front);
         return;
     }
-    let start = Instant::now();
+    let begun = Instant::now();
     let pool = Pool::of_this_process();
-    let Some(posted) = pool.post(&claims, helpers, bytes, start) else {
+    let Some(posted) = pool.post(&claims, helpers, bytes, begun) else {
         claims.run(Side::Front);
         let now = Instant::now();
-        pool.lock().worth.end_alone(now, now - start);
+        pool.lock().worth.end_alone(now, now - begun);
         return;
     };
+    let start = posted.start;
     // Not by the clock: a worker may have been woken on this very core.
     let begun = environment::time_on_core();
     let own = claims.run(Side::Front);
@@ -226,10 +227,10 @@ impl Pool {
         claims: &'a Claims<'a>,
         helpers: usize,
         bytes: usize,
-        now: Instant,
+        mut start: Instant,
     ) -> Option<Posted<'a>> {
         let mut state = self.lock();
-        state.worth.begin(now);
+        state.worth.begin(start, helpers);
         let awake = state.workers - state.sleepers;
         if state.task.is_some() || !state.worth.shares(bytes, awake > 0) {
             return None;
@@ -240,6 +241,8 @@ impl Pool {
                 break;
             }
             state.workers += 1;
+            // What this took is not what sharing costs.
+            start = Instant::now();
         }
         state.task = Some(Task(ptr::from_ref(claims).cast()));
         state.seats = helpers;
@@ -249,7 +252,7 @@ impl Pool {
         for _ in 0..wanted {
             self.posted.notify_one();
         }
-        Some(Posted { pool: self, claims })
+        Some(Posted { pool: self, claims, start })
     }
 
     /// The life of a worker.
@@ -294,6 +297,8 @@ impl Pool {
 struct Posted<'a> {
     pool: &'static Pool,
     claims: &'a Claims<'a>,
+    /// When the workers were there.
+    start: Instant,
 }
 
 impl Drop for Posted<'_> {
@@ -342,7 +347,7 @@ mod tests {
 
     use super::*;
 
-    const LARGE: usize = crate::worth::ALWAYS_FROM;
+    const LARGE: usize = crate::worth::LARGE;
 
     fn with_threads<T>(count: usize, run: impl FnOnce() -> T) -> T {
         // One test at a time, as the count is the process's.

@@ -1,6 +1,7 @@
 //! Which tasks are worth sharing with workers.
 //!
-//! A large task always is, and a small one never. In between that depends on how long workers take
+//! A small task never is, and one that takes longer than a time slice of the system always. In
+//! between that depends on how long workers take
 //! to come: no time at all while they look out for the next task, tens of microseconds when they
 //! sleep, milliseconds when other work has their core. So what sharing has cost is held against it.
 
@@ -12,8 +13,12 @@ pub const SHARED_FROM: usize = 64 << 10;
 /// From as many bytes on workers that sleep are woken.
 const WOKEN_FROM: usize = 256 << 10;
 
-/// From as many bytes on everything is shared.
-pub(crate) const ALWAYS_FROM: usize = 1 << 20;
+/// From as many bytes on everything is shared: tens of milliseconds.
+const ALWAYS_FROM: usize = 64 << 20;
+
+/// Of a task that is shared whatever has been.
+#[cfg(test)]
+pub(crate) const LARGE: usize = ALWAYS_FROM;
 
 /// How long workers look out for another task in a loop of steps.
 pub(crate) const PATIENCE: Duration = Duration::from_micros(200);
@@ -36,6 +41,8 @@ const MOST_COST: Duration = Duration::from_millis(10);
 pub(crate) struct Worth {
     /// When the last task ended.
     ended: Option<Instant>,
+    /// How many workers are wanted. What is known holds for that number.
+    helpers: usize,
     /// How many have come within [`PATIENCE`] of the one before.
     streak: u32,
     /// How long to work alone.
@@ -43,8 +50,11 @@ pub(crate) struct Worth {
 }
 
 impl Worth {
-    /// Takes note of a task that begins.
-    pub(crate) fn begin(&mut self, now: Instant) {
+    /// Takes note of a task that begins, for which so many workers are wanted.
+    pub(crate) fn begin(&mut self, now: Instant, helpers: usize) {
+        if self.helpers != helpers {
+            *self = Self { helpers, ..Self::default() };
+        }
         let gap = self.ended.map(|ended| now.saturating_duration_since(ended));
         let soon = gap.is_some_and(|gap| gap < PATIENCE);
         self.streak = if soon { self.streak.saturating_add(1) } else { 0 };
@@ -91,7 +101,7 @@ mod tests {
     fn tasks(worth: &mut Worth, now: &mut Instant, count: usize, gap: Duration) {
         for _ in 0..count {
             *now += gap;
-            worth.begin(*now);
+            worth.begin(*now, 1);
             *now += TOOK;
             worth.end_alone(*now, TOOK);
         }
@@ -100,7 +110,7 @@ mod tests {
     #[test]
     fn size_decides_where_nothing_is_known() {
         let mut worth = Worth::default();
-        worth.begin(Instant::now());
+        worth.begin(Instant::now(), 1);
         for (bytes, asleep, awake) in [
             (SHARED_FROM - 1, false, false),
             (SHARED_FROM, false, true),
@@ -132,7 +142,7 @@ mod tests {
             let (mut worth, now) = (Worth::default(), Instant::now());
             let (mut alone, mut shared, cost) = (0, 0, lost.min(MOST_COST));
             for _ in 0..20_000 {
-                worth.begin(now);
+                worth.begin(now, 1);
                 if worth.shares(MIDDLING, true) {
                     worth.end_shared(now, TOOK + lost, TOOK);
                     shared += 1;
@@ -148,10 +158,22 @@ mod tests {
     }
 
     #[test]
+    fn another_number_of_workers_is_given_a_chance() {
+        let (mut worth, now) = (Worth::default(), Instant::now());
+        for helpers in [1, 2, 1] {
+            worth.begin(now, helpers);
+            assert!(worth.shares(MIDDLING, false));
+            worth.end_shared(now, 2 * TOOK, TOOK);
+            worth.begin(now, helpers);
+            assert!(!worth.shares(MIDDLING, false));
+        }
+    }
+
+    #[test]
     fn sharing_goes_on_while_it_saves_time() {
         let (mut worth, now) = (Worth::default(), Instant::now());
         for _ in 0..100 {
-            worth.begin(now);
+            worth.begin(now, 1);
             assert!(worth.shares(MIDDLING, false));
             worth.end_shared(now, TOOK, TOOK + Duration::from_nanos(1));
         }

@@ -49,7 +49,11 @@ def options_of(rule: Rule) -> list[str]:
         assert default is not None
         kind = ast.unparse(argument.annotation).replace("'", '"')
         value = ast.unparse(default).replace("'", '"')
-        options.append(f"{argument.arg}: {kind} = {value}")
+        option = f"{argument.arg}: {kind} = {value}"
+        if len(option) > 95:
+            # As the formatter does.
+            option = option.replace("Literal[", "Literal[\n        ").replace("] =", "\n    ] =")
+        options.append(option)
     return options
 
 

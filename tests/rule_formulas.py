@@ -46,6 +46,13 @@ def sgd(
         elif momentum_mode == "ema":
             m = momentum * m + (1 - momentum) * g
             p = p - lr * m
+        elif nesterov and momentum_mode == "dlfs":
+            p = (p + momentum**2 * m) - ((1 + momentum) * lr) * g
+            m = momentum * m - lr * g
+        elif nesterov and momentum_mode == "dlfs2":
+            m = momentum * m - lr * g
+            p = p + momentum * momentum * m
+            p = p - (1 + momentum) * lr * g
         else:
             m = momentum * m - lr * g
             p = p + (momentum * m - lr * g) if nesterov else p + m
@@ -70,12 +77,18 @@ def rmsprop(
     for lr, g in zip(rates, grads, strict=True):
         g = -g if maximize else g
         g = g + weight_decay * p
-        v = kept = alpha * v + (1 - alpha) * g**2
+        if eps_mode == "dlfs":
+            v = alpha * v + ((1 - alpha) * g) * g
+        else:
+            v = alpha * v + (1 - alpha) * g**2
+        kept = v
         if centered:
             g_mean = alpha * g_mean + (1 - alpha) * g
             v = maximum(v - g_mean**2, 0)
-        divisor = sqrt(v) + eps if eps_mode == "outside" else sqrt(v + eps)
-        if momentum == 0:
+        divisor = sqrt(v + eps) if eps_mode.startswith("inside") else sqrt(v) + eps
+        if eps_mode not in ("inside", "outside"):
+            p = p - (lr * g) / divisor
+        elif momentum == 0:
             p = p - lr * (g / divisor)
         elif momentum_mode == "heavy_ball":
             m = momentum * m + g / divisor
@@ -107,8 +120,13 @@ def adam(
             p = p * (1 - lr * weight_decay)
         else:
             g = g + weight_decay * p
-        m = beta1 * m + (1 - beta1) * g
-        v = kept = beta2 * v + (1 - beta2) * g**2
+        if eps_mode == "dlfs":
+            m = m + (1 - beta1) * (g - m)
+            v = v + (1 - beta2) * (g**2 - v)
+        else:
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * g**2
+        kept = v
         c1, c2 = 1 - beta1**t, 1 - beta2**t
         a = lr * sqrt(c2) / c1
         if amsgrad is True:
@@ -123,7 +141,7 @@ def adam(
             p = p - (a * m) / (sqrt(v) + eps * sqrt(c2))
         elif eps_mode == "outside":
             p = p - (lr * (m / c1)) / (sqrt(v / c2) + eps)
-        elif eps_mode == "hat":
+        elif eps_mode in ("hat", "hat_wide", "dlfs"):
             p = p - (a * m) / (sqrt(v) + eps)
         else:
             p = p - (lr * (m / c1)) / sqrt(v / c2 + eps)
@@ -252,8 +270,12 @@ def adagrad(
         v = v + g**2
         if eps_mode == "outside":
             p = p - lr * (g / (sqrt(v) + eps))
-        else:
+        elif eps_mode == "inside":
             p = p - lr * (g / sqrt(v + eps))
+        elif eps_mode == "outside_numerator_first":
+            p = p - (lr * g) / (sqrt(v) + eps)
+        else:
+            p = p - (lr * g) / sqrt(v + eps)
         yield {"p": p, "v": v}
 
 

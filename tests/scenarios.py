@@ -375,7 +375,7 @@ def all_the_same_optimizer() -> None:
 
 
 def no_thread_before_a_large_step() -> None:
-    """Small is less than 64 KiB of parameters in all, and large 1 MiB."""
+    """Small is less than 64 KiB of parameters in all; from 256 KiB on the first step is shared."""
     before = threads()
     small, few = np.zeros(16_383, np.float32), [np.zeros(1000) for _ in range(8)]
     for _ in range(3):

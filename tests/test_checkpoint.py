@@ -17,7 +17,7 @@ import pytest
 from bits import named
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instep import Optimizer, _instep, checkpoint, schedules
+from instep import Optimizer, _instep, checkpoint, optimizers, schedules, state
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -110,6 +110,8 @@ MAKE |= {
     for recipe, rule, options in OTHERS
     if recipe in _instep.recipes()
 }
+# And every rule there is, as it is by default.
+MAKE |= {f"{name} by default": getattr(optimizers, name) for name in optimizers.__all__}
 
 
 # Never having stopped
@@ -335,6 +337,88 @@ def test_views_of_the_own_arrays_may_be_loaded() -> None:
     assert [s[k].tobytes() for s in (zero, one) for k in ("m", "v")] == before
 
 
+def through_memoryview(array: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(memoryview(array))  # type: ignore[arg-type]
+
+
+def through_bytes(array: NDArray[Any]) -> NDArray[Any]:
+    """Another owner, and another dtype on the way."""
+    return np.frombuffer(array.view(np.uint8), array.dtype).reshape(array.shape)
+
+
+def through_interface(array: NDArray[Any]) -> NDArray[Any]:
+    class Foreign:
+        __array_interface__ = array.__array_interface__
+
+    return np.asarray(Foreign())
+
+
+def through_strides(array: NDArray[Any]) -> NDArray[Any]:
+    return np.lib.stride_tricks.as_strided(array, array.shape, array.strides)
+
+
+VIEWS: list[Callable[[NDArray[Any]], NDArray[Any]]] = [
+    through_memoryview,
+    through_bytes,
+    through_interface,
+    through_strides,
+    lambda array: array[::-1],
+    lambda array: through_memoryview(array)[::-1],
+    lambda array: through_interface(array)[::-1],
+    lambda array: np.broadcast_to(array[1:2], array.shape),
+    lambda array: array.astype(np.float64),  # no view
+]
+
+
+@pytest.mark.parametrize("number", range(len(VIEWS)))
+def test_any_view_of_an_own_array_may_be_loaded(number: int) -> None:
+    """m takes what v has and the other way round, as if both had been copied first."""
+    view = VIEWS[number]
+    opt = instep.Adam(np.ones(50))
+    for t in range(3):
+        opt.step(np.arange(50.0) - 20 * t)
+    saved, own = opt.state_dict(), opt.state["params"]
+    given = {"m": view(own["v"]), "v": view(own["m"])}
+    wanted = {key: array.tobytes() for key, array in given.items()}
+    saved["state"] = {"params": given}
+    opt.load_state_dict(saved)
+    assert {key: array.tobytes() for key, array in own.items()} == wanted
+
+
+def test_views_that_straddle_two_own_arrays_may_be_loaded() -> None:
+    base = np.arange(8.0)
+    opt = instep.Adam({"a": np.ones(3), "b": np.ones(3)})
+    for name, first in (("a", 0), ("b", 3)):
+        for parameter in opt._parameters:
+            if parameter.name == name:
+                parameter.states["m"] = base[first : first + 3]
+    saved = opt.state_dict()
+    saved["state"]["a"]["m"] = base[2:5]
+    saved["state"]["b"]["m"] = base[4:7][::-1]
+    opt.load_state_dict(saved)
+    assert base.tolist() == [2.0, 3.0, 4.0, 6.0, 5.0, 4.0, 6.0, 7.0]
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_spans_see_whatever_may_share_memory(data: st.DataObject) -> None:
+    """They may see too much, never too little, and nothing where it is far away."""
+    base = np.zeros(40)
+    slices = st.slices(40)
+
+    def views(name: str) -> list[NDArray[Any]]:
+        found = data.draw(st.lists(slices, max_size=4), label=name)
+        return [base[piece] for piece in found]
+
+    own = views("own")
+    spans = state._Spans(own)
+    for array in views("given"):
+        if any(np.shares_memory(array, one) for one in own):
+            assert spans.may_share(array)
+        assert spans.may_share(array) <= any(np.may_share_memory(array, one) for one in own)
+    assert not spans.may_share(np.zeros(40))
+
+
 # What a state dict must be
 
 
@@ -411,6 +495,7 @@ def edit(saved: dict[str, Any], path: str, value: Any) -> None:
         ("groups/0/options/maximize", 0.5, TypeError, "['maximize'] is 0.5; wanted the like of"),
         ("groups/0/options/maximize", 1, TypeError, "['maximize'] is 1; wanted the like of False"),
         ("groups/0/carried", {"x": 1.0}, ValueError, "groups[0]['carried'] has the unknown 'x'"),
+        ("groups/0/options/betas", [0.9, 0.9, 0.9], ValueError, "betas is (0.9, 0.9, 0.9)"),
         ("groups/0/carried", 3, TypeError, "groups[0]['carried'] is an int"),
         ("groups/0/options/maximize", "no", TypeError, "['maximize'] is 'no'"),
         ("groups/0/options/weight_decay", -1.0, ValueError, "weight_decay is -1.0"),
@@ -476,6 +561,16 @@ def test_all_names_of_all_groups_are_in_one_message() -> None:
 
     match = "lacks '0.a', '1.b' and has the unknown '0.c', '1.d'"
     refuses(make("a", "b"), make("c", "d").state_dict(), ValueError, match)
+
+
+def test_carried_numbers_that_no_step_can_be_done_with() -> None:
+    opt = instep.SGDScheduleFree({"W": np.ones(2)}, weight_lr_power=2.0)
+    saved = opt.state_dict()
+    assert set(saved["groups"][0]["carried"]) == {"weight_sum", "lr_max"}
+    saved["groups"][0]["carried"]["lr_max"] = 1e308
+    refuses(opt, saved, ValueError, "groups[0] has numbers that no step can be done with: ")
+    saved["groups"][0]["carried"]["lr_max"] = -1.0
+    refuses(opt, saved, ValueError, "groups[0]['carried']['lr_max'] is -1.0; wanted a finite")
 
 
 def test_a_state_that_was_made_read_only() -> None:
@@ -596,20 +691,20 @@ def test_a_byte_that_flipped(file: Path) -> None:
     whole.load(file)
     data = 8 + int.from_bytes(content[:8], "little")
     for position in range(len(content)):
-        for mask in (0x01, 0x2A, 0xFF):
-            broken = bytearray(content)
-            broken[position] ^= mask
-            file.write_bytes(broken)
-            opt = adam(average=0.9)
-            before = photograph(opt)
-            if 8 <= position < data and header_of(bytes(broken)) == header_of(content):
-                # White space that became another: the file still says the same.
-                opt.load(file)
-                assert photograph(opt) == photograph(whole)
-                continue
-            with pytest.raises(ValueError, match=re.escape(str(file))):
-                opt.load(file)
-            assert photograph(opt) == before
+        mask = (0x01, 0x2A, 0xFF)[position % 3]
+        broken = bytearray(content)
+        broken[position] ^= mask
+        file.write_bytes(broken)
+        opt = adam(average=0.9)
+        before = photograph(opt)
+        if 8 <= position < data and header_of(bytes(broken)) == header_of(content):
+            # White space that became another: the file still says the same.
+            opt.load(file)
+            assert photograph(opt) == photograph(whole)
+            continue
+        with pytest.raises(ValueError, match=re.escape(str(file))):
+            opt.load(file)
+        assert photograph(opt) == before
 
 
 def test_foreign_files(file: Path) -> None:

@@ -80,7 +80,7 @@ def test_300_steps(name: str, dtype: type, kind: type, defaults: bool) -> None:
     numbers = {} if defaults else NUMBERS[name]
     optimizer = getattr(dlfs, name)(**numbers)
     books = getattr(updates_dlfs, name)(**numbers)
-    arrays = [np.array(rng.standard_normal(shape), dtype) for shape in SHAPES]
+    arrays: list[Array] = [np.array(rng.standard_normal(shape), dtype) for shape in SHAPES]
     params = collection(kind, arrays)
     wanted = collection(kind, [array.copy() for array in arrays])
     assert_same_optimizers(optimizer, books, "before")
@@ -230,7 +230,7 @@ def test_bad_collections(name: str) -> None:
     new = getattr(dlfs, name)
     a = np.ones(2)
     g = np.ones(2)
-    assert_refused(new(), TypeError, "params is a ndarray; wanted a dict or a list", a, g)
+    assert_refused(new(), TypeError, "params is an ndarray; wanted a dict or a list", a, g)
     assert_refused(new(), TypeError, "grads is a list; wanted a dict", {"W": a}, [g])
     assert_refused(new(), TypeError, "grads is a dict; wanted a list", [a], {"W": g})
     assert_refused(new(), ValueError, "grads has 2 arrays; wanted 1", [a], [g, g])

@@ -15,7 +15,7 @@ import instep
 import numpy as np
 import pytest
 import rule_formulas
-from instep import optimizers
+from instep import functional, optimizers
 from optimizer_model import MODES, RULES, Options, Rule, defaults_of, mode_name
 
 # Same algebra, other roundings: what may have come together of them.
@@ -40,17 +40,22 @@ def formula_of(rule: Rule) -> Callable[..., Iterator[dict[str, Any]]]:
 
 
 def assert_same_path(rule: Rule, options: Options, lr: Any) -> None:
-    p = START.copy()
+    """Compare the class, which may keep numbers of the step before, and the function."""
+    p, q = START.copy(), START.copy()
     opt = rule(p, lr=lr, **options)
+    step = getattr(functional, rule.__name__.lower())
+    states = {name: array.copy() for name, array in opt.state["params"].items()}
     rates = [lr(step) if callable(lr) else lr for step in range(len(GRADS))]
     path = formula_of(rule)(START, list(GRADS), rates, **options)
     for t, (wanted, g) in enumerate(zip(path, GRADS, strict=True), start=1):
         opt.step(g)
-        for name, array in {"p": p, **opt.state["params"]}.items():
-            # Averages come close to 0.
-            np.testing.assert_allclose(
-                array, wanted[name], rtol=RELATIVE, atol=1e-14, err_msg=f"{name} at t={t}"
-            )
+        step(q, g, *states.values(), t=t, lr=lr, **options)
+        for arrays in {"p": p, **opt.state["params"]}, {"p": q, **states}:
+            for name, array in arrays.items():
+                # Averages come close to 0.
+                np.testing.assert_allclose(
+                    array, wanted[name], rtol=RELATIVE, atol=1e-14, err_msg=f"{name} at t={t}"
+                )
     assert (p != START).mean() > 0.5  # steps of one size may lead back
 
 
@@ -100,6 +105,40 @@ def test_schedule_free_parameters_to_evaluate() -> None:
             np.testing.assert_allclose(x, last["x"], rtol=rtol)
         assert (first["W"].dtype, second.dtype) == (np.float64, np.float32)
         assert (first["W"] != params[0]["W"]).all()  # type: ignore[index]
+
+
+@pytest.mark.parametrize("rule", [instep.SGDScheduleFree, instep.AdamWScheduleFree])
+def test_schedule_free_goes_on_from_a_state_dict(rule: Rule) -> None:
+    """With rates of steps that no option tells: what is carried has to be in it."""
+    rates = [0.1 * 0.8 ** (step % 9) for step in range(len(GRADS))]
+    whole, p = START.copy(), START.copy()
+    unbroken, opt = rule(whole, r=0.5), rule(p, r=0.5)
+    for t, (g, rate) in enumerate(zip(GRADS, rates, strict=True)):
+        if t % 10 == 5:
+            saved = opt.state_dict()
+            opt = rule(p, r=0.5)
+            opt.load_state_dict(saved)
+        unbroken.step(g, lr=rate)
+        opt.step(g, lr=rate)
+        np.testing.assert_array_equal(p, whole)
+
+
+@pytest.mark.parametrize("rule", [instep.Adan, instep.AdamWScheduleFree])
+def test_a_mask_reaches_decay_that_a_rule_does_itself(rule: Rule) -> None:
+    """What the mask leaves out goes the way of no decay, in every step."""
+    params = {name: START.copy() for name in ("W", "b")}
+    opt = rule(params, lr=0.1, weight_decay=0.3, weight_decay_mask=lambda name, _: name == "W")
+    alone = {"W": START.copy(), "b": START.copy()}
+    others = {
+        "W": rule(alone["W"], lr=0.1, weight_decay=0.3),
+        "b": rule(alone["b"], lr=0.1, weight_decay=0.0),
+    }
+    for g in GRADS:
+        opt.step({"W": g, "b": g})
+        for name, other in others.items():
+            other.step(g)
+            np.testing.assert_array_equal(params[name], alone[name])
+    assert (params["W"] != params["b"]).all()
 
 
 # Docstrings

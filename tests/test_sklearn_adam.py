@@ -3,7 +3,7 @@
 import instep
 import numpy as np
 import pytest
-from bits import assert_same_bits
+from bits import Array, assert_same_bits
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 
 
@@ -11,13 +11,13 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 def test_the_adam_of_scikit_learn(dtype: type) -> None:
     """In float32 its rate, a NumPy scalar, makes float64 of the last part of a step."""
     rng = np.random.default_rng(0)
-    params = [rng.standard_normal(shape).astype(dtype) for shape in ((37, 21), (21,))]
+    params: list[Array] = [rng.standard_normal(shape).astype(dtype) for shape in ((37, 21), (21,))]
     theirs = [p.copy() for p in params]
     numbers = {"beta_1": 0.83, "beta_2": 0.97, "epsilon": 3e-6}
     sklearn = AdamOptimizer(theirs, learning_rate_init=0.013, **numbers)
     opt = instep.Adam(params, lr=0.013, betas=(0.83, 0.97), eps=3e-6, eps_mode="hat_wide")
     for step in range(300):
-        grads = [
+        grads: list[Array] = [
             (rng.standard_normal(p.shape) * 10.0 ** rng.integers(-6, 2, p.shape)).astype(dtype)
             for p in params
         ]

@@ -22,7 +22,7 @@ from optimizer_model import Pair
 from scenarios import Trained, assert_workers, threads, watch
 
 LARGE = 1 << 20
-"""The bytes of parameters from which on a step is always shared by threads."""
+"""The bytes of parameters of a step that threads share, unless that has cost time."""
 
 FAULTS = {
     *(signal.SIGBUS, signal.SIGFPE, signal.SIGILL),

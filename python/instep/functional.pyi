@@ -40,7 +40,7 @@ def sgd(
     dampening: float = 0.0,
     weight_decay: float = 0.0,
     nesterov: bool = False,
-    momentum_mode: Literal["heavy_ball", "ema", "lr_inside"] = "heavy_ball",
+    momentum_mode: Literal["heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"] = "heavy_ball",
     maximize: bool = False,
 ) -> None: ...
 @overload
@@ -56,7 +56,7 @@ def sgd(
     dampening: float = 0.0,
     weight_decay: float = 0.0,
     nesterov: bool = False,
-    momentum_mode: Literal["heavy_ball", "ema", "lr_inside"] = "heavy_ball",
+    momentum_mode: Literal["heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"] = "heavy_ball",
     maximize: bool = False,
 ) -> None: ...
 def ademamix(
@@ -119,7 +119,9 @@ def adagrad(
     weight_decay: float = 0.0,
     initial_accumulator_value: float = 0.0,
     eps: float = 1e-10,
-    eps_mode: Literal["inside", "outside"] = "outside",
+    eps_mode: Literal[
+        "inside", "outside", "inside_numerator_first", "outside_numerator_first"
+    ] = "outside",
     maximize: bool = False,
 ) -> None: ...
 @overload
@@ -136,7 +138,7 @@ def adam(
     eps: float = 1e-08,
     weight_decay: float = 0.0,
     amsgrad: bool | Literal["corrected"] = False,
-    eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+    eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
     maximize: bool = False,
 ) -> None: ...
 @overload
@@ -154,7 +156,7 @@ def adam(
     eps: float = 1e-08,
     weight_decay: float = 0.0,
     amsgrad: bool | Literal["corrected"] = False,
-    eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+    eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
     maximize: bool = False,
 ) -> None: ...
 @overload
@@ -171,7 +173,7 @@ def adamw(
     eps: float = 1e-08,
     weight_decay: float = 0.01,
     amsgrad: bool | Literal["corrected"] = False,
-    eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+    eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
     maximize: bool = False,
 ) -> None: ...
 @overload
@@ -189,7 +191,7 @@ def adamw(
     eps: float = 1e-08,
     weight_decay: float = 0.01,
     amsgrad: bool | Literal["corrected"] = False,
-    eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+    eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
     maximize: bool = False,
 ) -> None: ...
 def adamwschedulefree(
@@ -299,7 +301,9 @@ def rmsprop(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     centered: bool = False,
-    eps_mode: Literal["inside", "outside"] = "outside",
+    eps_mode: Literal[
+        "inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"
+    ] = "outside",
     momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
     maximize: bool = False,
 ) -> None: ...
@@ -318,7 +322,9 @@ def rmsprop(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     centered: bool = False,
-    eps_mode: Literal["inside", "outside"] = "outside",
+    eps_mode: Literal[
+        "inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"
+    ] = "outside",
     momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
     maximize: bool = False,
 ) -> None: ...
@@ -338,7 +344,9 @@ def rmsprop(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     centered: bool = False,
-    eps_mode: Literal["inside", "outside"] = "outside",
+    eps_mode: Literal[
+        "inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"
+    ] = "outside",
     momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
     maximize: bool = False,
 ) -> None: ...

@@ -998,19 +998,21 @@ def signum(p: Array, g: Array, m: Array, *, lr: float, beta: float) -> tuple[Arr
 
 
 def _step_size(
-    turn: Array,
+    sign: Array,
+    prev: Array,
     step: Array,
     eta_minus: float,
     eta_plus: float,
     step_min: float,
     step_max: float,
-) -> Array:
+) -> tuple[Array, Array]:
+    """Return the new step sizes, and 1 where the sign has turned, else 0."""
     f = step.dtype.type
-    factor = np.where(turn > 0, f(eta_plus), np.where(turn < 0, f(eta_minus), f(1)))
-    # Where a sign is NaN, so is the step size.
-    step = step * np.where(np.isnan(turn), turn, factor)
-    clipped: Array = np.minimum(np.maximum(step, f(step_min)), f(step_max))
-    return clipped
+    agreement = np.sign(sign * prev)
+    kept = np.maximum(agreement, f(0))
+    turned = kept - agreement
+    factor = kept * f(eta_plus) + (turned * f(eta_minus) + (f(1) - np.abs(agreement)))
+    return np.minimum(np.maximum(step * factor, f(step_min)), f(step_max)), turned
 
 
 def irprop_minus(
@@ -1026,15 +1028,13 @@ def irprop_minus(
 ) -> tuple[Array, Array, Array]:
     """Rprop: ``p = p - step*sign(g)``, but where the sign has turned.
 
-    With ``turn = sign(g)*prev``, the step size is multiplied by ``eta_plus`` where ``turn > 0``, by
-    ``eta_minus`` where ``turn < 0``, and clipped. ``prev = sign(g)``, or 0 where ``turn < 0``.
+    The step size is multiplied by ``eta_plus`` where ``sign(g)*prev > 0``, by ``eta_minus`` where
+    it is less than 0, and clipped. ``prev = sign(g)``, or 0 where the sign has turned.
     """
     f = p.dtype.type
     sign = np.sign(g)
-    turn = sign * prev
-    step = _step_size(turn, step, eta_minus, eta_plus, step_min, step_max)
-    sign = np.where(turn < 0, f(0), sign)
-    sign = np.where(np.isnan(turn), turn, sign)
+    step, turned = _step_size(sign, prev, step, eta_minus, eta_plus, step_min, step_max)
+    sign = (f(1) - turned) * sign + f(0)
     return p - step * sign, sign, step
 
 
@@ -1051,7 +1051,7 @@ def rprop_minus(
 ) -> tuple[Array, Array, Array]:
     """`irprop_minus`, but where the sign has turned ``p = p - step*sign(g)`` too."""
     sign = np.sign(g)
-    step = _step_size(sign * prev, step, eta_minus, eta_plus, step_min, step_max)
+    step, _ = _step_size(sign, prev, step, eta_minus, eta_plus, step_min, step_max)
     return p - step * sign, sign, step
 
 

@@ -104,7 +104,7 @@ class Rows:
         given = self.int64()
         bits = len(given).bit_length()
         if given.min(initial=0) >= 0 and int(given.max(initial=0)).bit_length() + bits < 64:
-            # Each with its place behind it: to sort such numbers is much quicker than to sort places.
+            # Each with its place behind it: such numbers are sorted much quicker than places.
             both = given << bits
             both |= np.arange(len(given))
             both.sort()

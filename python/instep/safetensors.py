@@ -1,6 +1,6 @@
 """Files in the safetensors format: named arrays and texts, nothing of which is run.
 
-A file is the length of its header in 8 bytes, the header in JSON, and the elements of the arrays
+A file is the length of its header in 8 bytes, the header in JSON, and the length of the arrays
 one after the other, in C order. The header has, for each array, ``dtype``, ``shape`` and
 ``data_offsets``, and the texts as ``__metadata__``. Integers and elements are little-endian.
 
@@ -123,16 +123,16 @@ def _read_arrays(file: BinaryIO, header: dict[str, Any], size: int) -> dict[str,
         _require(_is_like(dtype, str) and dtype in _DTYPES, f"the dtype of {name!r}")
         is_shape = _is_like(shape, list, int) and len(shape) <= 32
         _require(is_shape and all(0 <= n < 2**48 for n in shape), f"the shape of {name!r}")
-        _require(_is_like(offsets, list, int) and len(offsets) == 2, f"the offsets of {name!r}")
+        _require(_is_like(offsets, list, int) and len(offsets) == 2, f"the place of {name!r}")
         places.append((*offsets, name, _DTYPES[dtype], shape))
     arrays: dict[str, NDArray[Any]] = {}
     expected = 0
     for begin, end, name, dtype, shape in sorted(places, key=lambda place: place[:2]):
         nbytes = math.prod(shape) * dtype.itemsize
-        _require(begin == expected and end == begin + nbytes <= size, f"the offsets of {name!r}")
+        _require(begin == expected and end == begin + nbytes <= size, f"the place of {name!r}")
         array = np.empty(shape, dtype)
         read = file.readinto(array.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
-        _require(read == nbytes, f"the elements of {name!r}")
+        _require(read == nbytes, f"the length of {name!r}")
         arrays[name] = array.astype(dtype.newbyteorder("="), copy=False)
         expected = end
     _require(expected == size, "its end")

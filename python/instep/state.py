@@ -244,6 +244,8 @@ def _within(name: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
+    except (OverflowError, ZeroDivisionError) as error:
+        raise ValueError(f"{name} has numbers that no step can be done with: {error}") from error
 
 
 def _checked_carried(
@@ -258,7 +260,8 @@ def _checked_carried(
         return group.rule.carried(checked, t)
     name = f"groups[{number}]['carried']"
     check_keys(name, given, group.rule.carried(checked, 0))
-    return {key: _checked_number(f"{name}[{key!r}]", value) for key, value in given.items()}
+    # No rule carries a number that is negative.
+    return {key: check_number(f"{name}[{key!r}]", value) for key, value in given.items()}
 
 
 def check_format(name: str, version: Any) -> None:

@@ -1,8 +1,9 @@
 """How many threads a step may run on.
 
 A step runs on one if it has less than 64 KiB of parameters, all arrays of the call together, and
-on as many as it may from 1 MiB on. In between it depends on how soon other threads can help: at
-once in a loop of steps, where they look out for the next one for at most 0.2 ms before they sleep.
+on as many as it may from 64 MiB on. In between it does where that is seen to save time; it depends
+on how soon other threads can help: at once in a loop of steps, where they look out for the next one
+for at most 0.2 ms before they sleep, and late where other work has their cores.
 The results are bit-for-bit identical for any number of threads.
 
 A step computes in the floating-point mode of the calling thread, as NumPy does there. Where that is

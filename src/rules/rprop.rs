@@ -14,23 +14,23 @@ use crate::element::Float;
 const HYPERS: [&str; 4] = ["eta_minus", "eta_plus", "step_min", "step_max"];
 const STATES: [&str; 2] = ["prev", "step"];
 
-/// Those of the hyper-parameters, `step_max` negated, then 1 and 0: a choice is a sum of products with
+/// Those of the hyper-parameters, then 1 and 0: a choice is a sum of products with
 /// them, which rounds nothing, since a rule has no branches.
 fn coefficients([eta_minus, eta_plus, step_min, step_max]: [f64; 4]) -> [f64; 6] {
-    [eta_minus, eta_plus, step_min, -step_max, 1.0, 0.0]
+    [eta_minus, eta_plus, step_min, step_max, 1.0, 0.0]
 }
 
 /// The new step size, and 1 where the sign has turned, else 0.
 #[inline(always)]
 fn step_size<F: Float>(c: [F; 6], sign: F, prev: F, step: F) -> (F, F) {
-    let [eta_minus, eta_plus, step_min, minus_step_max, one, zero] = c;
+    let [eta_minus, eta_plus, step_min, step_max, one, zero] = c;
     let agreement = (sign * prev).sign();
     let kept = agreement.maximum(zero);
     let turned = kept - agreement;
     let factor = kept * eta_plus + (turned * eta_minus + (one - agreement.abs()));
     let step = (step * factor).maximum(step_min);
     // The smaller of the step and `step_max`.
-    (zero - (zero - step).maximum(minus_step_max), turned)
+    (zero - (zero - step).maximum(zero - step_max), turned)
 }
 
 pub(crate) struct IrpropMinus;

@@ -72,7 +72,7 @@ def run(
     here = config()
     console.print(
         f"Training a {layers} network on {data.X_train.shape[1]:,} digits, {dtype}, "
-        f"twice per rule, in the format of {HOST_NAMES[host]}.\n"
+        f"twice per rule,\nin the format of {HOST_NAMES[host]}.\n"
         f"instep {here['version']} ({here['isa']}), NumPy {here['numpy']}.\n"
     )
 
