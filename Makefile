@@ -64,6 +64,13 @@ figures: .venv/with-bench  ## 10 min | Time every recipe on a quiet machine, and
 		--benchmark-columns=median,iqr,rounds --benchmark-json=benches/results/figures.json
 	$(BIN)/python -m benches.figures benches/results/figures.json docs/figures.md
 
+.PHONY: layouts
+layouts: .venv/with-bench  ## 3 min | Time arrays of every layout on a quiet machine, and write docs/layouts.md
+	@mkdir -p benches/results
+	INSTEP_NUM_THREADS=1 $(BIN)/python -m pytest benches/test_layouts.py \
+		--benchmark-columns=median,iqr,rounds --benchmark-json=benches/results/layouts.json
+	$(BIN)/python -m benches.figures benches/results/layouts.json docs/layouts.md
+
 .PHONY: trajectories
 trajectories: .venv/with-peers  ## 1 min | Make the stored values of the peers again
 	$(BIN)/python tests/trajectories/make_schedules_optax.py

@@ -154,7 +154,7 @@ pub(crate) fn prefetch<T>(slice: &[T], start: usize, n: usize) {
 
 /// Asks the cache for the line at an address, which may be anywhere.
 #[inline(always)]
-pub(crate) fn prefetch_at(address: *const u8) {
+pub fn prefetch_at(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

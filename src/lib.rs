@@ -6,7 +6,7 @@
 //! ```text
 //! Python    one call into native code per step, however many arrays
 //!   python/step.rs     the call: numbers and tuples of arrays come in (recipe.rs: the plain one)
-//!   python/plan.rs     every array looked at once: type, dtype, shape, writable, overlap
+//!   python/plan.rs     every array looked at once: type, dtype, shape, writable (overlap.rs: overlap)
 //!   python/seen.rs     the plan of the step before, if every array is as it was
 //!   python/pieces.rs   what is behind it: slices of dense arrays (tiles.rs: tiles of strided ones)
 //!   walk.rs            the order and the blocks of arrays that are not dense

@@ -29,12 +29,12 @@ pub const MAX_ROLES: usize = FIRST_STATE + MAX_STATES + 1;
 /// The most axes of an array: those of NumPy.
 pub const MAX_AXES: usize = 64;
 
-/// The bytes of a tile of elements in order: as many as leave room on any stack. The longer it is,
-/// the more of the elements of a cache line are read before it is needed again.
-pub const TILE_BYTES: usize = 32 * 1024;
-
 /// The bytes of all tiles of a block together.
-const BLOCK_BYTES: usize = 16 * 1024;
+pub const BLOCK_BYTES: usize = 32 * 1024;
+
+/// The bytes of a tile of elements in order: as many as leave room on any stack. The more there are,
+/// the more elements of a cache line are read before it has to be fetched again.
+pub const TILE_BYTES: usize = 64 * 1024;
 
 /// The most elements of a block that needs no tiles.
 const MOST: usize = 4_096;
@@ -235,7 +235,7 @@ impl Walk {
         let aligned = in_place;
         let mut tiles = walk.set_runs(&aligned);
         loop {
-            walk.set_extents(tiles);
+            walk.set_extents();
             // Smaller blocks may leave no run that is long enough.
             let needed = walk.set_runs(&aligned);
             if needed <= tiles {
@@ -281,14 +281,17 @@ impl Walk {
     }
 
     /// Chooses the places of each axis that a block has.
-    fn set_extents(&mut self, tiles: usize) {
-        let most = if tiles == 0 { MOST } else { BLOCK_BYTES / self.size / tiles };
+    fn set_extents(&mut self) {
+        let tiled = (0..self.roles).filter(|&role| !self.in_place[role]);
+        // What an element takes of the cache, until it is scattered back.
+        let bytes: usize = tiled.map(|role| self.spacing(role)).sum();
+        let most = if bytes == 0 { MOST } else { BLOCK_BYTES / bytes };
         let innermost = self.axes.len() - 1;
         let close: Vec<_> = (0..self.axes.len())
             .filter(|&k| k < innermost && (0..self.roles).any(|role| self.closest(role) == k))
             .collect();
-        // Two cache lines in both directions; in three, there is room for one.
-        let width = if close.len() > 1 { CACHE_LINE } else { 2 * CACHE_LINE } / self.size;
+        // A cache line in both directions; in three, there is room for half of one.
+        let width = if close.len() > 1 { CACHE_LINE / 2 } else { CACHE_LINE } / self.size;
         let mut rest = most;
         self.extents.fill(1);
         for k in close.into_iter().rev().chain([innermost]) {
@@ -301,6 +304,14 @@ impl Walk {
             rest /= extent.div_ceil(self.extents[k].max(1)).max(1);
             self.extents[k] = extent;
         }
+    }
+
+    /// How far apart the elements of a role are, in bytes; a cache line if they are further.
+    fn spacing(&self, role: usize) -> usize {
+        let axes = &self.axes[usize::from(self.are_rows_of(role))..];
+        let steps = axes.iter().filter(|axis| axis.len > 1).map(|axis| axis.steps[role]);
+        let closest = steps.map(isize::unsigned_abs).filter(|&step| step > 0).min();
+        closest.unwrap_or(CACHE_LINE).clamp(self.size, CACHE_LINE)
     }
 
     /// The axis along which the elements of a role are closest to each other.
@@ -475,6 +486,184 @@ fn sort<K: Ord>(loops: &mut [Loop], key: impl Fn(&Loop) -> K) {
         while k > 0 && key(&loops[k]) < key(&loops[k - 1]) {
             loops.swap(k, k - 1);
             k -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that look random, and are the same in every run.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(self.0 >> 33).expect("31 bits") % n
+        }
+
+        fn shuffled(&mut self, n: usize) -> Vec<usize> {
+            let mut order: Vec<_> = (0..n).collect();
+            (1..n).for_each(|i| order.swap(i, self.below(i + 1)));
+            order
+        }
+    }
+
+    const SIZE: usize = 4;
+    const ROLES: usize = 4;
+
+    struct Case {
+        walk: Walk,
+        /// Where the elements are, for each role, in the order of the walk.
+        places: Vec<[isize; ROLES]>,
+    }
+
+    fn case(random: &mut Random) -> Case {
+        let count = 1 + random.below(4);
+        let most = [0, 3_000, 90, 24, 12][count];
+        let lens: Vec<_> = (0..count).map(|_| 1 + random.below(most)).collect();
+        let of_rows = random.below(3) == 0;
+        let mut axes: Vec<_> =
+            lens.iter().map(|&len| Axis { len, steps: [0; MAX_ROLES] }).collect();
+        for role in 0..ROLES {
+            let mut order = random.shuffled(count);
+            if random.below(2) == 0 {
+                order.sort_unstable();
+            }
+            let mut step = SIZE * [1, 1, 1, 2, 30][random.below(5)];
+            for &k in order.iter().rev() {
+                let sign = if random.below(6) == 0 { -1 } else { 1 };
+                axes[k].steps[role] = sign * step.cast_signed();
+                if role == GRADIENT && random.below(6) == 0 {
+                    axes[k].steps[role] = 0;
+                }
+                step *= lens[k] + [0, 0, 0, 2][random.below(4)];
+            }
+        }
+        let (rows, axes) = if of_rows {
+            let numbers: Vec<_> = random.shuffled(lens[0]).into_iter().map(|i| i as i64).collect();
+            let inner = in_order(axes.split_off(1));
+            axes.extend(inner);
+            (Some(Arc::new(Indices::new(&numbers).expect("memory"))), axes)
+        } else {
+            (None, in_order(axes))
+        };
+        let mut places = vec![[0; ROLES]];
+        for (k, axis) in axes.iter().enumerate() {
+            let at = |i: usize, role: usize| match &rows {
+                Some(rows) if k == 0 && role != GRADIENT => rows.as_slice()[i],
+                _ => i,
+            };
+            let of = |start: [isize; ROLES]| {
+                (0..axis.len).map(move |i| {
+                    array::from_fn(|role| {
+                        start[role] + axis.steps[role] * at(i, role).cast_signed()
+                    })
+                })
+            };
+            places = places.into_iter().flat_map(of).collect();
+        }
+        let aligned: Vec<_> = (0..ROLES).map(|_| random.below(5) > 0).collect();
+        Case { walk: Walk::new(axes, rows, SIZE, &aligned), places }
+    }
+
+    /// Where the elements of a block are, one after the other in its tile.
+    fn copied(walk: &Walk, role: usize, block: &Block) -> Vec<isize> {
+        let mut room = [Loop::default(); MAX_AXES];
+        let Copying { offset, rows, loops } = walk.copying(role, block, &mut room);
+        let mut found = vec![(offset, 0)];
+        if let Some((rows, step, place)) = rows {
+            let of = |(i, &row): (usize, &usize)| (offset + step * row.cast_signed(), i * place);
+            found = rows.iter().enumerate().map(of).collect();
+        }
+        for each in loops {
+            let of = |(at, place): (isize, usize)| {
+                (0..each.len)
+                    .map(move |i| (at + each.step * i.cast_signed(), place + each.place * i))
+            };
+            found = found.into_iter().flat_map(of).collect();
+        }
+        found.sort_by_key(|&(_, place)| place);
+        assert!(found.iter().map(|&(_, place)| place).eq(0..block.len));
+        found.into_iter().map(|(at, _)| at).collect()
+    }
+
+    #[test]
+    fn blocks_have_every_element_once_and_the_same_for_each_role() {
+        let mut random = Random(1);
+        let (mut in_place, mut tiled) = (0, 0);
+        for _ in 0..600 {
+            let Case { walk, mut places } = case(&mut random);
+            let parts = 1 + random.below(5);
+            let mut block = Block::default();
+            let mut found = Vec::new();
+            for number in (0..parts).flat_map(|part| walk.blocks(part, parts)) {
+                walk.set_block(number, &mut block);
+                let copied: [_; ROLES] = array::from_fn(|role| copied(&walk, role, &block));
+                found.extend((0..block.len).map(|i| array::from_fn(|role| copied[role][i])));
+                let run = walk.run_len(&block);
+                assert!(block.len.is_multiple_of(run));
+                for role in (0..ROLES).filter(|&role| walk.is_in_place(role)) {
+                    for i in 0..block.len {
+                        let start = walk.run(role, &block, i / run);
+                        assert_eq!(copied[role][i], start + (i % run * SIZE).cast_signed());
+                    }
+                }
+                let tiles = (0..ROLES).filter(|&role| !walk.is_in_place(role)).count();
+                assert!(tiles * block.len * SIZE <= BLOCK_BYTES);
+                (in_place, tiled) = (in_place + ROLES - tiles, tiled + tiles);
+            }
+            places.sort_unstable();
+            found.sort_unstable();
+            assert_eq!(found, places, "{walk:?}");
+        }
+        assert!(in_place > 1_000 && tiled > 1_000, "{in_place} {tiled}");
+    }
+
+    #[test]
+    fn stretches_are_in_the_order_of_the_axes() {
+        let mut random = Random(2);
+        for _ in 0..300 {
+            let Case { walk, places } = case(&mut random);
+            let most = 1 + random.below(500);
+            let mut block = Block::default();
+            let (mut start, mut stretches) = (0, 0);
+            while start < places.len() {
+                walk.set_stretch(start, most.min(places.len() - start), &mut block);
+                assert!(0 < block.len && block.len <= most);
+                for role in 0..ROLES {
+                    let wanted = places[start..start + block.len].iter().map(|place| place[role]);
+                    assert!(copied(&walk, role, &block).into_iter().eq(wanted), "{walk:?}");
+                }
+                start += block.len;
+                stretches += 1;
+            }
+            assert!(stretches >= places.len().div_ceil(most));
+            let dense = |(i, place): (usize, &[isize; ROLES])| {
+                place[GRADIENT] - places[0][GRADIENT] == (i * SIZE).cast_signed()
+            };
+            assert!(!walk.gradient_is_dense() || places.iter().enumerate().all(dense));
+        }
+    }
+
+    #[test]
+    fn indices_know_whether_they_are_distinct() {
+        let indices = |numbers: &[i64]| Indices::new(numbers).expect("memory");
+        let far = 1 << 40;
+        for (numbers, end, are_distinct) in [
+            (vec![], 0, true),
+            (vec![0, 3, 7], 8, true),
+            (vec![3, 0, 7], 8, true),
+            (vec![3, 3], 4, false),
+            (vec![3, 0, 64, 128, 0], 129, false),
+            (vec![far, 0, 5], (1 << 40) + 1, true),
+            (vec![far, 5, far], (1 << 40) + 1, false),
+            (vec![-1, 0], usize::MAX, true),
+        ] {
+            let indices = indices(&numbers);
+            assert_eq!(indices.end(), end);
+            assert_eq!(indices.are_distinct().ok(), Some(are_distinct), "{numbers:?}");
         }
     }
 }

@@ -16,7 +16,8 @@ use crate::gradient;
 use crate::isa::Level;
 use crate::sweep::Step;
 use crate::walk::{
-    self, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER, TILE_BYTES, Walk,
+    self, BLOCK_BYTES, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER,
+    TILE_BYTES, Walk,
 };
 
 // SAFETY: the raw pointers are only followed here, for pieces that `Jobs` makes within the call that
@@ -133,7 +134,7 @@ impl Piece<'_> {
     fn sweep_blocks<F: Element>(&mut self, walk: &Walk, work: &Work, step: Step<F>) {
         let roles = FIRST_STATE + work.others();
         assert!(size_of::<F>() == self.job.dtype.size() && walk.roles() == roles);
-        let (mut room, mut scratch) = (Tiles::new(), Scratch::new());
+        let (mut room, mut scratch) = (Tiles::<BLOCK_BYTES>::new(), Scratch::new());
         let tile = room.tiles::<F>();
         let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
         // Without extra work a run need not be cut.
@@ -198,8 +199,8 @@ impl Piece<'_> {
         if self.job.is_dense() {
             self.gradient_to_write::<F>().fill(F::default());
         } else {
-            let most = TILE_BYTES / size_of::<F>();
-            let mut room = Tiles::new();
+            let most = BLOCK_BYTES / size_of::<F>();
+            let mut room = Tiles::<BLOCK_BYTES>::new();
             // SAFETY: zeros are written to all of the tile, for which there is room.
             let zeros = unsafe {
                 let fill = |tile: *mut F| tile.write_bytes(0, most);
@@ -217,9 +218,9 @@ impl Piece<'_> {
             let (to, from, _) = self.slices::<F>(0);
             to.copy_from_slice(from);
         } else {
-            let mut room = Tiles::new();
-            for (start, n) in self.tiles(TILE_BYTES / size_of::<F>()) {
-                let tile = self.gather::<F>(GRADIENT, start, n, &mut room);
+            let mut room = Tiles::<BLOCK_BYTES>::new();
+            for (start, n) in self.tiles(BLOCK_BYTES / size_of::<F>()) {
+                let tile = self.gather::<F, _>(GRADIENT, start, n, &mut room);
                 self.scatter(PARAMETER, start, tile);
             }
         }
@@ -227,10 +228,10 @@ impl Piece<'_> {
 
     /// Swaps the parameter's role with the gradient's, which is checked to be writable.
     pub(super) fn swap<F: Element>(&mut self) {
-        let (mut one, mut other) = (Tiles::new(), Tiles::new());
-        for (start, n) in self.tiles(TILE_BYTES / size_of::<F>()) {
-            let one = self.gather::<F>(PARAMETER, start, n, &mut one);
-            let other = self.gather::<F>(GRADIENT, start, n, &mut other);
+        let (mut one, mut other) = (Tiles::<BLOCK_BYTES>::new(), Tiles::<BLOCK_BYTES>::new());
+        for (start, n) in self.tiles(BLOCK_BYTES / size_of::<F>()) {
+            let one = self.gather::<F, _>(PARAMETER, start, n, &mut one);
+            let other = self.gather::<F, _>(GRADIENT, start, n, &mut other);
             self.scatter(PARAMETER, start, other);
             self.scatter(GRADIENT, start, one);
         }
@@ -246,7 +247,7 @@ impl Piece<'_> {
         if self.job.walk.as_ref().is_none_or(|walk| walk.gradient_is_dense()) {
             visit(self.gradient());
         } else {
-            let mut room = Tiles::new();
+            let mut room = Tiles::<TILE_BYTES>::new();
             for (start, n) in self.tiles(TILE_BYTES / size_of::<F>()) {
                 visit(self.gather(GRADIENT, start, n, &mut room));
             }
@@ -284,12 +285,12 @@ impl Piece<'_> {
     }
 
     /// Copies elements of a role, from `start` of this piece on in order, into a tile.
-    fn gather<'t, F: Element>(
+    fn gather<'t, F: Element, const BYTES: usize>(
         &self,
         role: usize,
         start: usize,
         n: usize,
-        room: &'t mut Tiles,
+        room: &'t mut Tiles<BYTES>,
     ) -> &'t mut [F] {
         let fill = |tile: *mut F| {
             self.stretches::<F>(role, start, n, |what, array, done| {

@@ -7,31 +7,31 @@ use std::slice;
 use crate::element::Element;
 use crate::extras::Extras;
 use crate::isa;
-use crate::walk::{Copying, Loop, TILE_BYTES};
+use crate::walk::{Copying, Loop};
 
 /// How many turns of an outer loop are done at once.
 const AT_ONCE: usize = 8;
 
-/// Room for the tiles of a block. Nothing is written to it before it is used: for a small array, to
+/// Room for the tiles of a block, or for one tile. Nothing is written to it before it is used: for a small array, to
 /// clear it would take longer than the step.
 #[repr(align(64))]
-pub(super) struct Tiles(MaybeUninit<[u8; TILE_BYTES]>);
+pub(super) struct Tiles<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
 
 /// Room for what goes between the extra work of a step and its rule.
 #[repr(align(64))]
 pub(super) struct Scratch(MaybeUninit<[u8; Extras::TILE * size_of::<f64>()]>);
 
-impl Tiles {
+impl<const BYTES: usize> Tiles<BYTES> {
     pub(super) fn new() -> Self {
         Self(MaybeUninit::uninit())
     }
 
     /// Pointers to tiles of so many elements, by number: aligned, within this buffer, and apart from
     /// each other.
-    pub(super) fn tiles<F: Element>(&mut self) -> impl Fn(usize, usize) -> *mut F + use<F> {
+    pub(super) fn tiles<F: Element>(&mut self) -> impl Fn(usize, usize) -> *mut F + use<F, BYTES> {
         let start = self.0.as_mut_ptr().cast::<F>();
         move |number, len| {
-            assert!((number + 1) * len * size_of::<F>() <= TILE_BYTES);
+            assert!((number + 1) * len * size_of::<F>() <= BYTES);
             start.wrapping_add(number * len)
         }
     }
