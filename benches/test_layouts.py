@@ -1,4 +1,4 @@
-"""Steps over arrays of every layout, in calls of every shape, against the NumPy line that does so."""
+"""Steps over arrays of every layout, in calls of every shape, against the same line of NumPy."""
 
 import statistics
 from collections.abc import Callable, Iterator
