@@ -1,83 +1,106 @@
 # What a person types. Everything runs in .venv, which each target makes and fills by itself;
 # needed on the machine: Rust, Python 3.10 or newer, make.
+#
+# A target's line ends in `## DURATION | What it does`, for `make help`. Where it needs more than the
+# package, it depends on .venv/with-EXTRA, EXTRA being one of the extras in pyproject.toml.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# Without pip's own news, and without compiling modules that are never imported.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_COMPILE=0 $(BIN)/python -m pip install --quiet
+# Of pytest: a process for each CPU. And what `make test-fast` leaves out: processes, other libraries, searches.
+PARALLEL := -n logical --dist loadgroup -p no:benchmark
+FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,bench benches demo interop machine memory peers processes)) \
+	--ignore=python/instep/bench --ignore=python/instep/demo \
+	-k "not any_values and not hard_values and not million and not baseline and not every_instruction_level"
 NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .PHONY: help
-help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
+help:  ## 0 s | Show this list
+	@echo "On two cores, with all of it installed and built; that takes 1 min the first time."
+	@sed -nE 's/^([a-z-]+):.*## *([^|]*)\| */\1\t\2\t/p' $(MAKEFILE_LIST) | expand -t 14,24
 
 $(BIN)/maturin:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet "maturin>=1.16,<2"
+	$(PIP) "maturin>=1.16,<2"
 
-# The package in .venv, editable, with the extras of every target.
+# The package, editable, compiled with the profile `quick` of Cargo.toml.
 .venv/built: $(BIN)/maturin pyproject.toml $(NATIVE)
-	. $(BIN)/activate && PIP_QUIET=1 maturin develop --release --quiet
-	$(BIN)/python -m pip install --quiet "instep[dev]"
+	. $(BIN)/activate && PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 maturin develop --quiet
+	@touch $@
+
+# The package with one of its extras.
+.venv/with-%: pyproject.toml | .venv/built
+	$(PIP) "instep[$*]"
 	@touch $@
 
 .PHONY: build
-build: .venv/built  ## Build the package into .venv, editable
+build: .venv/built  ## 1 s | Build the package into .venv, editable
 
 .PHONY: demo
-demo: .venv/built  ## Train a network on real data, with NumPy and with instep
+demo: .venv/with-demo  ## 10 s | Train a network on real data, with NumPy and with instep
 	$(BIN)/python -m instep demo
 
 .PHONY: test
-test: .venv/built  ## Run every test, Rust and Python, docstring examples included
+test: .venv/with-test  ## 5 min | Run every test, Rust and Python, docstring examples included
 	cargo test --quiet
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+.PHONY: test-fast
+test-fast: .venv/with-test-fast  ## 50 s | Run the tests that find most, for the loop of work
+	$(BIN)/python -m pytest $(PARALLEL) $(FAST)
 
 .PHONY: verify-roots
-verify-roots:  ## Check hundreds of millions of quick roots and quotients: minutes
+verify-roots:  ## 10 min | Check hundreds of millions of quick roots and quotients
 	cargo test --release --lib -- --ignored verify_
 
 .PHONY: bench
-bench: .venv/built  ## Time the course's NumPy loop against instep, and every recipe against the limit
+bench: .venv/with-bench  ## 10 min | Time the course's NumPy loop against instep, and every recipe against the limit
 	@mkdir -p benches/results
 	$(BIN)/python -m pytest benches --benchmark-columns=median,iqr,rounds \
 		--benchmark-json=benches/results/benches.json
 	$(BIN)/python -m benches.plot_course benches/results/benches.json benches/results/course.png
 
 .PHONY: figures
-figures: .venv/built  ## Time every recipe on a quiet machine, and write docs/figures.md
+figures: .venv/with-bench  ## 10 min | Time every recipe on a quiet machine, and write docs/figures.md
 	@mkdir -p benches/results
 	$(BIN)/python -m pytest benches/test_recipes.py benches/test_extras.py benches/test_small_arrays.py \
 		--benchmark-columns=median,iqr,rounds --benchmark-json=benches/results/figures.json
 	$(BIN)/python -m benches.figures benches/results/figures.json docs/figures.md
 
+.PHONY: layouts
+layouts: .venv/with-bench  ## 3 min | Time arrays of every layout on a quiet machine, and write docs/layouts.md
+	@mkdir -p benches/results
+	INSTEP_NUM_THREADS=1 $(BIN)/python -m pytest benches/test_layouts.py \
+		--benchmark-columns=median,iqr,rounds --benchmark-json=benches/results/layouts.json
+	$(BIN)/python -m benches.figures benches/results/layouts.json docs/layouts.md
+
 .PHONY: trajectories
-trajectories: .venv/built  ## Make the stored values of the peers again
+trajectories: .venv/with-peers  ## 1 min | Make the stored values of the peers again
 	$(BIN)/python tests/trajectories/make_schedules_optax.py
 	$(BIN)/python tests/trajectories/make_optimizers_optax.py
 
-.venv/docs: .venv/built
-	$(BIN)/python -m pip install --quiet "instep[docs]"
-	@touch $@
-
 .PHONY: docs
-docs: .venv/docs  ## Build the pages of the documentation, docs/_build/html/index.html
+docs: .venv/with-docs  ## 20 s | Build the pages of the documentation, docs/_build/html/index.html
 	rm -rf docs/api docs/_build
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
 
-dist/built: .venv/built README.md $(wildcard LICENSE-*) $(shell find python backend -name '*.py*')
+# Asked for a tag that PyPI takes, maturin finds the oldest Linux that the library runs on; pip never asks.
+dist/built: $(BIN)/maturin pyproject.toml $(NATIVE) README.md $(wildcard LICENSE-*) $(shell find python -name '*.py*')
 	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet . --no-deps --wheel-dir dist
+	$(BIN)/maturin build --quiet --locked --compatibility pypi --out dist
 	@touch $@
 
 .PHONY: wheel
-wheel: dist/built  ## Build the wheel, dist/*.whl, and try it with the newest NumPy and the oldest
+wheel: dist/built .venv/with-wheel  ## 4 min | Build the wheel, dist/*.whl, and try it with the newest NumPy and the oldest
 	$(BIN)/python -m pytest tests/wheel_check.py
 
 .PHONY: old-cpu
-old-cpu: dist/built  ## Try the wheel on a CPU without AVX, emulated by qemu-x86_64
+old-cpu: dist/built .venv/with-wheel  ## 3 min | Try the wheel on a CPU without AVX, emulated by qemu-x86_64
 	$(BIN)/python -m pytest tests/old_cpu_check.py
 
 .PHONY: lint
-lint: .venv/built  ## Check formatting, lints, types and stubs
+lint: .venv/with-lint  ## 1 min | Check formatting, lints, types and stubs
 	cargo fmt --check
 	cargo clippy --quiet --all-targets --features python -- --deny warnings
 	cargo clippy --quiet --all-targets -- --deny warnings
@@ -87,11 +110,11 @@ lint: .venv/built  ## Check formatting, lints, types and stubs
 	$(BIN)/stubtest instep._instep
 
 .PHONY: format
-format: .venv/built  ## Format all sources
+format: .venv/with-format  ## 2 s | Format all sources
 	cargo fmt
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 .PHONY: clean
-clean:  ## Remove what the other targets made
+clean:  ## 1 s | Remove what the other targets made
 	rm -rf .venv target dist docs/_build docs/api

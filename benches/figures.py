@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-INTRODUCTION = """\
+INTRODUCTIONS = {
+    "figures": """\
 # Figures
 
 What `make figures` measured, in turns within one run, and wrote here: medians.
@@ -15,7 +16,22 @@ What `make figures` measured, in turns within one run, and wrote here: medians.
 - **Added**: how much longer a step takes with an option; and how much longer if NumPy does the same
   after it. The ratio is NumPy's over instep's. `g.max()` is a read of the gradients, the least that
   a norm takes.
-"""
+""",
+    "layouts": """\
+# Layouts
+
+What `make layouts` measured, in turns within one run on one thread, and wrote here: medians.
+
+The aim is that no layout of arrays and no shape of a call is slower than the NumPy line that does
+the same, such as `p -= lr*g` for SGD. The ratio is NumPy's time over instep's: below 1, instep is
+slower.
+
+A strided array is stepped without a copy of it. What is dense along some axes is stepped in place;
+all else is gathered into tiles of a few thousand elements, stepped, and scattered back. Of rows in
+any or in rising order none comes twice; "twice" are rows of which each comes two times, and is
+summed first.
+""",
+}
 
 
 def are_numbers(rows: list[dict[str, str]]) -> list[bool]:
@@ -23,7 +39,7 @@ def are_numbers(rows: list[dict[str, str]]) -> list[bool]:
     return [any(row[column].lstrip("-")[:1].isdigit() for row in rows) for column in rows[0]]
 
 
-def page(run: dict[str, Any]) -> str:
+def page(run: dict[str, Any], introduction: str) -> str:
     """Return the page: a table for each title that rows were recorded under."""
     tables: dict[str, list[dict[str, str]]] = {}
     for benchmark in run["benchmarks"]:
@@ -32,7 +48,7 @@ def page(run: dict[str, Any]) -> str:
     machine = run["machine_info"]
     instep = machine["instep"]
     parts = [
-        INTRODUCTION,
+        introduction,
         f"{machine['cpu']['brand_raw']}; instep {instep['version']}, {instep['isa']}, "
         f"{instep['threads']} thread{'s' if instep['threads'] > 1 else ''}; "
         f"NumPy {instep['numpy']}; Python {machine['python_version']}.\n",
@@ -53,5 +69,5 @@ def page(run: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:])
-    target.write_text(page(json.loads(source.read_text())))
+    target.write_text(page(json.loads(source.read_text()), INTRODUCTIONS[target.stem]))
     print(f"Wrote {target}")

@@ -5,7 +5,9 @@
 //! | what | arithmetic |
 //! |---|---|
 //! | decoupled weight decay | `p = p*shrink` |
-//! | scale, sign, weight decay | `g' = scale*g`, or `g' = scale*g + weight_decay*p` |
+//! | scale, sign | `g' = scale*g` |
+//! | clipping by value | `g' = clip(g', -max_value, max_value)` |
+//! | weight decay | `g' = g' + weight_decay*p` |
 //! | the rule | `p, state = rule(p, g', state)` |
 //! | average | `a = average*a + (1-average)*p` |
 
@@ -19,6 +21,8 @@ use crate::sweep::Step;
 pub struct Extras {
     /// What the gradient is multiplied by: a loss scale, a clipping factor, -1 to maximize.
     pub scale: f64,
+    /// The most that an element of the gradient may be, of either sign.
+    pub max_value: Option<f64>,
     /// What of the parameter is added to the gradient; 0 adds nothing.
     pub weight_decay: f64,
     /// What the parameter is multiplied by before the rule; 1 for nothing.
@@ -29,7 +33,8 @@ pub struct Extras {
 
 impl Extras {
     /// No extra work.
-    pub const NONE: Self = Self { scale: 1.0, weight_decay: 0.0, shrink: 1.0, average: None };
+    pub const NONE: Self =
+        Self { scale: 1.0, max_value: None, weight_decay: 0.0, shrink: 1.0, average: None };
 
     /// How many elements to take at a time: what is read for them should stay in the cache.
     pub const TILE: usize = 512;
@@ -86,14 +91,21 @@ impl<F: Element> Kernel for Prepare<'_, F> {
             }
         }
         let scale = F::nearest(extras.scale);
-        if extras.weight_decay == 0.0 {
-            for i in 0..n {
-                out[i] = scale * g[i];
+        for i in 0..n {
+            out[i] = scale * g[i];
+        }
+        if let Some(most) = extras.max_value {
+            let (least, most) = (F::nearest(-most), F::nearest(most));
+            for x in out.iter_mut() {
+                // As `np.clip`: NaN stays.
+                let clipped = if *x > most { most } else { *x };
+                *x = if clipped < least { least } else { clipped };
             }
-        } else {
+        }
+        if extras.weight_decay != 0.0 {
             let weight_decay = F::nearest(extras.weight_decay);
             for i in 0..n {
-                out[i] = scale * g[i] + weight_decay * p[i];
+                out[i] = out[i] + weight_decay * p[i];
             }
         }
     }

@@ -172,6 +172,19 @@ pub(crate) fn prefetch<T>(slice: &[T], start: usize, n: usize) {
     let _ = (slice, start, n);
 }
 
+/// Asks the cache for the line at an address, which may be anywhere.
+#[inline(always)]
+pub fn prefetch_at(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: as in `prefetch`.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 #[inline(never)]
 fn baseline(kernel: impl Kernel) {
     kernel.run::<0>();

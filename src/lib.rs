@@ -6,10 +6,12 @@
 //! ```text
 //! Python    one call into native code per step, however many arrays
 //!   python/step.rs     the call: numbers and tuples of arrays come in (recipe.rs: the plain one)
-//!   python/plan.rs     every array looked at once: type, dtype, shape, writable, overlap
+//!   python/plan.rs     every array looked at once: type, dtype, shape, writable (overlap.rs: overlap)
 //!   python/seen.rs     the plan of the step before, if every array is as it was
-//!   python/arrays.rs   what is behind it: slices of dense arrays, tiles of strided ones
+//!   python/pieces.rs   what is behind it: slices of dense arrays (tiles.rs: tiles of strided ones)
+//!   walk.rs            the order and the blocks of arrays that are not dense
 //!   parallel.rs        the arrays as one index space, in chunks that threads claim one by one
+//!                      (worth.rs: whether that pays; environment.rs: what a thread has of its own)
 //!   rules/…            the numbers → coefficients, in f64, once per step
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
@@ -30,16 +32,20 @@
 
 mod division;
 pub mod element;
+pub mod environment;
 pub mod error;
 pub mod extras;
 pub mod gradient;
 pub mod isa;
+pub mod overlap;
 pub mod parallel;
 mod quick;
 pub mod recipes;
 mod roots;
 pub mod rules;
 pub mod sweep;
+pub mod walk;
+mod worth;
 
 #[cfg(feature = "python")]
 mod python;

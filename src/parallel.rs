@@ -5,8 +5,13 @@
 //! takes the task back, and waits only for workers that are still at a chunk they have claimed.
 //!
 //! There is one task at a time. A caller that finds another's posted does its chunks alone, which
-//! costs less than waiting. There is no thread before the first task that asks for one, and workers
-//! without a task sleep.
+//! costs less than waiting. There is no thread before the first task that asks for one. Workers
+//! without a task look out for another one for some microseconds, as a sleeping one comes late; they
+//! let in whatever else waits for the core, and then they sleep.
+//!
+//! A caller in a floating-point mode of its own does its chunks alone, too, so that all of them are
+//! computed in it. Workers are in the default mode: a new thread has the mode of the one that starts
+//! it, and only a caller in the default mode does.
 //!
 //! A forked child has a copy of the pool's memory, which another thread may have been changing, and
 //! none of its workers. So a pool knows the id of the process it was made in, and a process with
@@ -17,15 +22,25 @@ use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::{env, process, ptr, thread};
+use std::time::{Duration, Instant};
+use std::{env, hint, process, ptr, thread};
 
+use crate::environment;
 use crate::error::Error;
+pub use crate::worth::SHARED_FROM;
+use crate::worth::{SHORT_PATIENCE, Worth};
 
 /// The environment variable that sets the number of threads.
 const VARIABLE: &str = "INSTEP_NUM_THREADS";
 
 /// Enough for the buffers that strided arrays are gathered into, several times over.
 const STACK_BYTES: usize = 512 * 1024;
+
+/// The most rounds of looking out, should the clock stand still: a millisecond.
+const MOST_LOOKS: usize = 1_000;
+
+/// How often to look before the clock is looked at and others are let in: about a microsecond.
+const PAUSES: usize = 16;
 
 static THREADS: AtomicUsize = AtomicUsize::new(1);
 
@@ -57,46 +72,85 @@ pub fn default_threads() -> Result<NonZero<usize>, Error> {
 }
 
 /// Calls `work` with each number below `chunks`, with each of them once, on as many threads as
-/// [`threads`] allows; returns when all calls have.
+/// [`threads`] allows and as pay for `bytes`, the size of what is worked at; returns when all calls
+/// have.
 ///
 /// # Panics
 /// When a call of `work` does.
-pub fn each(chunks: usize, work: &(dyn Fn(usize) + Sync)) {
-    let (next, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let claims = Claims { next, chunks, work, inside, panicked: AtomicBool::new(false) };
+pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
+    let claims = Claims::new(chunks, work);
     let helpers = threads().min(chunks).saturating_sub(1);
-    if helpers == 0 {
-        claims.run();
+    if helpers == 0 || bytes < SHARED_FROM || !environment::has_default_floats() {
+        claims.run(Side::Front);
         return;
     }
-    let posted = Pool::of_this_process().post(&claims, helpers);
-    claims.run();
+    let begun = Instant::now();
+    let pool = Pool::of_this_process();
+    let Some(posted) = pool.post(&claims, helpers, bytes, begun) else {
+        claims.run(Side::Front);
+        let now = Instant::now();
+        pool.lock().worth.end_alone(now, now - begun);
+        return;
+    };
+    let start = posted.start;
+    // Not by the clock: a worker may have been woken on this very core.
+    let begun = environment::time_on_core();
+    let own = claims.run(Side::Front);
+    let ran = environment::time_on_core().saturating_sub(begun);
     drop(posted);
+    let now = Instant::now();
+    // At the pace of the caller's chunks, if it got any.
+    let [all, own] = [chunks, own].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    let alone = (ran * all).checked_div(own).unwrap_or(now - start);
+    pool.lock().worth.end_shared(now, now - start, alone);
     assert!(!claims.panicked.into_inner(), "a worker panicked at its chunk");
 }
 
 /// The chunks of a task, how many of them are claimed, and who is at them.
+///
+/// The caller takes chunks from the front, and workers from the back, so that in the next task most
+/// of them fall to a core that still has them in its cache. A claim is one of `chunks` tickets; with
+/// as many tickets as chunks, the two sides can't meet.
 struct Claims<'a> {
-    next: AtomicUsize,
+    tickets: AtomicUsize,
+    from_back: AtomicUsize,
     chunks: usize,
     work: &'a (dyn Fn(usize) + Sync),
-    /// How many workers have joined and not left; changed under the pool's lock.
+    /// How many workers have joined and not left. It is raised under the pool's lock only.
     inside: AtomicUsize,
     panicked: AtomicBool,
 }
 
-impl Claims<'_> {
-    /// Claims chunks and works at them until all are claimed.
-    fn run(&self) {
-        loop {
-            // What a chunk writes reaches the caller through the pool's mutex, so the claim itself
-            // need not order anything.
-            let chunk = self.next.fetch_add(1, Ordering::Relaxed);
-            if chunk >= self.chunks {
-                return;
-            }
-            (self.work)(chunk);
+#[derive(Clone, Copy)]
+enum Side {
+    /// For the caller alone.
+    Front,
+    Back,
+}
+
+impl<'a> Claims<'a> {
+    fn new(chunks: usize, work: &'a (dyn Fn(usize) + Sync)) -> Self {
+        let [tickets, from_back, inside] = [const { AtomicUsize::new(0) }; 3];
+        Self { tickets, from_back, chunks, work, inside, panicked: AtomicBool::new(false) }
+    }
+
+    /// Claims chunks and works at them until all are claimed; returns how many it were.
+    fn run(&self, side: Side) -> usize {
+        let mut done = 0;
+        // What a chunk writes reaches the caller through `inside`, so the claims need not order
+        // anything.
+        while self.tickets.fetch_add(1, Ordering::Relaxed) < self.chunks {
+            (self.work)(match side {
+                Side::Front => done,
+                Side::Back => self.chunks - 1 - self.from_back.fetch_add(1, Ordering::Relaxed),
+            });
+            done += 1;
         }
+        done
+    }
+
+    fn is_left(&self) -> bool {
+        self.inside.load(Ordering::Acquire) == 0
     }
 }
 
@@ -112,19 +166,26 @@ struct Pool {
     /// The process whose threads its workers are.
     process: u32,
     state: Mutex<State>,
-    /// A task was posted.
+    /// How many tasks were posted; changed under the lock.
+    posts: AtomicUsize,
+    /// A task was posted, for workers that sleep.
     posted: Condvar,
-    /// The last worker has left a task. Several callers may wait for this: one whose task was taken
-    /// back and is not left yet, and those after it.
+    /// A worker has left a task, for callers that sleep. There may be several: one whose task was
+    /// taken back and is not left yet, and those after it.
     left: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     workers: usize,
+    /// How many of them sleep.
+    sleepers: usize,
+    /// How many callers sleep.
+    waiting: usize,
     task: Option<Task>,
     /// How many more workers may join the task.
     seats: usize,
+    worth: Worth,
 }
 
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
@@ -143,6 +204,7 @@ impl Pool {
             let new = Box::leak(Box::new(Self {
                 process,
                 state: Mutex::default(),
+                posts: AtomicUsize::new(0),
                 posted: Condvar::new(),
                 left: Condvar::new(),
             }));
@@ -159,50 +221,73 @@ impl Pool {
     }
 
     /// Shows a task to as many workers, which are started where there are not as many; `None` when
-    /// there is another task.
-    fn post<'a>(&'static self, claims: &'a Claims<'a>, helpers: usize) -> Option<Posted<'a>> {
+    /// there is another task, or sharing this one does not pay.
+    fn post<'a>(
+        &'static self,
+        claims: &'a Claims<'a>,
+        helpers: usize,
+        bytes: usize,
+        mut start: Instant,
+    ) -> Option<Posted<'a>> {
         let mut state = self.lock();
-        if state.task.is_some() {
+        state.worth.begin(start, helpers);
+        let awake = state.workers - state.sleepers;
+        if state.task.is_some() || !state.worth.shares(bytes, awake > 0) {
             return None;
         }
         while state.workers < helpers {
             let builder = thread::Builder::new().name("instep".to_owned()).stack_size(STACK_BYTES);
-            if builder.spawn(|| self.work()).is_err() {
+            if environment::with_signals_blocked(|| builder.spawn(|| self.work())).is_err() {
                 break;
             }
             state.workers += 1;
+            // What this took is not what sharing costs.
+            start = Instant::now();
         }
         state.task = Some(Task(ptr::from_ref(claims).cast()));
         state.seats = helpers;
+        let wanted = helpers.saturating_sub(awake).min(state.sleepers);
+        self.posts.fetch_add(1, Ordering::Relaxed);
         drop(state);
-        for _ in 0..helpers {
+        for _ in 0..wanted {
             self.posted.notify_one();
         }
-        Some(Posted { pool: self, claims })
+        Some(Posted { pool: self, claims, start })
     }
 
     /// The life of a worker.
     fn work(&self) -> ! {
         let mut state = self.lock();
         loop {
-            let Some(Task(claims)) = state.task.filter(|_| state.seats > 0) else {
-                state = self.posted.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if let Some(Task(claims)) = state.task.filter(|_| state.seats > 0) {
+                state.seats -= 1;
+                // SAFETY: the claims are posted, and we hold the lock. Their owner holds a `Posted`
+                // that borrows them, which before it goes takes the task back, under the lock, and
+                // then waits for their `inside` to be zero. It is raised here before the lock is
+                // given up, and lowering it is the last use of them.
+                let claims = unsafe { &*claims };
+                claims.inside.fetch_add(1, Ordering::Relaxed);
+                drop(state);
+                if catch_unwind(AssertUnwindSafe(|| claims.run(Side::Back))).is_err() {
+                    claims.panicked.store(true, Ordering::Relaxed);
+                }
+                // Releases what was written to the caller, who may go on at once.
+                claims.inside.fetch_sub(1, Ordering::Release);
+                state = self.lock();
+                // A caller that saw us inside, under the lock, sleeps by now.
+                if state.waiting > 0 {
+                    self.left.notify_all();
+                }
                 continue;
-            };
-            state.seats -= 1;
-            // SAFETY: the claims are posted, and we hold the lock. Their owner holds a `Posted` that
-            // borrows them, which before it goes takes the task back and waits for their `inside` to
-            // be zero, also under the lock. It is raised here before the lock is given up, and they
-            // are not used any more once it is lowered and the lock is given up again.
-            let claims = unsafe { &*claims };
-            claims.inside.fetch_add(1, Ordering::Relaxed);
-            drop(state);
-            if catch_unwind(AssertUnwindSafe(|| claims.run())).is_err() {
-                claims.panicked.store(true, Ordering::Relaxed);
             }
+            let (posts, patience) = (self.posts.load(Ordering::Relaxed), state.worth.patience());
+            drop(state);
+            look_out(patience, || self.posts.load(Ordering::Relaxed) != posts);
             state = self.lock();
-            if claims.inside.fetch_sub(1, Ordering::Relaxed) == 1 {
-                self.left.notify_all();
+            if state.task.is_none() || state.seats == 0 {
+                state.sleepers += 1;
+                state = self.posted.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.sleepers -= 1;
             }
         }
     }
@@ -212,16 +297,46 @@ impl Pool {
 struct Posted<'a> {
     pool: &'static Pool,
     claims: &'a Claims<'a>,
+    /// When the workers were there.
+    start: Instant,
 }
 
 impl Drop for Posted<'_> {
     fn drop(&mut self) {
+        self.pool.lock().task = None;
+        // Nobody joins any more. Those who are there are at their last chunk, and will soon have
+        // done it if they have a core to themselves; if not, ours is the one to leave to them.
+        if look_out(SHORT_PATIENCE, || self.claims.is_left()) {
+            return;
+        }
         let mut state = self.pool.lock();
-        state.task = None;
-        while self.claims.inside.load(Ordering::Relaxed) > 0 {
+        state.waiting += 1;
+        while !self.claims.is_left() {
             state = self.pool.left.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.waiting -= 1;
     }
+}
+
+/// Looks again and again whether something has come, for so long at most; returns whether it has.
+///
+/// A thread that waits for the core is let in between: this takes time only where there is some
+/// left over.
+fn look_out(patience: Duration, mut has_come: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    for _ in 0..MOST_LOOKS {
+        for _ in 0..PAUSES {
+            if has_come() {
+                return true;
+            }
+            hint::spin_loop();
+        }
+        if start.elapsed() >= patience {
+            return false;
+        }
+        thread::yield_now();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -231,6 +346,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const LARGE: usize = crate::worth::LARGE;
 
     fn with_threads<T>(count: usize, run: impl FnOnce() -> T) -> T {
         // One test at a time, as the count is the process's.
@@ -249,13 +366,84 @@ mod tests {
             with_threads(threads, || {
                 for chunks in (0..40).cycle().take(4_000) {
                     let done: Vec<_> = (0..chunks).map(|_| AtomicU8::new(0)).collect();
-                    each(chunks, &|chunk| {
+                    each(chunks, LARGE, &|chunk| {
                         done[chunk].fetch_add(1, Ordering::Relaxed);
                     });
                     assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
                 }
             });
         }
+    }
+
+    #[test]
+    fn a_caller_that_nobody_helps_goes_from_the_front_to_the_back() {
+        with_threads(3, || {
+            for bytes in [0, SHARED_FROM - 1] {
+                let (here, order) = (thread::current().id(), Mutex::new(Vec::new()));
+                each(50, bytes, &|chunk| {
+                    assert_eq!(thread::current().id(), here);
+                    order.lock().expect("no panic").push(chunk);
+                });
+                assert!(order.into_inner().expect("no panic").into_iter().eq(0..50));
+            }
+        });
+    }
+
+    #[test]
+    fn claims_of_both_sides_meet_wherever_they_do() {
+        for front in 0..=9 {
+            let order = Mutex::new(Vec::new());
+            let claims = |chunk| order.lock().expect("no panic").push(chunk);
+            let claims = Claims::new(9, &claims);
+            // So many tickets are out of reach of the front, for a while.
+            claims.tickets.store(9 - front, Ordering::Relaxed);
+            assert_eq!(claims.run(Side::Front), front);
+            claims.tickets.store(front, Ordering::Relaxed);
+            assert_eq!(claims.run(Side::Back), 9 - front);
+            let wanted = (0..front).chain((front..9).rev());
+            assert!(order.lock().expect("no panic").iter().copied().eq(wanted));
+        }
+    }
+
+    #[test]
+    fn looking_out_ends() {
+        let looks = |patience, comes_at| {
+            let mut count = 0;
+            let come = look_out(patience, || {
+                count += 1;
+                count == comes_at
+            });
+            (come, count)
+        };
+        // Without a look at the clock.
+        assert_eq!(looks(Duration::ZERO, PAUSES), (true, PAUSES));
+        assert_eq!(looks(Duration::ZERO, PAUSES + 1), (false, PAUSES));
+        let most = MOST_LOOKS * PAUSES;
+        assert_eq!(looks(Duration::MAX, most), (true, most));
+        assert_eq!(looks(Duration::MAX, most + 1), (false, most));
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        let (done, wait) = mpsc::channel();
+        // As below. The second chunk is done only if somebody comes for it.
+        thread::spawn(move || {
+            with_threads(2, || {
+                for round in 0..4_000 {
+                    let both = Barrier::new(2);
+                    each(2, LARGE, &|_| {
+                        both.wait();
+                    });
+                    // So that workers look out, go to sleep, or sleep when the next one comes.
+                    let end = Instant::now() + Duration::from_micros(round % 40 * 8);
+                    while Instant::now() < end {
+                        hint::spin_loop();
+                    }
+                }
+            });
+            done.send(())
+        });
+        assert!(wait.recv_timeout(Duration::from_secs(60)).is_ok(), "a worker sleeps for ever");
     }
 
     #[test]
@@ -266,7 +454,7 @@ mod tests {
                     scope.spawn(move || {
                         for round in 0..2_000 {
                             let sum = AtomicUsize::new(0);
-                            each(16, &|chunk| {
+                            each(16, LARGE, &|chunk| {
                                 sum.fetch_add(caller + round + chunk, Ordering::Relaxed);
                             });
                             assert_eq!(sum.into_inner(), 16 * (caller + round) + 120);
@@ -289,7 +477,7 @@ mod tests {
                         scope.spawn(|| {
                             for _ in 0..20_000 {
                                 barrier.wait();
-                                each(4, &|_| (0..500).for_each(|_| std::hint::spin_loop()));
+                                each(4, LARGE, &|_| (0..500).for_each(|_| std::hint::spin_loop()));
                             }
                         });
                     }
@@ -306,7 +494,7 @@ mod tests {
             let mut numbers = vec![0_usize; 64];
             for round in 1..=2_000 {
                 let chunks: Vec<_> = numbers.chunks_mut(4).map(Mutex::new).collect();
-                each(chunks.len(), &|chunk| {
+                each(chunks.len(), LARGE, &|chunk| {
                     chunks[chunk].lock().expect("no panic").fill(round);
                 });
                 drop(chunks);
@@ -319,10 +507,10 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
         with_threads(3, || {
             for bad in 0..30 {
-                let run = || each(30, &|chunk| assert_ne!(chunk, bad, "planted"));
+                let run = || each(30, LARGE, &|chunk| assert_ne!(chunk, bad, "planted"));
                 assert!(catch_unwind(run).is_err());
                 let count = AtomicUsize::new(0);
-                each(30, &|_| {
+                each(30, LARGE, &|_| {
                     count.fetch_add(1, Ordering::Relaxed);
                 });
                 assert_eq!(count.into_inner(), 30);

@@ -2,8 +2,9 @@
 
 use crate::rules::eps::{Inside, Outside};
 use crate::rules::{
-    Coefficients, MAX_COEFFICIENTS, MAX_HYPERS, MAX_STATES, Rule, adadelta, adagrad, adam, adamax,
-    gradient_descent, limit, lion, momentum, nadam, radam, rmsprop,
+    Coefficients, MAX_COEFFICIENTS, MAX_HYPERS, MAX_STATES, Rule, adabelief, adadelta, adagrad,
+    adam, adamax, adan, ademamix, asgd, gradient_descent, limit, lion, momentum, nadam, radam,
+    rmsprop, rprop, schedule_free, signum, yogi,
 };
 use crate::sweep::{self, Step};
 
@@ -49,7 +50,7 @@ impl Recipe {
     }
 }
 
-/// Every recipe. A new rule is one file beside this one and one line here.
+/// Every recipe. A new rule is one file among `rules` and one line here.
 pub static RECIPES: &[Recipe] = &[
     Recipe::of::<gradient_descent::GradientDescent, _, _, _>("gradient_descent"),
     Recipe::of::<momentum::Ema, _, _, _>("momentum_ema"),
@@ -57,8 +58,13 @@ pub static RECIPES: &[Recipe] = &[
     Recipe::of::<momentum::HeavyBallNesterov, _, _, _>("momentum_heavy_ball_nesterov"),
     Recipe::of::<momentum::LrInside, _, _, _>("momentum_lr_inside"),
     Recipe::of::<momentum::LrInsideNesterov, _, _, _>("momentum_lr_inside_nesterov"),
+    Recipe::of::<momentum::DlfsNesterov, _, _, _>("momentum_dlfs_nesterov"),
+    Recipe::of::<momentum::Dlfs2Nesterov, _, _, _>("momentum_dlfs2_nesterov"),
     Recipe::of::<rmsprop::Plain<Inside>, _, _, _>("rmsprop_inside"),
     Recipe::of::<rmsprop::Plain<Outside>, _, _, _>("rmsprop_outside"),
+    Recipe::of::<rmsprop::NumeratorFirst<Inside>, _, _, _>("rmsprop_inside_numerator_first"),
+    Recipe::of::<rmsprop::NumeratorFirst<Outside>, _, _, _>("rmsprop_outside_numerator_first"),
+    Recipe::of::<rmsprop::Dlfs, _, _, _>("rmsprop_dlfs"),
     Recipe::of::<rmsprop::Centered<Inside>, _, _, _>("rmsprop_inside_centered"),
     Recipe::of::<rmsprop::Centered<Outside>, _, _, _>("rmsprop_outside_centered"),
     Recipe::of::<rmsprop::Momentum<Inside>, _, _, _>("rmsprop_inside_momentum"),
@@ -75,11 +81,15 @@ pub static RECIPES: &[Recipe] = &[
     ),
     Recipe::of::<adagrad::Adagrad<Inside>, _, _, _>("adagrad_inside"),
     Recipe::of::<adagrad::Adagrad<Outside>, _, _, _>("adagrad_outside"),
+    Recipe::of::<adagrad::NumeratorFirst<Inside>, _, _, _>("adagrad_inside_numerator_first"),
+    Recipe::of::<adagrad::NumeratorFirst<Outside>, _, _, _>("adagrad_outside_numerator_first"),
     Recipe::of::<adadelta::Adadelta, _, _, _>("adadelta"),
     Recipe::of::<adam::Plain<adam::Inside>, _, _, _>("adam_inside"),
     Recipe::of::<adam::Plain<adam::Outside>, _, _, _>("adam_outside"),
     Recipe::of::<adam::Plain<adam::Hat>, _, _, _>("adam_hat"),
     Recipe::of::<adam::Plain<adam::Scaled>, _, _, _>("adam_scaled"),
+    Recipe::of::<adam::HatWide, _, _, _>("adam_hat_wide"),
+    Recipe::of::<adam::Dlfs, _, _, _>("adam_dlfs"),
     Recipe::of::<adam::Amsgrad<adam::Inside>, _, _, _>("adam_inside_amsgrad"),
     Recipe::of::<adam::Amsgrad<adam::Outside>, _, _, _>("adam_outside_amsgrad"),
     Recipe::of::<adam::Amsgrad<adam::Hat>, _, _, _>("adam_hat_amsgrad"),
@@ -93,6 +103,17 @@ pub static RECIPES: &[Recipe] = &[
     Recipe::of::<radam::Rectified, _, _, _>("radam"),
     Recipe::of::<radam::Unrectified, _, _, _>("radam_unrectified"),
     Recipe::of::<lion::Lion, _, _, _>("lion"),
+    Recipe::of::<adabelief::AdaBelief, _, _, _>("adabelief"),
+    Recipe::of::<yogi::Yogi, _, _, _>("yogi"),
+    Recipe::of::<ademamix::AdEmaMix, _, _, _>("ademamix"),
+    Recipe::of::<adan::Adan, _, _, _>("adan"),
+    Recipe::of::<adan::Proximal, _, _, _>("adan_proximal"),
+    Recipe::of::<schedule_free::AdamW, _, _, _>("adamw_schedule_free"),
+    Recipe::of::<schedule_free::Sgd, _, _, _>("sgd_schedule_free"),
+    Recipe::of::<signum::Signum, _, _, _>("signum"),
+    Recipe::of::<rprop::IrpropMinus, _, _, _>("irprop_minus"),
+    Recipe::of::<rprop::RpropMinus, _, _, _>("rprop_minus"),
+    Recipe::of::<asgd::Asgd, _, _, _>("asgd"),
 ];
 
 /// What benchmarks compare recipes with: the bytes of a rule with so many states, and no arithmetic.

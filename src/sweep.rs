@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::division;
 use crate::element::Float;
+use crate::environment;
 use crate::isa::{self, Kernel, Level};
 use crate::quick::{Quick, Uses};
 use crate::roots::{self, Instructions, Register, Registers, Roots};
@@ -34,9 +35,11 @@ pub(crate) fn step<R, F, const H: usize, const C: usize, const S: usize>(
 {
     let state: &mut [&mut [F]; S] = state.try_into().expect("one slice for each state");
     let state = state.each_mut().map(|slice| &mut **slice);
-    let coefficients = array::from_fn(|i| F::nearest(coefficients[i]));
+    let exact: [f64; C] = array::from_fn(|i| coefficients[i]);
+    let coefficients = exact.map(F::nearest);
     let way = Way::of::<R, F, H, C, S>(level, &coefficients, p.len());
-    isa::run(level, Sweep::<R, F, H, C, S> { coefficients, way, p, g, state, rule: PhantomData });
+    let rule = PhantomData::<R>;
+    isa::run(level, Sweep { coefficients, exact, way, p, g, state, rule });
 }
 
 /// How a sweep divides by coefficients and takes roots: either is the same to the last bit.
@@ -62,7 +65,8 @@ impl Way {
     {
         let uses = all_uses::<R, H, C, S>();
         let none = !uses.may_be_unknown() || uses.unknown_divisors;
-        if none || level.width() == 0 || len < SHORTEST {
+        let floats = environment::has_default_floats;
+        if none || level.width() == 0 || len < SHORTEST || !floats() {
             return Self::Plain;
         }
         if uses.divisors == 0 {
@@ -123,14 +127,18 @@ fn quickest<R: Rule<0, 4, 2>, F: Registers>(level: Level, two: bool) -> Way {
     let number = |i: usize| F::nearest(0.7 / (i + 3) as f64);
     let (mut p, g): ([F; LEN], [F; LEN]) = (array::from_fn(number), array::from_fn(number));
     let (mut m, mut v) = (g, g);
-    let coefficients = R::coefficients([]).map(F::nearest);
+    let exact = R::coefficients([]);
+    let coefficients = exact.map(F::nearest);
     let mut least = [Duration::MAX; 4];
     for _ in 0..ROUNDS {
         for (way, least) in ways.iter().zip(&mut least) {
             let start = Instant::now();
             let state = [&mut m[..], &mut v[..]];
             let rule = PhantomData::<R>;
-            isa::run(level, Sweep { coefficients, way: *way, p: &mut p, g: &g, state, rule });
+            isa::run(
+                level,
+                Sweep { coefficients, exact, way: *way, p: &mut p, g: &g, state, rule },
+            );
             *least = start.elapsed().min(*least);
         }
     }
@@ -166,6 +174,8 @@ impl<const DIVIDES: bool> Rule<0, 4, 2> for Typical<DIVIDES> {
 
 struct Sweep<'a, R, F, const H: usize, const C: usize, const S: usize> {
     coefficients: [F; C],
+    /// The coefficients before they were rounded.
+    exact: [f64; C],
     way: Way,
     p: &'a mut [F],
     g: &'a [F],
@@ -205,7 +215,7 @@ where
     /// The elements up to `at`, and those from it on.
     #[inline(always)]
     fn split(self, at: usize) -> (Self, Self) {
-        let Self { coefficients, way, rule, .. } = self;
+        let Self { coefficients, exact, way, rule, .. } = self;
         let ((p, p_rest), (g, g_rest)) = (self.p.split_at_mut(at), self.g.split_at(at));
         let mut rests = [const { None }; S];
         let mut rest = rests.iter_mut();
@@ -216,8 +226,8 @@ where
         });
         let state_rest = rests.map(|s| s.expect("one for each state"));
         (
-            Self { coefficients, way, p, g, state, rule },
-            Self { coefficients, way, p: p_rest, g: g_rest, state: state_rest, rule },
+            Self { coefficients, exact, way, p, g, state, rule },
+            Self { coefficients, exact, way, p: p_rest, g: g_rest, state: state_rest, rule },
         )
     }
 
@@ -242,7 +252,7 @@ where
         let (mut new, mut states) = (*p, state.each_mut().map(|s| **s));
         for i in 0..N {
             let old = array::from_fn(|k| states[k][i]);
-            let (x, xs) = R::update(first.coefficients, new[i], g[i], old);
+            let (x, xs) = R::update_exactly(first.coefficients, first.exact, new[i], g[i], old);
             new[i] = x;
             for k in 0..S {
                 states[k][i] = xs[k];
@@ -262,7 +272,7 @@ where
         let (p, g, state) = (self.p, &self.g[..n], self.state.map(|s| &mut s[..n]));
         for i in 0..n {
             let old = array::from_fn(|k| state[k][i]);
-            let (new, states) = R::update(self.coefficients, p[i], g[i], old);
+            let (new, states) = R::update_exactly(self.coefficients, self.exact, p[i], g[i], old);
             p[i] = new;
             for k in 0..S {
                 state[k][i] = states[k];
@@ -342,6 +352,7 @@ where
     fn part(&mut self, start: usize, end: usize) -> Sweep<'_, R, F, H, C, S> {
         Sweep {
             coefficients: self.coefficients,
+            exact: self.exact,
             way: self.way,
             p: &mut self.p[start..end],
             g: &self.g[start..end],
@@ -445,7 +456,8 @@ mod tests {
         R: Rule<H, C, S>,
         F: Registers,
     {
-        let coefficients = R::coefficients(hypers).map(F::nearest);
+        let exact = R::coefficients(hypers);
+        let coefficients = exact.map(F::nearest);
         let suffices = |level| {
             let divisors = all_uses::<R, H, C, S>().divisors;
             (0..C)
@@ -456,7 +468,15 @@ mod tests {
             let old: [Vec<F>; S] = array::from_fn(|k| numbers(k + 2, len, special));
             let (p, g) = (numbers::<F>(0, len, special), numbers::<F>(1, len, special));
             let wanted: Vec<_> = (0..len)
-                .map(|i| R::update(coefficients, p[i], g[i], array::from_fn(|k| old[k][i])))
+                .map(|i| {
+                    R::update_exactly(
+                        coefficients,
+                        exact,
+                        p[i],
+                        g[i],
+                        array::from_fn(|k| old[k][i]),
+                    )
+                })
                 .collect();
             for level in Level::available() {
                 for way in EVERY_WAY {
@@ -471,7 +491,10 @@ mod tests {
                     let (mut p, mut states) = (p.clone(), old.clone());
                     let state = states.each_mut().map(|s| &mut s[..]);
                     let rule = PhantomData::<R>;
-                    isa::run(level, Sweep { coefficients, way, p: &mut p, g: &g, state, rule });
+                    isa::run(
+                        level,
+                        Sweep { coefficients, exact, way, p: &mut p, g: &g, state, rule },
+                    );
                     for i in 0..len {
                         let (x, xs) = wanted[i];
                         let all = same(p[i], x) && (0..S).all(|k| same(states[k][i], xs[k]));
@@ -497,6 +520,8 @@ mod tests {
             for_both_types::<adam::Plain<adam::Inside>, 6, 8, 2>(hypers);
             for_both_types::<adam::Plain<adam::Outside>, 6, 8, 2>(hypers);
             for_both_types::<adam::Plain<adam::Scaled>, 6, 6, 2>(hypers);
+            for_both_types::<adam::HatWide, 6, 6, 2>(hypers);
+            for_both_types::<adam::Dlfs, 6, 4, 2>(hypers);
             for_both_types::<adam::AmsgradCorrected<Outside>, 6, 8, 3>(hypers);
             for_both_types::<adam::ScaledAmsgradCorrected, 6, 7, 3>(hypers);
         }

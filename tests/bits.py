@@ -119,3 +119,10 @@ def assert_same_buffers(actual: Array, wanted: Array, what: str = "array") -> No
     copy[...] = wanted
     same = buffer_of(copy).tobytes() == buffer_of(wanted).tobytes()
     assert same, f"{what}: memory outside of the view has changed"
+
+
+def named(kind: str) -> str:
+    """What messages call something of a type of that name."""
+    if kind == "NoneType":
+        return "None"
+    return f"an {kind}" if kind[0].lower() in "aeiou" or kind == "ndarray" else f"a {kind}"

@@ -58,7 +58,7 @@ class OldCpu:
             check=False,
             cwd=self.folder,
             env={**ENVIRONMENT, "INSTEP_ISA": isa, "INSTEP_NUM_THREADS": str(threads)},
-            timeout=80,
+            timeout=600,
         )
 
     def output(self, *arguments: object, threads: int = 1) -> str:

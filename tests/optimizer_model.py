@@ -22,10 +22,20 @@ RULES: list[Rule] = [getattr(optimizers, name) for name in optimizers.__all__]
 # For every number among the options, one that is not its default; others get the last one.
 OTHER_NUMBERS: dict[str, Any] = {
     "lr": 0.013,
-    "betas": (0.85, 0.95),
+    "betas": (0.85, 0.95, 0.97),  # as many of them as the rule takes
+    "beta": 0.85,
+    "eps_root": 1e-4,
+    "etas": (0.6, 1.3),
+    "step_sizes": (1e-3, 0.2),
+    "lambd": 0.02,
+    "t0": 3.0,
+    "alpha_warmup": 7,
+    "beta3_warmup": 9,
+    "r": 0.5,
+    "weight_lr_power": 1.5,
     "alpha": 0.9,
     "rho": 0.85,
-    "eps": 1e-3,
+    "eps": 2e-3,
     "momentum": 0.8,
     "dampening": 0.3,
     "momentum_decay": 0.02,
@@ -41,12 +51,18 @@ Options = dict[str, Any]
 def options_of(rule: Rule) -> dict[str, inspect.Parameter]:
     """Return the options of a rule, those of its groups."""
     parameters = inspect.signature(rule).parameters
-    others = ("params", "zero_grads", "average")
+    others = ("params", "common")
     return {name: parameters[name] for name in parameters if name not in others}
 
 
 def defaults_of(rule: Rule) -> Options:
     return {name: parameter.default for name, parameter in options_of(rule).items()}
+
+
+def other_number(rule: Rule, option: str) -> Any:
+    """Return what an option may be that is a number, and is not its default."""
+    other = OTHER_NUMBERS.get(option, OTHER_NUMBERS[""])
+    return other[: len(defaults_of(rule)[option])] if isinstance(other, tuple) else other
 
 
 def modes_of(rule: Rule) -> list[Options]:
@@ -58,7 +74,7 @@ def modes_of(rule: Rule) -> list[Options]:
     hints = get_type_hints(rule.__init__)
     choices: dict[str, Sequence[Any]] = {}
     for name, parameter in options_of(rule).items():
-        other = OTHER_NUMBERS.get(name, OTHER_NUMBERS[""])
+        other = other_number(rule, name)
         if name in ("weight_decay", "maximize"):
             choices[name] = [parameter.default]  # `AROUND` has them
         elif words := words_of(hints[name]):
@@ -117,6 +133,7 @@ class Parameter:
 class Group:
     options: Options
     parameters: list[Parameter]
+    carried: dict[str, float]
 
 
 class Model:
@@ -133,11 +150,15 @@ class Model:
         states = _instep.Recipe(self.rule.recipe(options, 1)).states
         parameters = []
         for p in params:
-            kept = {s: np.full(p.shape, self.rule.initial(s, options), p.dtype) for s in states}
+            initial = {s: self.rule.initial(s, options) for s in states}
+            kept = {
+                s: p.copy() if number is None else np.full(p.shape, number, p.dtype)
+                for s, number in initial.items()
+            }
             axes = sorted(range(p.ndim), key=lambda axis, p=p: -abs(p.strides[axis]))  # type: ignore[misc]
             average = None if self.decay is None else p.copy()
             parameters.append(Parameter(p.copy(), kept, average, tuple(axes)))
-        self.groups.append(Group(options, parameters))
+        self.groups.append(Group(options, parameters, self.rule.carried(options, 0)))
 
     def parameters(self) -> Iterator[Parameter]:
         for group in self.groups:
@@ -179,23 +200,31 @@ class Model:
                 raise FloatingPointError
             return norm, True
         self.t += 1
+        for group in self.groups:
+            options = {**group.options, **group.carried}
+            group.carried = self.rule.advance(options, self._rate(group, lr), self.t)
         for group, parameter, g in pairs:
-            rate = group.options["lr"] if lr is None else lr
-            rate = rate(self.t - 1) if callable(rate) else rate
-            self._update(group.options, parameter, g, rate, grad_scale * factor)
+            options = {**group.options, **group.carried}
+            self._update(options, parameter, g, self._rate(group, lr), grad_scale * factor)
         return norm, False
+
+    def _rate(self, group: Group, lr: float | None) -> float:
+        rate = group.options["lr"] if lr is None else lr
+        return rate(self.t - 1) if callable(rate) else rate
 
     def _update(
         self, options: Options, parameter: Parameter, g: Array, lr: float, scale: float
     ) -> None:
+        recipe = _instep.Recipe(self.rule.recipe(options, self.t))
         decay, shrink = options["weight_decay"], 1.0
-        if self.rule.decouples(options):
+        if "weight_decay" in recipe.hypers:
+            decay = 0.0  # the rule does it itself
+        elif self.rule.decouples(options):
             decay, shrink = 0.0, 1.0 - lr * decay
         sign = -1.0 if options["maximize"] else 1.0
         p, g = reference.prepare(
             parameter.p, g, scale=sign * scale, weight_decay=decay, shrink=shrink
         )
-        recipe = _instep.Recipe(self.rule.recipe(options, self.t))
         hypers = self.rule.hypers(options, lr, self.t)
         named = dict(zip(recipe.hypers, hypers, strict=True))
         function = getattr(reference, recipe.name)
@@ -244,7 +273,7 @@ class Pair:
         for i, (group, kept_group) in enumerate(zip(grads, kept, strict=True)):
             for j, (g, wanted) in enumerate(zip(group, kept_group, strict=True)):
                 if g is not None and wanted is not None:
-                    if self.opt.zero_grads and not skipped:
+                    if self.opt.zero_grads:
                         wanted[...] = 0.0
                     assert_same_buffers(g, wanted, f"gradient {j} of group {i}")
         self.compare()

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from optimizer_model import Pair, assert_same_norm
 
 SIZE = 1_000_003
 CHUNK = 32_768
-SECONDS = 100
+SECONDS = 600  # none takes a tenth of it, but for a hang or a machine that is very busy
 
 
 def watch() -> None:
@@ -52,7 +52,7 @@ def threads() -> int:
 
 def assert_workers(count: int) -> None:
     """Fail unless so many threads of this process are instep's: a new one names itself in time."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS / 2
     while True:
         names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
         found = names.count("instep\n")
@@ -175,15 +175,13 @@ def fork_during_steps() -> None:
     thread = threading.Thread(target=steps)
     thread.start()
     rng = random.Random(0)
-    forks = during = 0
-    while during < 30:
+    during = 0
+    while during < 15 or t < 15:
         time.sleep(rng.uniform(0, 0.02))
         during += is_stepping
-        forks += 1
         assert_succeeded(forked(child))
     stop.set()
     thread.join()
-    assert t > forks // 2
     other.check()
 
 
@@ -214,8 +212,10 @@ def fork_during_steps_of_an_optimizer() -> None:
     thread = threading.Thread(target=steps)
     thread.start()
     rng = random.Random(0)
+    forks = 0
     try:
-        for _ in range(20):
+        while forks < 20 or trained.opt.t <= 20:
+            forks += 1
             go.set()
             time.sleep(rng.uniform(0, 0.005))
             process = forked(child)
@@ -226,7 +226,92 @@ def fork_during_steps_of_an_optimizer() -> None:
         stop.set()
         go.set()
         thread.join()
-    assert trained.opt.t > 20
+
+
+def in_threads(*functions: Callable[[], None]) -> None:
+    """Call functions at the same time, and raise what one of them raised."""
+    with ThreadPoolExecutor(len(functions)) as pool:
+        for done in [pool.submit(function) for function in functions]:
+            done.result()
+
+
+def forks_while_a_thread_copies() -> None:
+    """Neither waits for the other for good, and every copy and child has whole steps."""
+    trained = Trained(0, 100_000)
+    trained.step()
+    stop = threading.Event()
+
+    def copies() -> None:
+        while not stop.is_set():
+            twin = copy.deepcopy(trained.opt)
+            assert twin.t == trained.opt.t
+
+    def forks() -> None:
+        try:
+            for _ in range(30):
+                assert_succeeded(forked(lambda: trained.step(2)))
+        finally:
+            stop.set()
+
+    in_threads(copies, forks)
+    trained.step()
+    trained.check()
+
+
+def forks_while_rates_make_optimizers() -> None:
+    """A learning rate may make, step and copy optimizers while another thread forks."""
+    p, g = np.ones(50_000), np.ones(50_000)
+    stop = threading.Event()
+
+    def rate(step: int) -> float:
+        inner = instep.Adam(np.ones(50_000))
+        inner.step(g)
+        return 0.5 + 0 * copy.deepcopy(inner).t
+
+    opt = instep.SGD(p, lr=rate)
+
+    def steps() -> None:
+        while not stop.is_set():
+            opt.step(g)
+
+    def forks() -> None:
+        try:
+            for _ in range(30):
+                assert_succeeded(forked(lambda: assert_whole(opt, p)))
+        finally:
+            stop.set()
+
+    in_threads(steps, forks)
+    assert_whole(opt, p)
+
+
+def assert_whole(opt: instep.Optimizer, p: Array) -> None:
+    """Fail unless as many steps of 0.5 as counted have been done, and the next can be."""
+    assert (p == 1 - 0.5 * opt.t).all()
+    opt.step(np.ones(50_000))
+    assert (p == 1 - 0.5 * opt.t).all()
+
+
+def rates_that_fork() -> None:
+    """Two threads fork in the middle of preparing a step, each of its optimizer."""
+
+    def steps() -> None:
+        p = np.ones(50_000)
+
+        def rate(step: int) -> float:
+            if step < 15:
+                child = os.fork()
+                if not child:
+                    os._exit(7)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            return 0.5
+
+        opt = instep.SGD(p, lr=rate)
+        for _ in range(20):
+            opt.step(np.ones(50_000))
+        assert (p == 1 - 0.5 * 20).all()
+
+    in_threads(steps, steps)
 
 
 def several_processes(method: str) -> None:
@@ -290,9 +375,9 @@ def all_the_same_optimizer() -> None:
 
 
 def no_thread_before_a_large_step() -> None:
-    """Large is 1 MiB of parameters in all; a thread less, and it stays as it was."""
+    """Small is less than 64 KiB of parameters in all; from 256 KiB on the first step is shared."""
     before = threads()
-    small, few = np.zeros(262_143, np.float32), [np.zeros(1000) for _ in range(100)]
+    small, few = np.zeros(16_383, np.float32), [np.zeros(1000) for _ in range(8)]
     for _ in range(3):
         instep.Adam(small).step(np.ones_like(small), max_norm=1.0)
         instep.Adam(few).step([np.ones_like(p) for p in few], max_norm=1.0)
@@ -366,8 +451,19 @@ def threadpoolctl() -> None:
 # Ctrl-C.
 
 
+def interrupts(least: int, enough: Callable[[], bool]) -> Iterator[None]:
+    """Go on for so many interrupts at least, and until enough was done between them.
+
+    On a busy machine an interrupt often comes before the first step.
+    """
+    done = 0
+    while done < least or not enough():
+        done += 1
+        yield
+
+
 def repeat_until_interrupted(call: Callable[[], None], rng: random.Random) -> None:
-    """Call again and again, until SIGINT comes, at a random moment."""
+    """Call again and again, until SIGINT comes, at a random moment, maybe before the first."""
     begun = threading.Event()
 
     def interrupt() -> None:
@@ -388,11 +484,10 @@ def repeat_until_interrupted(call: Callable[[], None], rng: random.Random) -> No
 def interrupt_steps() -> None:
     """Ctrl-C leaves as many whole steps as the optimizer counts."""
     trained, rng = Trained(0), random.Random(0)
-    for _ in range(60):
+    for _ in interrupts(60, lambda: trained.opt.t > 30):
         repeat_until_interrupted(trained.step, rng)
         trained.check()
     assert_workers(3)
-    assert trained.opt.t > 30
 
 
 def interrupt_steps_that_clear_gradients() -> None:
@@ -410,7 +505,7 @@ def interrupt_steps_that_clear_gradients() -> None:
         values.fill(-1)
         opt.step([g, rows_of_g])
 
-    for _ in range(60):
+    for _ in interrupts(60, lambda: opt.t > 30):
         repeat_until_interrupted(step, rng)
         for p in (dense, table):
             assert (p == opt.t).all(), f"t={opt.t}, but {p.min()} to {p.max()} steps were done"
@@ -418,7 +513,6 @@ def interrupt_steps_that_clear_gradients() -> None:
             assert not g.any()
             assert not values.any()
     assert_workers(3)
-    assert opt.t > 30
 
 
 def interrupt_course_functions() -> None:
@@ -432,13 +526,15 @@ def interrupt_course_functions() -> None:
         instep.update_parameters_with_gd(parameters, grads, 1.0)
         done += 1
 
-    for _ in range(100):
+    def enough() -> bool:
+        return done > 50
+
+    for _ in interrupts(100, enough):
         repeat_until_interrupted(step, rng)
         steps = {float(number) for p in parameters.values() for number in (p.min(), p.max())}
         assert steps in ({done}, {done + 1})
         done = int(steps.pop())
     assert_workers(3)
-    assert done > 50
 
 
 def interrupt_averaged() -> None:
@@ -536,8 +632,9 @@ def copy_during_steps() -> None:
 
 def end(way: str, seed: str) -> None:
     """End while a thread is within a step: by returning, `sys.exit` or `os._exit`."""
-    trained = Trained(0, 4 * SIZE)
-    trained.step()
+    p, g = np.ones((2, 4 * SIZE), np.float32)
+    opt = instep.Adam(p)
+    opt.step(g)
     assert_workers(3)
     begun = threading.Event()
 
@@ -545,7 +642,7 @@ def end(way: str, seed: str) -> None:
         begun.set()
         # A thread that is waited for has to end.
         for _ in range(10 if way == "exit" else sys.maxsize):
-            trained.step()
+            opt.step(g)
 
     threading.Thread(target=steps, daemon=way != "exit").start()
     begun.wait()
@@ -697,6 +794,8 @@ def rows() -> None:
 
 def main(name: str, *arguments: str) -> None:
     watch()
+    # A shell makes what it runs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     scenario: Callable[..., None] = globals()[name]
     scenario(*arguments)
 

@@ -24,12 +24,13 @@ from instep.bench.arrays import check_ordinary, draw
 from instep.bench.contestants import OURS, Contestant, Instep, Limit
 from instep.bench.measuring import Pace, Result, Setting, contestants, measure, sizes
 from instep.bench.peers import PEERS, JaxOptax, Numba, NumExpr, Thinc, Torch, TorchFused
-from instep.bench.turns import clock, take_turns
+from instep.bench.turns import clock, clock_after, take_turns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 Kind = type[Contestant]
 
+pytestmark = pytest.mark.xdist_group("bench")
 EVERY = (*OURS, *PEERS)
 ADAMS = [
     pytest.param(kind, dtype, id=f"{kind.name}-{dtype}")
@@ -281,6 +282,67 @@ def test_rounds_are_as_many_as_fit_within_bounds(total: float, rounds: int) -> N
     assert len(found["one"]) == rounds
 
 
+def test_steps_are_as_many_as_fit_with_the_work_between_them() -> None:
+    numbers: list[int] = []
+
+    def spent(number: int) -> float:
+        numbers.append(number)
+        return 0.001 * number
+
+    found = take_turns(
+        {"one": spent},
+        turn_seconds=0.095,
+        total_seconds=0.35,
+        least_rounds=1,
+        most_rounds=9,
+        untimed_seconds=0.009,
+    )
+    assert numbers == [1, 1, 10, 10, 10]
+    assert found == {"one": pytest.approx([0.001] * 3)}
+
+
+def test_work_between_steps_is_done_and_not_timed() -> None:
+    done: list[str] = []
+
+    def step(number: int) -> float:
+        done.append(f"step {number}")
+        return 0.25
+
+    assert clock_after(lambda: done.append("work"), step)(3) == 0.75
+    assert done == ["work", "step 1"] * 3
+
+
+def test_products_are_done_on_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, int]] = []
+
+    class Spy(Faked):
+        def clock(self) -> Callable[[int], float]:
+            seen.append(("clock", measuring.blas_threads()))
+            return super().clock()
+
+    def product() -> Callable[[], object]:
+        return lambda: seen.append(("product", measuring.blas_threads()))
+
+    monkeypatch.setattr(measuring, "_product", product)
+    before = measuring.blas_threads()
+    for count in (1, before):
+        seen.clear()
+        (result,) = measure([Spy], Setting("float32", 1, 100, count), 1, PACE)
+        assert seen[0] == ("clock", count)
+        # 5 times to see how long it takes, twice for a first step, and once before each step.
+        assert seen[1:] == [("product", count)] * (5 + 2 + len(seen[8:]))
+        assert len(seen[8:]) >= result.rounds
+    seen.clear()
+    measure([Spy], Setting("float32", 1, 100), 1, PACE)
+    assert seen == [("clock", before)]
+    assert measuring.blas_threads() == before
+
+
+def test_products_are_what_numpy_says() -> None:
+    multiply = measuring._product()
+    assert (multiply() == np.full((384, 384), 384.0)).all()
+
+
 def test_clock_times_that_many_steps() -> None:
     steps = []
     assert clock(lambda: steps.append(1))(5) > 0
@@ -457,7 +519,7 @@ def rows(text: str) -> list[list[str]]:
     size = ""
     for line in text.splitlines():
         if match := re.match(
-            r" *([\d,]*)  +(\D\S*(?: \S+)*?)  +([\d.,]+) +([\d.]+) +(\S+) +(\d+%)", line
+            r" *([\d,]*)  +(\D\S*(?: \S+)*?)  +([\d.,]+) +([\d.]+) +(\S+) +(\d+%) *(.*?) *$", line
         ):
             size = match[1] or size
             found.append([size, *match.groups()[1:]])
@@ -472,13 +534,18 @@ def test_tables_show_the_json(quick_run: tuple[str, Path]) -> None:
     by_place = {
         (r["dtype"], r["threads"], r["size"], r["contestant"]): r["seconds"] for r in results
     }
-    for result, (size, name, ns, gigabytes, ratio, share) in zip(results, shown, strict=True):
+    for result, (size, name, ns, gigabytes, ratio, share, fastest) in zip(
+        results, shown, strict=True
+    ):
         place = result["dtype"], result["threads"], result["size"]
         assert (size, name) == (str(result["size"]), result["contestant"])
         assert float(ns.replace(",", "")) == pytest.approx(result["ns_per_element"], rel=0.006)
         assert gigabytes == f"{result['gigabytes_per_second']:.1f}"
         assert ratio == f"{result['seconds'] / by_place[(*place, 'instep')]:.2f}"
         assert share == f"{by_place[(*place, 'limit')] / result['seconds']:.0%}"
+        times = {key[-1]: time for key, time in by_place.items() if key[:-1] == place}
+        del times["limit"]
+        assert fastest == ("fastest" if name == min(times, key=times.__getitem__) else "")
     for words in ("float32, 1 thread\n", "float64, 1 thread\n"):
         assert words in re.sub(r" +\n", "\n", output)
     assert "JAX, optax: its threads can't be chosen" in output
@@ -554,6 +621,7 @@ def test_numbers_have_three_digits(number: float, text: str) -> None:
         (["--max-size", "99"], "argument --max-size: 99 is less than 100"),
         (["--max-size", "1e6"], "argument --max-size: 1e6 is not a whole number of 1 or more"),
         (["--threads", "0"], "argument --threads: 0 is not a whole number of 1 or more"),
+        (["--between", "sleep"], "argument --between: invalid choice: 'sleep'"),
         (["--dtype", "float16"], "argument --dtype: invalid choice: 'float16'"),
         (["--out", "no/such/bench.png"], "argument --out: there is no folder no/such"),
         (["--json", "."], "argument --json: . is a folder; wanted the name of a file"),
@@ -571,17 +639,25 @@ def test_bad_arguments_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "dtypes", "threads", "largest", "pace"),
+    ("arguments", "dtypes", "threads", "largest", "pace", "between"),
     [
-        ([], ["float32", "float64"], None, 10_000_000, bench.CAREFUL),
-        (["--quick"], ["float32", "float64"], None, 1_000, bench.QUICK),
-        (["--quick", "--max-size", "500"], ["float32", "float64"], None, 500, bench.QUICK),
+        ([], ["float32", "float64"], None, 10_000_000, bench.CAREFUL, "nothing"),
+        (["--quick"], ["float32", "float64"], None, 1_000, bench.QUICK, "nothing"),
+        (
+            ["--quick", "--max-size", "500", "--between", "matmul"],
+            ["float32", "float64"],
+            None,
+            500,
+            bench.QUICK,
+            "matmul",
+        ),
         (
             ["--dtype", "float64", "--threads", "2", "3", "--max-size", "50000000"],
             ["float64"],
             [2, 3],
             50_000_000,
             bench.CAREFUL,
+            "nothing",
         ),
     ],
 )
@@ -591,6 +667,7 @@ def test_arguments_arrive(
     threads: list[int] | None,
     largest: int,
     pace: Pace,
+    between: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -598,7 +675,7 @@ def test_arguments_arrive(
     monkeypatch.setattr(bench, "run", lambda *given: calls.append(given))
     monkeypatch.chdir(tmp_path)
     assert main(["bench", *arguments]) == 0
-    assert calls == [(dtypes, threads, largest, pace, Path("instep-bench.png"), None)]
+    assert calls == [(dtypes, threads, largest, pace, Path("instep-bench.png"), None, between)]
 
 
 def test_threads_and_dtypes_are_measured_as_asked(
@@ -614,6 +691,28 @@ def test_threads_and_dtypes_are_measured_as_asked(
     monkeypatch.setattr(measuring, "PEERS", ())
     bench.run(["float64"], [3, 2], 300, PACE, tmp_path / "bench.png", None)
     assert measured == [Setting("float64", n, size) for n in (3, 2) for size in (100, 300)]
+
+
+def test_products_are_on_one_thread_and_on_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = []
+
+    def recorded(_able: object, setting: Setting, all_threads: int, pace: Pace) -> list[Result]:
+        measured.append(setting)
+        return [Result(setting, name, 1, 1e-6) for name in ("instep", "limit")]
+
+    monkeypatch.setattr(bench, "measure", recorded)
+    monkeypatch.setattr(bench, "blas_threads", lambda: 3)
+    monkeypatch.setattr(measuring, "PEERS", ())
+    out, json_out = tmp_path / "bench.png", tmp_path / "bench.json"
+    bench.run(["float64"], [2], 300, PACE, out, json_out, "matmul")
+    assert measured == [Setting("float64", 2, n, blas) for blas in (1, 3) for n in (100, 300)]
+    found = [result["blas_threads"] for result in json.loads(json_out.read_text())["results"]]
+    assert found == [1] * 4 + [3] * 4
+    output = capsys.readouterr().out
+    for count in (1, 3):
+        assert f"float64, 2 threads, after a product on {count}" in output
 
 
 def test_too_little_memory_is_said_before_anything_is_measured(
@@ -636,7 +735,7 @@ def test_too_little_memory_is_said_before_anything_is_measured(
     )
 
 
-@pytest.mark.parametrize("module", ["cpuinfo", "matplotlib", "psutil", "rich"])
+@pytest.mark.parametrize("module", ["cpuinfo", "matplotlib", "psutil", "rich", "threadpoolctl"])
 def test_a_missing_extra_is_named(module: str) -> None:
     done = without([module], "bench", "--quick")
     message = f"The bench needs {module}: pip install 'instep[bench]'\n"

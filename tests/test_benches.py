@@ -12,6 +12,8 @@ from instep import _instep
 
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.xdist_group("benches")
+
 
 def run(*arguments: str | Path) -> str:
     done = subprocess.run(

@@ -574,7 +574,7 @@ def test_the_powers_have_the_bits_of_the_course_s(monkeypatch: pytest.MonkeyPatc
     """`np.power(beta, t)` of two scalars, `t` an int, as the course code calls it."""
     rng = np.random.default_rng(0)
     witness = Witness()
-    monkeypatch.setitem(course._ADAM, "inside", witness)
+    monkeypatch.setitem(course.deep_learning._ADAM, "inside", witness)
     pairs = [(a, b) for a in BETAS for b in (0.999, BETAS[-1], 0.5)]
     pairs += [(1 - x, 1 - y) for x, y in 10.0 ** rng.uniform(-6, 0, (200, 2))]
     for beta1, beta2 in pairs:

@@ -6,6 +6,7 @@ import instep
 import numpy as np
 import pytest
 from command_line import size_of_png, without
+from instep import demo
 from instep.__main__ import main
 from instep.demo import digits, network, training, updates_numpy
 
@@ -94,6 +95,37 @@ def test_one_bit_of_difference_fails(
     size_of_png(tmp_path / "curves.png")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("host", ["cs231n", "dlfs", "nnfs"])
+def test_each_host_gives_identical_bits(
+    host: str, dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "curves.png"
+    assert main([*SMALL, "--host", host, "--dtype", dtype, "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert f"in the format of {demo.HOST_NAMES[host]}.\n" in text
+    assert text.count(" 1/1 epochs") == text.count(" yes") == len(training.HOSTS[host])
+    size_of_png(out)
+
+
+@pytest.mark.parametrize(
+    ("host", "rule", "array"),
+    [
+        ("cs231n", "adam", 'configs["W1"]["v"]'),
+        ("dlfs", "Adam", 'optimizer.m["b2"]'),
+        ("nnfs", "Adam", "layers[1].bias_cache"),
+    ],
+)
+def test_one_bit_in_a_host_s_state_is_seen(host: str, rule: str, array: str) -> None:
+    (found,) = (r for r in training.HOSTS[host] if r.name == rule)
+    pair = training.train_twice(found, digits.load("float64"), [4], epochs=1)
+    assert pair.differing == []
+    one = eval(array, {}, pair.instep.state)
+    one.flat[-1] = np.nextafter(one.flat[-1], 1)
+    assert training.differing_arrays(pair.numpy, pair.instep) == [array]
+    assert training.differing_arrays(pair.instep, pair.numpy) == [array]
+
+
 def test_different_losses_are_both_in_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +147,7 @@ def test_different_losses_are_both_in_the_table(
         (["--epochs", "two"], "argument --epochs: two is not a whole number of 1 or more"),
         (["--hidden", "16", "0"], "argument --hidden: 0 is not a whole number of 1 or more"),
         (["--hidden"], "argument --hidden: expected at least one argument"),
+        (["--host", "keras"], "argument --host: invalid choice: 'keras'"),
         (["--dtype", "float16"], "argument --dtype: invalid choice: 'float16'"),
         (["--out", "no/such/curves.png"], "argument --out: there is no folder no/such"),
         (["--out", "."], "argument --out: . is a folder; wanted the name of a file"),

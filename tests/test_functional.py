@@ -9,6 +9,7 @@ import instep
 import numpy as np
 import pytest
 from bits import Array, assert_same_bits
+from functional_stub import STUB, stub
 from instep import _instep, functional, optimizers, reference
 from optimizer_model import MODES, RULES, Rule, defaults_of, mode_name
 
@@ -31,7 +32,11 @@ def normal(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Array:
 def states_of(rule: Rule, arrays: list[Array], **options: Any) -> list[list[Array]]:
     merged = {**defaults_of(rule), **options}
     names = functional.states(rule.__name__.lower(), **options)
-    return [[np.full_like(p, rule.initial(name, merged)) for p in arrays] for name in names]
+    initial = [rule.initial(name, merged) for name in names]
+    return [
+        [p.copy() if number is None else np.full_like(p, number) for p in arrays]
+        for number in initial
+    ]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -93,7 +98,9 @@ def test_defaults_are_those_of_the_class(rule: Rule) -> None:
     function_of(rule)([p], [normal(50, seed=1)], *states_of(rule, [p]), t=7, lr=rate)
     function_of(rule)([q], [normal(50, seed=1)], *states_of(rule, [q]), t=7, lr=0.5)
     assert_same_bits(p, q)
-    assert asked == [6]
+    # A rule that carries numbers adds up those of the steps before.
+    before = range(6) if rule.carried(rule.checked({**defaults_of(rule), "lr": 0.5}), 0) else ()
+    assert {6} <= set(asked) <= {6, *before}
 
 
 def test_the_module_has_a_function_for_every_class() -> None:
@@ -105,9 +112,39 @@ def test_the_module_has_a_function_for_every_class() -> None:
         assert function.__name__ == function.__qualname__ == name
         assert "in place" in (inspect.getdoc(function) or "")
     with pytest.raises(
-        AttributeError, match=r"module 'instep\.functional' has no attribute 'adan'"
+        AttributeError, match=r"module 'instep\.functional' has no attribute 'adams'"
     ):
-        _ = functional.adan
+        _ = functional.adams  # type: ignore[attr-defined]
+
+
+def test_the_stub_is_that_of_the_classes() -> None:
+    """If it is not: python tests/functional_stub.py."""
+    assert STUB.read_text() == stub()
+
+
+@every_rule
+def test_a_signature_has_the_options_of_the_class(rule: Rule) -> None:
+    parameters = inspect.signature(function_of(rule)).parameters
+    assert list(parameters) == ["p", "g", "state", "t", *defaults_of(rule)]
+    for name, default in defaults_of(rule).items():
+        assert parameters[name].default == default
+        assert parameters[name].annotation == inspect.signature(rule).parameters[name].annotation
+
+
+def test_type_checkers_see_arrays_and_options() -> None:
+    """That of `make lint` does: it would say that an ignored error is none."""
+    p, g, m, v = (np.ones(3) for _ in range(4))
+    functional.adam([p], [g], [m], [v], t=1, lr=0.1, betas=(0.9, 0.99), eps_mode="hat")
+    functional.rmsprop(p, g, v, t=1)
+    functional.rmsprop(p, g, v, m, t=1, momentum=0.9)
+    with pytest.raises(TypeError, match=r"adam\(\) has no option 'momentum'; wanted lr, betas, "):
+        functional.adam(p, g, m, v, t=1, momentum=0.9)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"adam\(\) was given 3 arrays; wanted p, g, m, v"):
+        functional.adam(p, g, m, t=1)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 't'"):
+        functional.adam(p, g, m, v)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="eps_mode is 'under'"):
+        functional.adam(p, g, m, v, t=1, eps_mode="under")  # type: ignore[call-overload]
 
 
 def test_states() -> None:
@@ -118,7 +155,7 @@ def test_states() -> None:
     assert all(_instep.Recipe(recipe).states == states for recipe, states in reached)
     assert functional.states("sgd") == ()
     assert functional.states("sgd", momentum=0.5) == ("m",)
-    with pytest.raises(ValueError, match="rule is 'Adam'; wanted one of 'sgd', "):
+    with pytest.raises(ValueError, match="rule is 'Adam'; wanted one of 'asgd', "):
         functional.states("Adam")
     with pytest.raises(TypeError, match=r"adam\(\) has no option 'momentum'; wanted lr, betas, "):
         functional.states("adam", momentum=0.9)

@@ -300,6 +300,46 @@ def test_older_and_decorated_states_of_torch() -> None:
     assert sgd.t == 0
 
 
+def test_groups_by_pattern_are_numbered_one_after_the_other() -> None:
+    """torch numbers the parameters of its groups; those of a pattern need not be neighbors."""
+    decay = {"*.W": {"weight_decay": 0.1}}
+    start = {f"{i}.{name}": np.full(2, i + 0.5) for i in range(2) for name in "bW"}
+    params = {name: array.copy() for name, array in start.items()}
+    opt = instep.AdamW(params, lr=0.05, weight_decay=0.0, groups=decay)
+    order = ["0.W", "1.W", "0.b", "1.b"]
+    like = [start[name].copy() for name in order]
+    torch = TorchLike("AdamW", like, to_torch_state_dict(opt)["param_groups"])
+    assert [g["params"] for g in torch.param_groups] == [[0, 1], [2, 3]]
+    assert [g["weight_decay"] for g in torch.param_groups] == [0.1, 0.0]
+    random = np.random.default_rng(7)
+    for _ in range(5):
+        grads = {name: random.standard_normal(2) for name in params}
+        opt.step(grads)
+        torch.step([grads[name] for name in order])
+    for name, array in zip(order, like, strict=True):
+        np.testing.assert_allclose(params[name], array, rtol=1e-12)
+    saved = to_torch_state_dict(opt)
+    fresh = instep.AdamW({n: a.copy() for n, a in params.items()}, groups=decay)
+    from_torch_state_dict(fresh, saved)
+    np.testing.assert_equal(fresh.state_dict(), opt.state_dict())
+    assert saved["state"][1]["exp_avg"].tobytes() == opt.state["1.W"]["m"].tobytes()
+
+
+def test_a_mask_of_weight_decay_is_not_lost() -> None:
+    def mask(name: str, array: Array) -> bool:
+        return name == "W"
+
+    opt = adam(steps=2, weight_decay_mask=mask, weight_decay=0.1)
+    match = "weight_decay_mask leaves out 'b'; torch has no such mask: make the optimizer with"
+    with pytest.raises(ValueError, match=match):
+        to_torch_state_dict(opt)
+    refuses(opt, to_torch_state_dict(adam(steps=3, weight_decay=0.2)), ValueError, match)
+    # Where nothing decays, a mask has nothing to say.
+    opt.param_groups[0]["weight_decay"] = 0.0
+    from_torch_state_dict(opt, to_torch_state_dict(adam(steps=3)))
+    assert opt.t == to_torch_state_dict(opt)["state"][0]["step"] == 3
+
+
 def test_a_callable_lr() -> None:
     schedule = schedules.Linear(0.2, 0.0, 10)
     opt = adam(steps=3, lr=schedule)
@@ -395,7 +435,7 @@ GROUP = ("param_groups", 0)
         (("state",), ..., ValueError, "torch_state_dict lacks 'state'"),
         (("state",), [], TypeError, "state is a list; wanted a dict"),
         (("state", 2), {}, ValueError, "state has the unknown 2"),
-        (("state", 1), 3, TypeError, "state[1] is a int; wanted a dict"),
+        (("state", 1), 3, TypeError, "state[1] is an int; wanted a dict"),
         (("state", 1), ..., ValueError, "have done 0, 3 steps"),
         (("state", 1, "step"), 4.0, ValueError, "have done 3, 4 steps"),
         (("state", 1, "step"), 3.5, ValueError, 'state[1]["step"] is 3.5'),

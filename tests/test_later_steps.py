@@ -337,11 +337,16 @@ def test_options_that_are_replaced_between_steps() -> None:
 
 
 def test_parameters_that_are_replaced_among_the_options() -> None:
-    """As ever, to no effect."""
+    """The optimizer holds the arrays that it was made with, and says so."""
     p = np.ones(3)
     opt = instep.SGD([p, p.copy()], lr=0.5)
     opt.step([np.ones(3), np.ones(3)])
+    kept = opt.param_groups[0]["params"]
     opt.param_groups[0]["params"] = [np.zeros(3), np.zeros(3)]
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"param_groups\[0\]\['params'\] was replaced"):
+            opt.step([np.ones(3), np.ones(3)])
+    opt.param_groups[0]["params"] = kept
     opt.step([np.ones(3), np.ones(3)])
     np.testing.assert_array_equal(p, np.zeros(3))
 

@@ -6,37 +6,11 @@ what is done there.
 
 import math
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from scenarios import SECONDS
-
-SCENARIOS = Path(__file__).parent / "scenarios.py"
-
-
-def run(*words: str, threads: str | None = "4") -> "subprocess.CompletedProcess[str]":
-    """Run a scenario, or Python with some arguments, with that INSTEP_NUM_THREADS."""
-    environment = {**os.environ, "PYTHONUTF8": "1"}
-    environment.pop("INSTEP_NUM_THREADS", None)
-    if threads is not None:
-        environment["INSTEP_NUM_THREADS"] = threads
-    return subprocess.run(
-        [sys.executable, *words],
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=2 * SECONDS,
-    )
-
-
-def scenario(*words: str, threads: str | None = "4") -> str:
-    """Run a scenario to its good end; return what it printed."""
-    done = run(str(SCENARIOS), *words, threads=threads)
-    assert (done.returncode, done.stderr) == (0, ""), f"{done.returncode}: {done.stderr}"
-    return done.stdout
+from processes import run, scenario
 
 
 def test_a_child_forked_after_large_steps_does_its_own() -> None:
@@ -49,6 +23,14 @@ def test_a_child_forked_while_a_thread_is_in_a_step_does_its_own() -> None:
 
 def test_a_child_forked_while_a_thread_steps_an_optimizer_goes_on_with_it() -> None:
     scenario("fork_during_steps_of_an_optimizer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["forks_while_a_thread_copies", "forks_while_rates_make_optimizers", "rates_that_fork"],
+)
+def test_forks_wait_for_nothing_that_waits_for_them(name: str) -> None:
+    scenario(name)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -94,7 +76,7 @@ def test_an_interrupt_leaves_whole_steps(name: str) -> None:
 
 @pytest.mark.parametrize("way", ["return", "exit", "_exit"])
 def test_a_process_ends_while_a_thread_is_in_a_step(way: str) -> None:
-    for seed in range(20):
+    for seed in range(10):
         assert scenario("end", way, str(seed)) == "end\n"
 
 

@@ -77,6 +77,43 @@ def adam_scaled(r: Rounding, x: Numbers, c: Numbers) -> tuple[float, ...]:
     return r(x["p"] - r(r(r(a) * m) / r(r(math.sqrt(v)) + r(eps)))), m, v
 
 
+def momentum_dlfs_nesterov(r: Rounding, x: Numbers, c: Numbers) -> tuple[float, ...]:
+    ahead = r(x["p"] + r(r(c["momentum"] * c["momentum"]) * x["m"]))
+    m = r(r(r(c["momentum"]) * x["m"]) - r(r(c["lr"]) * x["g"]))
+    return r(ahead - r(r((1 + c["momentum"]) * c["lr"]) * x["g"])), m
+
+
+def momentum_dlfs2_nesterov(r: Rounding, x: Numbers, c: Numbers) -> tuple[float, ...]:
+    m = r(r(r(c["momentum"]) * x["m"]) - r(r(c["lr"]) * x["g"]))
+    ahead = r(x["p"] + r(r(c["momentum"] * c["momentum"]) * m))
+    return r(ahead - r(r((1 + c["momentum"]) * c["lr"]) * x["g"])), m
+
+
+def rmsprop_outside_numerator_first(r: Rounding, x: Numbers, c: Numbers) -> tuple[float, ...]:
+    v = r(r(r(c["beta"]) * x["v"]) + r(r(1 - c["beta"]) * r(x["g"] * x["g"])))
+    root = r(r(math.sqrt(v)) + r(c["eps"]))
+    return r(x["p"] - r(r(r(c["lr"]) * x["g"]) / root)), v
+
+
+def rmsprop_dlfs(r: Rounding, x: Numbers, c: Numbers) -> tuple[float, ...]:
+    v = r(r(r(c["beta"]) * x["v"]) + r(r(r(1 - c["beta"]) * x["g"]) * x["g"]))
+    root = r(r(math.sqrt(v)) + r(c["eps"]))
+    return r(x["p"] - r(r(r(c["lr"]) * x["g"]) / root)), v
+
+
+def adam_hat_wide(r: Rounding, x: Numbers, c: Numbers) -> tuple[float, ...]:
+    m, v = moments(r, x, c)
+    a = c["lr"] * math.sqrt(1 - c["beta2_power"]) / (1 - c["beta1_power"])
+    return r(x["p"] - (a * m) / r(r(math.sqrt(v)) + r(c["eps"]))), m, v
+
+
+def adam_dlfs(r: Rounding, x: Numbers, c: Numbers) -> tuple[float, ...]:
+    m = r(x["m"] + r(r(1 - c["beta1"]) * r(x["g"] - x["m"])))
+    v = r(x["v"] + r(r(1 - c["beta2"]) * r(r(x["g"] * x["g"]) - x["v"])))
+    a = c["lr"] * math.sqrt(1 - c["beta2_power"]) / (1 - c["beta1_power"])
+    return r(x["p"] - (a * m) / r(r(math.sqrt(v)) + r(c["eps"]))), m, v
+
+
 IN_ORDER = {
     function.__name__: function
     for function in (
@@ -88,6 +125,12 @@ IN_ORDER = {
         adam_outside,
         adam_hat,
         adam_scaled,
+        momentum_dlfs_nesterov,
+        momentum_dlfs2_nesterov,
+        rmsprop_outside_numerator_first,
+        rmsprop_dlfs,
+        adam_hat_wide,
+        adam_dlfs,
     )
 }
 

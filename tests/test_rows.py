@@ -1,5 +1,7 @@
 """Gradients of some rows: those rows are stepped as dense ones are, the others not at all."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -236,3 +238,51 @@ def test_the_course_functions_take_no_rows() -> None:
 
 def test_it_shows_what_it_is() -> None:
     assert repr(Rows(np.array([1, 0]), np.ones((2, 3)))) == "Rows(2 rows, values (2, 3) float64)"
+
+
+@pytest.mark.parametrize("order", ["rising", "any", "twice"])
+def test_without_memory_a_step_raises_and_changes_nothing(order: str) -> None:
+    """In a process of its own, with from no memory to spare to enough for all that a step takes."""
+    code = f"""
+import resource
+import numpy as np
+import instep
+
+instep.set_num_threads(1)
+table = np.zeros(5_000_000, np.float32)
+indices = np.arange(4_000_000)
+if {order!r} == "any":
+    indices = indices[::-1].copy()
+if {order!r} == "twice":
+    indices[2_000_000:] = indices[:2_000_000]
+optimizer = instep.SGD(table, lr=1.0)
+optimizer.step(instep.Rows(indices[:10], np.ones(10, np.float32)))
+gradient = instep.Rows(indices, np.ones(4_000_000, np.float32))
+wanted = table.copy()
+np.subtract.at(wanted, indices, np.float32(1))
+before, rest, hard = table.copy(), 1_000_000, resource.getrlimit(resource.RLIMIT_AS)[1]
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+refused, t = 0, 1
+for spare in [*range(1, 60, 2), 600]:
+    resource.setrlimit(resource.RLIMIT_AS, (used + (spare << 20), hard))
+    try:
+        optimizer.step(gradient)
+    except MemoryError:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        assert table.tobytes() == before.tobytes() and optimizer.t == t
+        refused += 1
+    else:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        t += 1
+        assert table.tobytes() == wanted.tobytes() and optimizer.t == t
+        table[...] = before
+print(refused, t)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    refused, steps = map(int, done.stdout.split())
+    assert refused >= 2
+    assert steps >= 2

@@ -18,11 +18,13 @@ from instep import schedules
 from instep.schedules import (
     Constant,
     Cosine,
+    Cyclic,
     Exponential,
     InverseTime,
     Linear,
     OneCycle,
     Polynomial,
+    ReduceOnPlateau,
     Scaled,
     Schedule,
     Sequential,
@@ -102,6 +104,17 @@ def torch_one_cycle(
     return end + (begin - end) / 2 * (math.cos(math.pi * part) + 1)
 
 
+def torch_cyclic(
+    k: int, base: float, max_lr: float, up: int, down: int, scale: Callable[[int, int], float]
+) -> float:
+    """`scale` is a function of the cycle, counted from 1, and of `k`."""
+    cycle = math.floor(1 + k / (up + down))
+    x = 1.0 + k / (up + down) - cycle
+    ratio = up / (up + down)
+    height = x / ratio if x <= ratio else (x - 1) / (ratio - 1)
+    return base + (max_lr - base) * height * scale(cycle, k)
+
+
 def like_torch_one_cycle(total: int, pct_start: float) -> OneCycle:
     return OneCycle(0.3, total - 1, (pct_start * total - 1) / (total - 1))
 
@@ -139,6 +152,21 @@ LIKE_TORCH: dict[str, tuple[Schedule, int, Callable[[int], float]]] = {
         like_torch_one_cycle(47, 0.25),
         47,
         lambda k: torch_one_cycle(k, 0.3, 47, 0.25, 25, 1e4),
+    ),
+    "CyclicLR": (
+        Cyclic(0.01, 0.3, 5),
+        60,
+        lambda k: torch_cyclic(k, 0.01, 0.3, 5, 5, lambda cycle, k: 1.0),
+    ),
+    "CyclicLR, triangular2": (
+        Cyclic(0.01, 0.3, 3, 8, "triangular2"),
+        60,
+        lambda k: torch_cyclic(k, 0.01, 0.3, 3, 8, lambda cycle, k: 1 / 2.0 ** (cycle - 1)),
+    ),
+    "CyclicLR, exp_range": (
+        Cyclic(0.02, 0.3, 8, 4, "exp_range", 0.97),
+        60,
+        lambda k: torch_cyclic(k, 0.02, 0.3, 8, 4, lambda cycle, k: 0.97**k),
     ),
     "SequentialLR of LinearLR and CosineAnnealingLR": (
         Warmup(Cosine(0.3, 0.0, 40), 10, 0.003),
@@ -211,7 +239,18 @@ decays = (
 one_cycles = st.builds(
     OneCycle, rates, counts, st.floats(0, 1), st.floats(1, 1e6), st.floats(1, 1e6)
 )
-simple = st.builds(Constant, rates) | ramps | decays | one_cycles
+cycles = st.builds(
+    lambda low, high, up, down, mode, gamma: Cyclic(
+        min(low, high), max(low, high), up, down, mode, gamma if mode == "exp_range" else 1.0
+    ),
+    rates,
+    rates,
+    counts,
+    st.none() | counts,
+    st.sampled_from(["triangular", "triangular2", "exp_range"]),
+    parts,
+)
+simple = st.builds(Constant, rates) | ramps | decays | one_cycles | cycles
 
 
 def compose(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -367,6 +406,170 @@ def test_scaled_is_a_product(inner: Any, factor: float, step: int) -> None:
     assert Scaled(inner, factor)(step) == factor * inner(step)
 
 
+@example(Cyclic(0.0, 3.0, 1, 1, "triangular2"), 1075)
+@given(cycles, st.integers(0, 10**6))
+def test_cycles_begin_low_and_are_as_high_as_their_mode_says(cyclic: Cyclic, cycle: int) -> None:
+    up = cyclic.steps_up
+    down = up if cyclic.steps_down is None else cyclic.steps_down
+    first = cycle * (up + down)
+    assert cyclic(first) == cyclic.low
+    exact = {
+        "triangular": Fraction(1),
+        "triangular2": Fraction(1, 2 ** min(cycle, 1100)),
+        "exp_range": Fraction(cyclic.gamma ** (first + up)),
+    }[cyclic.mode]
+    height = float((Fraction(cyclic.high) - Fraction(cyclic.low)) * exact + Fraction(cyclic.low))
+    # 0.5**cycle is 0 before its product with a high rate would be.
+    slack = 1e-320 * max(1.0, cyclic.high)
+    assert cyclic(first + up) == pytest.approx(height, rel=1e-14, abs=slack)
+    if cycle == 0 and cyclic.mode != "exp_range":
+        assert cyclic(up) == cyclic.high
+
+
+# A metric
+
+
+class Plateau:
+    """torch's ReduceLROnPlateau for one rate, typed from its documentation and source."""
+
+    def __init__(
+        self, lr: float, factor: float, patience: int, mode: str, threshold: float,
+        threshold_mode: str, cooldown: int, min_lr: float, eps: float,
+    ) -> None:  # fmt: skip
+        self.lr, self.factor, self.patience, self.mode = lr, factor, patience, mode
+        self.threshold, self.threshold_mode, self.cooldown = threshold, threshold_mode, cooldown
+        self.min_lr, self.eps = min_lr, eps
+        self.best = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs = self.cooldown_counter = 0
+
+    def is_better(self, a: float, best: float) -> bool:
+        if self.mode == "min" and self.threshold_mode == "rel":
+            return a < best * (1.0 - self.threshold)
+        if self.mode == "min" and self.threshold_mode == "abs":
+            return a < best - self.threshold
+        if self.mode == "max" and self.threshold_mode == "rel":
+            return a > best * (self.threshold + 1.0)
+        return a > best + self.threshold
+
+    def step(self, metric: float) -> None:
+        if self.is_better(metric, self.best):
+            self.best = metric
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            new_lr = max(self.lr * self.factor, self.min_lr)
+            if self.lr - new_lr > self.eps:
+                self.lr = new_lr
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
+
+
+plateaus = st.fixed_dictionaries(
+    {
+        "lr": st.floats(0, 2),
+        "factor": st.floats(0.01, 0.99),
+        "patience": st.integers(0, 3),
+        "mode": st.sampled_from(["min", "max"]),
+        "threshold": st.sampled_from([0.0, 1e-4, 0.1, 0.5]),
+        "threshold_mode": st.sampled_from(["rel", "abs"]),
+        "cooldown": st.integers(0, 3),
+        "min_lr": st.sampled_from([0.0, 1e-3, 0.1]),
+        "eps": st.sampled_from([0.0, 1e-8, 0.01]),
+    }
+)
+# Few values, so that some are as good as others, and some are as good as the threshold wants.
+metrics = st.sampled_from([0.5, 0.9, 1.0, 1.0001, 1.1, 1.5, 2.0, math.nan]) | st.floats(0, 3)
+
+
+@given(plateaus, st.lists(metrics, min_size=10, max_size=40))
+def test_plateaus_are_those_of_torch(options: dict[str, Any], reports: list[float]) -> None:
+    schedule, torch = ReduceOnPlateau(**options), Plateau(**options)
+    assert schedule.best is None
+    for number, metric in enumerate(reports):
+        assert schedule(number) == torch.lr
+        torch.step(metric)
+        assert schedule.report(metric) == schedule(0) == schedule(10**9) == torch.lr
+        assert schedule.bad_reports == torch.num_bad_epochs
+        assert schedule.cooldown_left == torch.cooldown_counter
+        assert schedule.best == (torch.best if math.isfinite(torch.best) else None)
+
+
+def test_a_plateau_by_hand() -> None:
+    schedule = ReduceOnPlateau(0.8, 0.5, patience=1, cooldown=1, min_lr=0.15)
+    reported = [schedule.report(metric) for metric in (3, 2, 2, 2, 2, 2, 2, 2, 2, 1, 2, 2)]
+    assert reported == [0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.2, 0.2, 0.2, 0.15]
+    other = ReduceOnPlateau(0.8, 0.5, patience=0, mode="max", threshold_mode="abs", threshold=0.5)
+    assert [other.report(metric) for metric in (3, 3.5, 3.75, 4.25)] == [0.8, 0.4, 0.4, 0.2]
+
+
+def test_an_infinite_metric_is_no_better() -> None:
+    for mode, metric in (("min", -math.inf), ("max", math.inf), ("min", math.nan)):
+        schedule = ReduceOnPlateau(1.0, patience=1, mode=mode)  # type: ignore[arg-type]
+        assert [schedule.report(metric), schedule.report(metric)] == [1.0, 0.1]
+        assert schedule.best is None
+
+
+@given(plateaus, st.lists(metrics, max_size=20), st.lists(metrics, max_size=20))
+def test_a_plateau_is_copied_pickled_and_saved_with_its_state(
+    options: dict[str, Any], before: list[float], after: list[float]
+) -> None:
+    schedule = ReduceOnPlateau(**options)
+    for metric in before:
+        schedule.report(metric)
+    restored = ReduceOnPlateau(**options)
+    restored.load_state_dict(json.loads(json.dumps(schedule.state_dict(), allow_nan=False)))
+    others = [copy.copy(schedule), copy.deepcopy(schedule), pickle.loads(pickle.dumps(schedule))]
+    wanted = [schedule.report(metric) for metric in after]
+    for other in (restored, *others):
+        assert repr(other) == repr(schedule)
+        assert [other.report(metric) for metric in after] == wanted
+        assert other.state_dict() == schedule.state_dict()
+        assert other != schedule
+    fresh = eval(repr(schedule), vars(schedules))
+    assert fresh.state_dict() == ReduceOnPlateau(**options).state_dict()
+
+
+def test_an_optimizer_sees_what_was_reported() -> None:
+    p = np.zeros(1)
+    schedule = ReduceOnPlateau(1.0, 0.5, patience=0)
+    opt = instep.SGD(p, lr=Warmup(schedule, 2))
+    for metric, rate in ((1.0, 0.0), (1.0, 0.5), (0.5, 0.5), (0.5, 0.5), (0.5, 0.25)):
+        assert opt.step(np.ones(1)).lr == rate
+        schedule.report(metric)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"rate": -1.0}, ValueError, "state_dict['rate'] is -1.0"),
+        ({"rate": None}, TypeError, "state_dict['rate'] is None"),
+        ({"best": math.nan}, ValueError, "state_dict['best'] is nan"),
+        ({"best": "1"}, TypeError, "state_dict['best'] is '1'"),
+        ({"bad_reports": -1}, ValueError, "state_dict['bad_reports'] is -1"),
+        ({"bad_reports": 1.0}, TypeError, "state_dict['bad_reports'] is 1.0"),
+        ({"cooldown_left": True}, TypeError, "state_dict['cooldown_left'] is True"),
+        ({"more": 1}, ValueError, "state_dict has the unknown 'more'"),
+    ],
+)
+def test_states_of_a_plateau_that_are_wrong(
+    change: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    schedule = ReduceOnPlateau(1.0, patience=3, cooldown=2)
+    for metric in (1.0, 2.0, 3.0):
+        schedule.report(metric)
+    before = schedule.state_dict()
+    assert before == {"rate": 1.0, "best": 1.0, "bad_reports": 2, "cooldown_left": 0}
+    with pytest.raises(error, match=re.escape(match)):
+        schedule.load_state_dict({**before, **change})
+    with pytest.raises(TypeError, match="state_dict is None; wanted a dict"):
+        schedule.load_state_dict(None)  # type: ignore[arg-type]
+    assert schedule.state_dict() == before
+
+
 def test_small_rates_keep_their_digits() -> None:
     # The textbook form, (1 + cos(x))/2, is off by 1 part in 10,000 here.
     steps = 10**6
@@ -447,6 +650,23 @@ BAD_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: OneCycle(1, 5, 1.5), "warmup_fraction is 1.5; wanted 0 <= warmup_fraction <= 1"),
     (lambda: OneCycle(1, 5, 0.3, 0.5), "div_factor is 0.5; wanted 1 or more"),
     (lambda: OneCycle(1, 5, 0.3, 2, 0.4), "final_div_factor is 0.4; wanted 1/div_factor or more"),
+    (lambda: Cyclic(0.5, 0.1), "low is 0.5; wanted low <= high, which is 0.1"),
+    (lambda: Cyclic(-0.5, 0.1), "low is -0.5; wanted a finite number that is not negative"),
+    (lambda: Cyclic(0, 1, 0), "steps_up is 0; wanted 1 or more"),
+    (lambda: Cyclic(0, 1, 5, 0), "steps_down is 0; wanted 1 or more"),
+    (lambda: Cyclic(0, 1, 5, mode="square"), "mode is 'square'; wanted one of 'triangular', 't"),  # type: ignore[arg-type]
+    (lambda: Cyclic(0, 1, 5, gamma=0.9), "mode is 'triangular'; wanted 'exp_range', with a gamma"),
+    (lambda: Cyclic(0, 1, 5, None, "exp_range", 1.1), "gamma is 1.1; wanted 0 < gamma <= 1"),
+    (lambda: ReduceOnPlateau(-1), "lr is -1; wanted a finite number that is not negative"),
+    (lambda: ReduceOnPlateau(1, 1), "factor is 1.0; wanted 0 < factor < 1"),
+    (lambda: ReduceOnPlateau(1, 0), "factor is 0.0; wanted 0 < factor < 1"),
+    (lambda: ReduceOnPlateau(1, patience=-1), "patience is -1; wanted 0 or more"),
+    (lambda: ReduceOnPlateau(1, mode="low"), "mode is 'low'; wanted one of 'min', 'max'"),  # type: ignore[arg-type]
+    (lambda: ReduceOnPlateau(1, threshold=NAN), "threshold is nan; wanted a finite number"),
+    (lambda: ReduceOnPlateau(1, threshold_mode="x"), "threshold_mode is 'x'; wanted one of"),  # type: ignore[arg-type]
+    (lambda: ReduceOnPlateau(1, cooldown=-1), "cooldown is -1; wanted 0 or more"),
+    (lambda: ReduceOnPlateau(1, min_lr=-1), "min_lr is -1; wanted a finite number"),
+    (lambda: ReduceOnPlateau(1, eps=-1), "eps is -1; wanted a finite number"),
     (lambda: Warmup(-0.1, 5), "schedule is -0.1; wanted a finite number that is not negative"),
     (lambda: Warmup(0.1, -1), "steps is -1; wanted 0 or more"),
     (lambda: Warmup(0.1, 5, -1), "start is -1; wanted a finite number that is not negative"),
@@ -476,6 +696,12 @@ BAD_TYPES: list[tuple[Callable[[], Any], str]] = [
     (lambda: Cosine(1, 0, True), "steps is True (bool); wanted an integer"),
     (lambda: InverseTime(1, 1, staircase=1), "staircase is 1 (int); wanted True or"),  # type: ignore[arg-type]
     (lambda: Exponential(1, 1, staircase="no"), "staircase is 'no' (str); wanted"),  # type: ignore[arg-type]
+    (lambda: Cyclic(0, 1, 5.0), "steps_up is 5.0 (float); wanted an integer"),  # type: ignore[arg-type]
+    (lambda: Cyclic(0, 1, 5, 2.0), "steps_down is 2.0 (float); wanted an"),  # type: ignore[arg-type]
+    (lambda: ReduceOnPlateau(None), "lr is None (NoneType); wanted a number"),  # type: ignore[arg-type]
+    (lambda: ReduceOnPlateau(1, patience=1.5), "patience is 1.5 (float); wanted an"),  # type: ignore[arg-type]
+    (lambda: ReduceOnPlateau(1).report("1"), "metric is '1' (str); wanted a number: pass float"),  # type: ignore[arg-type]
+    (lambda: ReduceOnPlateau(1).report(np.ones(1)), "metric is array([1.]) (ndarray); wanted a"),  # type: ignore[arg-type]
     (lambda: Warmup("cosine", 5), "schedule is 'cosine' (str); wanted a schedule or a number"),  # type: ignore[arg-type]
     (lambda: Warmup(True, 5), "schedule is True (bool); wanted a schedule or a number"),
     (lambda: Warmup(0.1, 5.0), "steps is 5.0 (float); wanted an integer"),  # type: ignore[arg-type]
@@ -509,7 +735,7 @@ def test_bad_types(call: Callable[[], object], message: str) -> None:
 def test_every_class_is_tested_and_documented(kind: type) -> None:
     table = "\n".join(repr(schedule) for schedule in LIKE_OPTAX.values())
     table += "\n".join(repr(row[0]) for row in LIKE_TORCH.values())
-    assert kind is Scaled or f"{kind.__name__}(" in table
+    assert kind in (Scaled, ReduceOnPlateau) or f"{kind.__name__}(" in table
     doc = kind.__doc__ or ""
     for part in ("Parameters", "Raises", "Notes", "Examples", "torch"):
         assert part in doc

@@ -1,5 +1,6 @@
 """Trees: their leaves, the names of those, and trees of another structure."""
 
+import copy
 from collections import OrderedDict, UserDict, namedtuple
 from types import MappingProxyType
 from typing import Any
@@ -152,15 +153,97 @@ def test_two_arrays_of_one_name_are_refused() -> None:
             instep.SGD(params)
 
 
-def test_a_changed_tree_of_parameters_does_not_change_the_optimizer() -> None:
-    p, other = np.ones(2), np.ones(2)
-    params = {"a": p}
+def test_a_tree_that_lies_in_itself_is_refused() -> None:
+    a: list[Any] = [np.ones(2)]
+    a.append({"x": a})
+    with pytest.raises(ValueError, match=r'params\["1.x"\] is a list or dict that it lies in'):
+        instep.SGD(a)
+    b: dict[str, Any] = {}
+    b["b"] = b
+    with pytest.raises(ValueError, match=r'params\["b"\] is a list or dict'):
+        instep.SGD(b)
+    # One list twice is no circle.
+    same = [np.ones(2)]
+    with pytest.raises(ValueError, match="is the same array as"):
+        instep.SGD([same, same])
+
+
+def changed_and_back(params: Any, change: Any, restore: Any, match: str) -> None:
+    """An optimizer refuses to step a tree that was changed, and steps it once it is as it was."""
     opt = instep.SGD(params, lr=0.5)
-    params["b"] = other
-    params["a"] = other
+    grads = copy.deepcopy(params)
+    opt.step(grads)
+    change(params)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=match):
+            opt.step(grads)
+    assert opt.t == 1
+    restore(params)
+    opt.step(grads)
+    assert opt.t == 2
+
+
+def test_a_tree_in_which_an_array_was_replaced_is_refused() -> None:
+    p, other = np.ones(2), np.ones(2)
+    detached = "is no longer the array that the optimizer steps; assign in place"
+
+    def put(place: Any) -> Any:
+        def change(params: Any) -> None:
+            params[place] = other
+
+        return change
+
+    def put_back(place: Any) -> Any:
+        def restore(params: Any) -> None:
+            params[place] = p
+
+        return restore
+
+    changed_and_back({"a": p}, put("a"), put_back("a"), r'params\["a"\] ' + detached)
+    changed_and_back([np.ones(1), p], put(1), put_back(1), r"params\[1\] " + detached)
+    nested = r'params\["x.0"\] ' + detached
+    x = [p]
+    changed_and_back(
+        {"x": x}, lambda _: x.__setitem__(0, other), lambda _: x.__setitem__(0, p), nested
+    )
+
+
+def test_a_tree_with_more_or_fewer_arrays_than_it_had_is_refused() -> None:
+    p, other = np.ones(2), np.ones(2)
+    changed_and_back(
+        {"a": p},
+        lambda params: params.__setitem__("b", other),
+        lambda params: params.pop("b"),
+        "params was changed after the optimizer was made .*'b'",
+    )
+    changed_and_back(
+        {"a": p, "b": other},
+        lambda params: params.pop("b"),
+        lambda params: params.__setitem__("b", other),
+        "params was changed after the optimizer was made .*b.* is missing",
+    )
+    changed_and_back(
+        [p],
+        lambda params: params.append(other),
+        lambda params: params.pop(),
+        "params was changed after the optimizer was made .*length 2",
+    )
+
+
+def test_groups_whose_trees_were_changed_are_refused() -> None:
+    a, b = {"w": np.ones(2)}, {"w": np.ones(2)}
+    opt = instep.SGD([{"params": a}, {"params": b}], lr=0.5)
+    b["w"] = b["w"] - 0
+    with pytest.raises(ValueError, match=r'params\["1.w"\] is no longer the array'):
+        opt.step([{"w": np.ones(2)}, {"w": np.ones(2)}])
+    assert (a["w"] == 1).all()
+
+
+def test_other_mappings_are_not_watched() -> None:
+    params = MappingProxyType({"a": np.ones(2)})
+    opt = instep.SGD(params, lr=0.5)
     opt.step({"a": np.ones(2)})
-    assert (p == 0.5).all()
-    assert (other == 1).all()
+    assert (params["a"] == 0.5).all()
 
 
 @pytest.mark.parametrize(

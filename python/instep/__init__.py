@@ -13,6 +13,7 @@ The update loop of a course notebook, replaced by an import:
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from instep import _instep, course, functional, optimizers, reference, threads
@@ -25,6 +26,13 @@ from instep.threads import *  # noqa: F403
 
 if TYPE_CHECKING:
     from instep import checkpoint, interop, schedules
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_instep.before_fork,
+        after_in_parent=_instep.after_fork_in_parent,
+        after_in_child=_instep.after_fork_in_child,
+    )
 
 __version__ = _instep.config()["version"]
 

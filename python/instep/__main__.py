@@ -13,7 +13,7 @@ EPOCHS, QUICK_EPOCHS = 40, 5
 MIN_SIZE, QUICK_MAX_SIZE, MAX_SIZE = 100, 1_000, 10_000_000
 EXTRAS = {
     "demo": ("matplotlib", "rich", "sklearn", "threadpoolctl"),
-    "bench": ("cpuinfo", "matplotlib", "psutil", "rich"),
+    "bench": ("cpuinfo", "matplotlib", "psutil", "rich", "threadpoolctl"),
 }
 
 
@@ -73,7 +73,7 @@ def _import(command: str) -> ModuleType | None:
 
 def _demo(demo: ModuleType, arguments: argparse.Namespace) -> int:
     epochs = arguments.epochs or (QUICK_EPOCHS if arguments.quick else EPOCHS)
-    identical = demo.run(arguments.hidden, epochs, arguments.dtype, arguments.out)
+    identical = demo.run(arguments.hidden, epochs, arguments.dtype, arguments.out, arguments.host)
     return 0 if identical else 1
 
 
@@ -81,7 +81,10 @@ def _bench(bench: ModuleType, arguments: argparse.Namespace) -> int:
     max_size = arguments.max_size or (QUICK_MAX_SIZE if arguments.quick else MAX_SIZE)
     pace = bench.QUICK if arguments.quick else bench.CAREFUL
     try:
-        bench.run(arguments.dtype, arguments.threads, max_size, pace, arguments.out, arguments.json)
+        bench.run(
+            *(arguments.dtype, arguments.threads, max_size, pace),
+            *(arguments.out, arguments.json, arguments.between),
+        )
     except MemoryError as error:
         print(error, file=sys.stderr)
         return 2
@@ -96,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
         help="train a network on real data, with NumPy and with instep",
         description="Train the course's network on scikit-learn's digits, twice per rule: with the "
         "NumPy update loop and with instep. Exit status 1 when the two differ in one bit.",
+    )
+    demo.add_argument(
+        "--host",
+        choices=("course", "cs231n", "dlfs", "nnfs"),
+        default="course",
+        help="whose rules, in whose format: the deep-learning course, CS231n, Deep Learning from "
+        "Scratch, Neural Networks from Scratch (default: course)",
     )
     demo.add_argument(
         "--hidden",
@@ -150,6 +160,13 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="N",
         help="numbers of threads (default: 1, and as many as there are)",
+    )
+    bench.add_argument(
+        "--between",
+        choices=("nothing", "matmul"),
+        default="nothing",
+        help="what is done between steps, and not counted: a matrix product, first with NumPy's "
+        "BLAS on one thread, then on all of its threads (default: nothing)",
     )
     bench.add_argument(
         "--out",

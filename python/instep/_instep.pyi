@@ -3,13 +3,14 @@ from typing import Any, TypeAlias, TypedDict, final
 
 from numpy.typing import NDArray
 
-from instep.rows import Rows
-
 _Tuple: TypeAlias = tuple[NDArray[Any], ...]
-# Parameters, each state, averages if there are any.
-_Own: TypeAlias = tuple[_Tuple, tuple[_Tuple, ...], _Tuple | None]
-# Recipe, its numbers, and sign, weight decay, shrinking and averaging around it.
-_Work: TypeAlias = tuple[Recipe, tuple[float, ...], tuple[float, float, float, float | None]]
+# Sign, weight decay and shrinking around a rule.
+_Around: TypeAlias = tuple[float, float, float]
+# Recipe, its numbers; sign, weight decay, whether it is decoupled, and averaging around it.
+_Work: TypeAlias = tuple[Recipe, tuple[float, ...], tuple[float, float, bool, float | None]]
+_Updates: TypeAlias = Sequence[tuple[dict[str, Any], dict[str, Any]]]
+# The work; the learning rate; whether it stays; and what to update after the step.
+Said: TypeAlias = tuple[_Work, float, bool, _Updates]
 
 class _Config(TypedDict):
     version: str
@@ -18,7 +19,18 @@ class _Config(TypedDict):
     threads: int
     profile: str
 
-__all__ = ["Recipe", "Stepper", "config", "get_num_threads", "recipes", "set_num_threads"]
+__all__ = [
+    "Recipe",
+    "StepResult",
+    "Stepper",
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "before_fork",
+    "config",
+    "get_num_threads",
+    "recipes",
+    "set_num_threads",
+]
 
 @final
 class Recipe:
@@ -38,25 +50,77 @@ class Recipe:
         grads: _Tuple,
         states: tuple[_Tuple, ...],
         describe: Callable[[int, int, int], str],
+        around: _Around | None = None,
+        update: tuple[dict[str, Any], dict[str, Any]] | None = None,
         /,
     ) -> None: ...
 
 @final
+class StepResult:
+    @property
+    def grad_norm(self) -> float | None: ...
+    @property
+    def skipped(self) -> bool: ...
+    @property
+    def lr(self) -> float | tuple[float, ...]: ...
+    @property
+    def t(self) -> int: ...
+
+@final
 class Stepper:
-    def __new__(cls, groups: Sequence[_Own], t: int) -> Stepper: ...
+    def __new__(cls, is_list: bool, t: int) -> Stepper: ...
     t: int
+    zero_grads: bool
+    @property
+    def changes(self) -> int: ...
+    @property
+    def skips(self) -> int: ...
+    @property
+    def averages_are_in(self) -> bool: ...
+    def add_group(self, options: dict[str, Any]) -> None: ...
+    def add_parameters(
+        self,
+        skeleton: Any,
+        params: Any,
+        arrays: Sequence[Sequence[NDArray[Any]]],
+        works: Sequence[tuple[int, bool]],
+    ) -> None: ...
+    def set_frozen(self, frozen: Sequence[bool]) -> None: ...
     def step(
         self,
-        t: int,
-        groups: Sequence[tuple[_Work, tuple[NDArray[Any] | Rows | None, ...]]],
-        describe: Callable[[int, int, int], str],
+        optimizer: Any,
+        grads: Any,
+        lr: float | None,
         grad_scale: float,
         max_norm: float | None,
+        max_array_norm: float | None,
+        max_value: float | None,
         nonfinite: str,
-        zero_grads: bool,
+        max_skips: int | None,
         /,
-    ) -> tuple[float | None, bool]: ...
+    ) -> StepResult: ...
+    def swap_averages(self, optimizer: Any, use: int | None, enter: bool, /) -> None: ...
+    def copy(
+        self,
+        targets: _Tuple,
+        sources: _Tuple,
+        dicts: Sequence[dict[str, Any]],
+        describe: Callable[[int, int], str],
+        /,
+    ) -> tuple[int, list[dict[str, Any]]]: ...
+    def restore(
+        self,
+        targets: _Tuple,
+        sources: _Tuple,
+        t: int,
+        updates: _Updates,
+        describe: Callable[[int, int], str],
+        /,
+    ) -> None: ...
 
+def before_fork() -> None: ...
+def after_fork_in_parent() -> None: ...
+def after_fork_in_child() -> None: ...
 def recipes() -> list[str]: ...
 def config() -> _Config: ...
 def get_num_threads() -> int: ...

@@ -1,14 +1,35 @@
 """Checks of arguments, with errors that name the argument, what it was and what was wanted."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_array", "check_integer", "check_keys", "check_like", "check_number"]
+__all__ = [
+    "check_array",
+    "check_betas",
+    "check_flag",
+    "check_integer",
+    "check_json",
+    "check_keys",
+    "check_like",
+    "check_mode",
+    "check_number",
+    "check_numbers",
+    "kind_of",
+]
+
+
+def kind_of(thing: Any) -> str:
+    """Return what errors call something: "None", "a list", "an int"."""
+    kind = type(thing).__name__
+    if thing is None:
+        return "None"
+    # As it is spoken: an ndarray.
+    return f"{'an' if kind[0].lower() in 'aeiou' or kind == 'ndarray' else 'a'} {kind}"
 
 
 def check_number(name: str, number: Any, *, least: float = 0.0, below: float = math.inf) -> float:
@@ -33,6 +54,37 @@ def check_number(name: str, number: Any, *, least: float = 0.0, below: float = m
     raise ValueError(f"{name} is {number!r}; wanted {wanted}")
 
 
+def check_numbers(name: str, numbers: Any, count: int, *, below: float) -> tuple[float, ...]:
+    """Return several numbers as floats, if each is finite and ``0 <= number < below``."""
+    try:
+        given = tuple(numbers)
+    except TypeError:
+        given = ()
+    if len(given) != count:
+        words = {2: "two", 3: "three"}
+        raise ValueError(f"{name} is {numbers!r}; wanted {words.get(count, count)} numbers")
+    pairs = enumerate(given)
+    return tuple(check_number(f"{name}[{i}]", number, below=below) for i, number in pairs)
+
+
+def check_betas(betas: Any, count: int = 2) -> tuple[float, ...]:
+    """Return decays of averages as floats, if each is in [0, 1)."""
+    return check_numbers("betas", betas, count, below=1.0)
+
+
+def check_mode(name: str, mode: Any, modes: Sequence[Any]) -> None:
+    """Check that an option is one of some words, or True or False."""
+    if mode not in modes:
+        raise ValueError(f"{name} is {mode!r}; wanted one of {', '.join(map(repr, modes))}")
+
+
+def check_flag(name: str, flag: Any) -> bool:
+    """Return a boolean as a bool: of a str, even ``"False"``, nobody knows what it means."""
+    if not isinstance(flag, (bool, np.bool_)):
+        raise TypeError(f"{name} is {flag!r} ({type(flag).__name__}); wanted True or False")
+    return bool(flag)
+
+
 def check_integer(name: str, number: int, *, least: int) -> None:
     """Check that a number is an integer, and not less than `least`."""
     # A timedelta64 is a NumPy integer by its type only.
@@ -49,12 +101,12 @@ def check_array(name: str, array: Any) -> None:
     # The plain ones first: to look up np.ma is to import it.
     is_plain = type(array) is np.ndarray
     if not is_plain and (not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray)):
-        kind = type(array).__name__
-        raise TypeError(f"{name} is a {kind}; wanted a plain numpy.ndarray")
+        hint = f": list({name})" if hasattr(array, "__next__") else ""
+        raise TypeError(f"{name} is {kind_of(array)}; wanted a plain numpy.ndarray{hint}")
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(
             f"{name} has dtype {array.dtype}; wanted float32 or float64, in this machine's "
-            "byte order"
+            f"byte order: pass {name}.astype(np.float32)"
         )
 
 
@@ -70,7 +122,7 @@ def check_like(name: str, array: Any, like: NDArray[Any]) -> None:
 def check_keys(name: str, mapping: Any, wanted: Iterable[object]) -> None:
     """Check that something is a dict that has the wanted keys and no others."""
     if not isinstance(mapping, Mapping):
-        raise TypeError(f"{name} is a {type(mapping).__name__}; wanted a dict")
+        raise TypeError(f"{name} is {kind_of(mapping)}; wanted a dict")
     known = dict.fromkeys(wanted)
     missing = [key for key in known if key not in mapping]
     unknown = [key for key in mapping if key not in known]
@@ -81,3 +133,47 @@ def check_keys(name: str, mapping: Any, wanted: Iterable[object]) -> None:
     ]
     if wrong:
         raise ValueError(f"{name} {' and '.join(wrong)}")
+
+
+def check_json(name: str, value: Any) -> None:
+    """Check that JSON can say what a value is, as Python reads and writes it."""
+    _check_json(name, value, ())
+
+
+def _check_json(name: str, value: Any, path: tuple[Any, ...]) -> None:
+    def where() -> str:
+        return name + "".join(f"[{key!r}]" for key in path)
+
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{where()} is {value!r}, which JSON lacks; wanted a finite number, or None"
+            )
+    elif isinstance(value, int):
+        if value.bit_length() > _MOST_BITS:
+            has, wanted = f"{value.bit_length():,}", f"{_MOST_BITS:,}"
+            raise ValueError(f"{where()} has {has} bits; wanted {wanted} at most")
+    elif isinstance(value, (dict, list, tuple)):
+        if len(path) == _MOST_DEPTH:
+            raise ValueError(f"{name} is nested more than {_MOST_DEPTH} times, or holds itself")
+        items: Iterable[tuple[Any, Any]] = enumerate(value)
+        if isinstance(value, dict):
+            items = value.items()
+        for key, inner in items:
+            if isinstance(value, dict) and not isinstance(key, str):
+                raise TypeError(f"{where()} has the key {key!r}, {kind_of(key)}; wanted a str")
+            _check_json(name, inner, (*path, key))
+    elif value is not None and not isinstance(value, str):
+        remedy = ""
+        if isinstance(value, (np.ndarray, np.generic)):
+            remedy = f": pass {where()}.tolist()"
+        elif isinstance(value, (set, frozenset)):
+            remedy = f": pass sorted({where()})"
+        raise TypeError(
+            f"{where()} is {kind_of(value)}; wanted None, a bool, an int, a float, a str, or a "
+            f"list or dict of such{remedy}"
+        )
+
+
+_MOST_BITS = 8192
+_MOST_DEPTH = 100

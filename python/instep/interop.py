@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from instep.checks import check_integer, check_keys, check_like
-from instep.optimizer import Optimizer, check_rate, compiled
+from instep.checks import check_integer, check_keys, check_like, check_number, kind_of
+from instep.optimizer import Optimizer
 from instep.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from instep.rule import check_rate, compiled
 
 __all__ = ["from_torch_state_dict", "to_torch_state_dict"]
 
@@ -71,7 +72,8 @@ def from_torch_state_dict(
     ----------
     optimizer : Adam, AdamW, SGD, RMSprop or Adagrad
         With as many groups and parameters as the one of torch, **in the same order**, of the same
-        shapes and dtypes.
+        shapes and dtypes. Groups by pattern are in the order of the patterns, the last one those of
+        all other names.
     torch_state_dict : dict
         What ``state_dict()`` of torch's optimizer of that name returned, with NumPy arrays for
         tensors, see Notes. Only read.
@@ -88,7 +90,8 @@ def from_torch_state_dict(
     ValueError
         Another number of groups or parameters; an array of another shape; states or options that
         are missing, or do not go with the optimizer's; an ``eps_mode``, ``momentum_mode`` or
-        ``amsgrad`` that is not torch's; parameters with different numbers of steps.
+        ``amsgrad`` that is not torch's; a ``weight_decay_mask``, where there is a weight decay;
+        parameters with different numbers of steps.
 
     Notes
     -----
@@ -154,6 +157,7 @@ def from_torch_state_dict(
                 )
             fresh = {of: type(optimizer).initial(of, options) for of in states}
             counts[name] = _take(f"state[{index}]", layout, own, state.get(index), fresh)
+    _check_mask(optimizer, loaded["groups"])
     loaded["t"] = _steps(optimizer, loaded["groups"], counts, t)
     optimizer.load_state_dict(loaded)
 
@@ -171,15 +175,15 @@ def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
     dict
         What ``state_dict()`` of torch's optimizer returns, with new NumPy arrays for tensors:
         ``{"state": {0: {"step": ..., "exp_avg": ..., ...}, ...}, "param_groups": [...]}``, the
-        parameters numbered in the order of `Optimizer.state`.
+        parameters numbered group after group, in each in the order of `Optimizer.state`.
 
     Raises
     ------
     TypeError
         An optimizer that is none of these five.
     ValueError
-        An ``eps_mode``, ``momentum_mode`` or ``amsgrad`` that torch does not have; more steps than
-        torch counts.
+        An ``eps_mode``, ``momentum_mode`` or ``amsgrad`` that torch does not have; a
+        ``weight_decay_mask``, where there is a weight decay; more steps than torch counts.
 
     Notes
     -----
@@ -209,6 +213,7 @@ def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
     """
     layout = _layout(optimizer)
     saved = optimizer.state_dict()
+    _check_mask(optimizer, saved["groups"])
     t = saved["t"]
     if int(np.float32(t)) != t:
         raise ValueError(f"t is {t}; torch counts steps in float32, so not every one above 2**24")
@@ -239,23 +244,34 @@ def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
 def _layout(optimizer: Optimizer) -> _Layout:
     if type(optimizer) not in _LAYOUTS:
         known = ", ".join(rule.__name__ for rule in _LAYOUTS)
-        raise TypeError(f"optimizer is a {type(optimizer).__name__}; wanted one of {known}")
+        raise TypeError(f"optimizer is {kind_of(optimizer)}; wanted one of {known}")
     return _LAYOUTS[type(optimizer)]
 
 
 def _parts(torch_state_dict: Any) -> tuple[Mapping[int, Any], list[dict[str, Any]]]:
     """Return the two parts of a state dict of torch, their types checked."""
     if not isinstance(torch_state_dict, Mapping):
-        kind = type(torch_state_dict).__name__
-        raise TypeError(f"torch_state_dict is a {kind}; wanted a dict")
+        raise TypeError(f"torch_state_dict is {kind_of(torch_state_dict)}; wanted a dict")
     parts = ("state", "param_groups")
     check_keys("torch_state_dict", {k: 0 for k in torch_state_dict if k in parts}, parts)
     state, groups = (torch_state_dict[part] for part in parts)
     if not isinstance(state, Mapping):
-        raise TypeError(f"state is a {type(state).__name__}; wanted a dict")
+        raise TypeError(f"state is {kind_of(state)}; wanted a dict")
     if not isinstance(groups, (list, tuple)) or not all(isinstance(g, dict) for g in groups):
         raise TypeError(f"param_groups is {groups!r}; wanted a list of dicts")
     return state, list(groups)
+
+
+def _check_mask(optimizer: Optimizer, groups: list[dict[str, Any]]) -> None:
+    """Check that the weight decay of each group reaches all of its parameters, as in torch."""
+    for parameter in optimizer._parameters:
+        if parameter.decays:
+            continue
+        if check_number("weight_decay", groups[parameter.group]["options"]["weight_decay"]) > 0.0:
+            raise ValueError(
+                f"weight_decay_mask leaves out {parameter.name!r}; torch has no such mask: make "
+                "the optimizer with a group for it, as in groups={...}, and weight_decay=0.0 there"
+            )
 
 
 def _indices(i: int, group: dict[str, Any]) -> list[int]:
@@ -282,7 +298,7 @@ def _options(
     wanted = [option for option in own if option not in layout.modes]
     # Those of torch that are older than the option do not have it.
     torch_group = {"maximize": False, **torch_group}
-    options = {option: torch_group[option] for option in wanted if option in torch_group}
+    options = {option: _number(torch_group[option]) for option in wanted if option in torch_group}
     check_keys(name, options, wanted)
     key = "decoupled_weight_decay"
     if torch_group.get(key, layout.extras.get(key)) != layout.extras.get(key):
@@ -290,15 +306,24 @@ def _options(
     return {**options, **{mode: own[mode] for mode in layout.modes}}
 
 
+def _number(option: Any) -> Any:
+    """Return a number for a tensor or an array of one, which torch takes too."""
+    return option.item() if hasattr(option, "item") and np.ndim(option) == 0 else option
+
+
 def _take(
-    name: str, layout: _Layout, own: dict[str, Any], torch_state: Any, fresh: dict[str, float]
+    name: str,
+    layout: _Layout,
+    own: dict[str, Any],
+    torch_state: Any,
+    fresh: dict[str, float | None],
 ) -> int:
     """Put the state of one parameter of torch in the place of `own`; return how many steps made it.
 
     Where torch does not count them, that is 1 for any number but 0.
     """
     if torch_state is not None and not isinstance(torch_state, Mapping):
-        raise TypeError(f"{name} is a {type(torch_state).__name__}; wanted a dict")
+        raise TypeError(f"{name} is {kind_of(torch_state)}; wanted a dict")
     given = {key: value for key, value in (torch_state or {}).items() if value is not None}
     if not given:
         own.update({of: np.full_like(own[of], number) for of, number in fresh.items()})

@@ -1,52 +1,51 @@
-"""What all optimizers have in common: parameters, groups, state, and the way of a step.
+"""What all optimizers have in common, as users call it.
 
-A rule is a small class in `instep.optimizers`; it says which recipe to run, with which numbers.
+What a rule has to say stands in `instep.rule`, parameters and groups in `instep.groups`.
 """
 
 import importlib
-import math
+import itertools
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import lru_cache, partial
 from types import ModuleType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
-import numpy as np
 from numpy.typing import NDArray
 
 from instep import _instep
-from instep.checks import check_array, check_integer, check_keys, check_number
-from instep.forking import new_lock
+from instep._instep import StepResult
+from instep.checks import check_array, check_flag, check_integer, check_number, kind_of
+from instep.groups import (
+    Group,
+    Mask,
+    Parameter,
+    check_flags,
+    flags,
+    match,
+    set_decay,
+    with_own_options,
+)
+from instep.rule import TOO_MANY_STEPS, Options, Rule
 from instep.tree import Tree, called
-from instep.uninterrupted import call_all, copying
 
-__all__ = ["LearningRate", "Nonfinite", "Optimizer", "Options", "StepResult"]
-
-LearningRate: TypeAlias = float | Callable[[int], float]
-"""A number, or a callable of the number of steps done, as those of `instep.schedules` are."""
-
-TOO_MANY_STEPS = 2**53
-"""Larger numbers of steps are not exact in the formulas."""
+__all__ = ["Common", "Nonfinite", "Optimizer", "StepResult"]
 
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 
-Options: TypeAlias = Mapping[str, Any]
-"""The options of one group: ``lr``, ``weight_decay``, ``maximize`` and those of the rule."""
+
+class Common(TypedDict, total=False):
+    """What every optimizer takes beside the options of its rule: see `Optimizer`."""
+
+    zero_grads: bool
+    average: float | None
+    groups: Mapping[str, Options] | None
+    weight_decay_mask: Mask | None
+    freeze: Mask | None
 
 
-class StepResult(NamedTuple):
-    """What a step returns."""
-
-    grad_norm: float | None
-    """The norm of all gradients before clipping, if ``max_norm`` was given."""
-    skipped: bool
-    """Whether nothing was done, because of a gradient that is not finite."""
-
-
-class Optimizer(ABC):
+class Optimizer(Rule):
     """The base of all optimizers.
 
     Parameters
@@ -55,30 +54,52 @@ class Optimizer(ABC):
         An array, or lists, tuples and dicts of arrays, nested at will; each a plain ndarray of
         float32 or float64, of any shape and memory layout. **Steps write them in place.** A list of
         dicts with the key ``"params"`` is a list of groups, each with its own parameters and, where
-        it says so, its own options.
+        it has them, its own options and a ``"name"``.
     options : dict
-        The options of groups that do not say otherwise.
+        The options of groups that do not have their own.
     zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
+        Whether a step sets the gradients to zero after use, a skipped step too.
     average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept.
+        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    groups : dict of dict, optional
+        Options by pattern of names: ``{"*.b": {"weight_decay": 0.0}}``. Each parameter belongs to
+        the first pattern that matches its name, as `fnmatch` does, or else to the last group, which
+        has the optimizer's own options. Gradients and the names of states keep their structure.
+    weight_decay_mask : callable or tree of bool, optional
+        Which parameters weight decay reaches: a callable of name and array, such as
+        ``lambda name, array: array.ndim > 1``, or a tree of booleans like `params`.
+    freeze : callable or tree of bool, optional
+        Which parameters steps leave alone, state and average included; their gradients are not
+        looked at. Can be assigned later.
 
     Attributes
     ----------
-    param_groups : list of dict
-        The groups, each a dict of ``"params"`` and options. Options may be assigned at any time.
+    param_groups : tuple of dict
+        The groups, each a dict of ``"params"`` and options. Options may be assigned at any time:
+        ``opt.param_groups[0]["lr"] = 0.01``.
     t : int
         The number of steps done, by all parameters alike.
+    skips : int
+        The number of steps that were skipped since the last that was not.
+
+    Raises
+    ------
+    TypeError
+        A parameter that is not a plain ndarray of native float32 or float64; an option that is not
+        a number.
+    ValueError
+        An option out of its range, or an unknown one; two parameters of one name; one array under
+        two names.
 
     Notes
     -----
     `copy.deepcopy` and `pickle` copy an optimizer with all its arrays, the parameters among them:
     the copy steps its own. A model that is copied in the same call goes on sharing them with its
-    optimizer. A copy waits for a step of another thread; to pickle does not. For the state alone
-    there are `state_dict` and `save`.
+    optimizer. A deep copy is of one moment between two steps, whatever other threads do; a pickle
+    is not. Hooks are not copied. For the state alone there are `state_dict` and `save`.
 
-    Threads, forks and signal handlers see an optimizer between its steps: who steps or copies it
-    waits for a step of another thread, and so does `os.fork`.
+    Threads, forks and signal handlers see an optimizer between its steps: a step waits for that of
+    another thread, and so does `os.fork`.
     """
 
     def __init__(
@@ -88,57 +109,186 @@ class Optimizer(ABC):
         *,
         zero_grads: bool = False,
         average: float | None = None,
+        groups: Mapping[str, Options] | None = None,
+        weight_decay_mask: Mask | None = None,
+        freeze: Mask | None = None,
     ) -> None:
         if average is not None:
             average = check_number("average", average, below=1.0)
-        self.zero_grads = zero_grads
         self._average = average
-        self.param_groups: list[dict[str, Any]] = []
-        self._groups: list[_Group] = []
         self._defaults = options
-        self._has_groups = _is_list_of_groups(params)
-        self._averages_are_in = False
-        self._lock = new_lock()
-        self._stepper = _instep.Stepper((), 0)
-        for group in params if self._has_groups else [{"params": params}]:
-            self.add_param_group(group)
+        self._mask = weight_decay_mask
+        self._parameters: list[Parameter] = []
+        self._by_name: dict[str, Parameter] = {}
+        self._by_array: dict[int, Parameter] = {}
+        self._groups: list[Group] = []
+        # Each with the lists and dicts themselves, and how many groups it has.
+        self._trees: list[tuple[Tree, Any, int]] = []
+        self._is_list = _is_list_of_groups(params)
+        self._hooks: dict[str, list[Callable[[Any, Any], Any]]] = {"before": [], "after": []}
+        self._stepper = _instep.Stepper(self._is_list, 0)
+        self.zero_grads = zero_grads
+        if not self._is_list:
+            self._add_only_tree(params, groups)
+        elif groups is not None:
+            raise ValueError("groups was given, and params is a list of groups; wanted one of both")
+        else:
+            for group in params:
+                self.add_param_group(group)
+            if weight_decay_mask is not None and not callable(weight_decay_mask):
+                raise TypeError(
+                    "weight_decay_mask is a tree, and params a list of groups; wanted a callable "
+                    "of name and array, or weight_decay=0 in the groups"
+                )
+        if freeze is not None:
+            self.freeze = freeze
 
-    @classmethod
-    @abstractmethod
-    def recipe(cls, options: Options, t: int) -> str:
-        """Return the name of the recipe for step `t`; its states are the same for all steps.
+    def step(
+        self,
+        grads: Any,
+        *,
+        lr: float | None = None,
+        grad_scale: float = 1.0,
+        max_norm: float | None = None,
+        max_array_norm: float | None = None,
+        max_value: float | None = None,
+        nonfinite: Nonfinite = "propagate",
+        max_skips: int | None = None,
+    ) -> StepResult:
+        """Do one step, in place.
+
+        Parameters
+        ----------
+        grads : tree of ndarray
+            Of the structure of the parameters; for a list of groups, a list with such a tree for
+            each. ``None`` for an array leaves its parameter and state alone, `Rows` all but some
+            rows of them. Only read, unless the optimizer was made with ``zero_grads=True``.
+        lr : float, optional
+            The learning rate of this step, instead of the groups' own.
+        grad_scale : float, default 1.0
+            What the gradients are multiplied by: one over the number of accumulated batches, one
+            over a loss scale.
+        max_norm : float, optional
+            The most that the norm of all gradients together may be: if it is more, they are
+            multiplied by ``max_norm/(norm + 1e-6)``, as torch does. ``math.inf`` only asks for the
+            norm.
+        max_array_norm : float, optional
+            The most that the norm of each gradient by itself may be, in the same way; not together
+            with `max_norm`.
+        max_value : float, optional
+            The most that an element of a gradient may be, of either sign, after all of the above:
+            ``np.clip(g, -max_value, max_value)``.
+        nonfinite : {"propagate", "skip", "raise"}, default "propagate"
+            What to do about a gradient with NaN or Inf: step all the same, as NumPy would; leave
+            everything as it was, the step count included, but for gradients that a step sets to
+            zero; or raise.
+        max_skips : int, optional
+            How many steps in a row may be skipped: one more raises.
+
+        Returns
+        -------
+        StepResult
+            ``grad_norm``, the norm of all gradients after `grad_scale` and before clipping, if
+            `max_norm` was given, else None; ``skipped``; ``lr``, the learning rate of this step, of
+            several groups a tuple; and ``t``, the number of steps done.
 
         Raises
         ------
-        ValueError
-            An unknown mode.
+        TypeError, ValueError, KeyError
+            A tree of another structure; an array that does not go with its parameter; arrays that
+            share memory where one is written; an option out of its range, or one that the rule does
+            not have in a dict of `param_groups`; a list or dict of parameters in which an array was
+            replaced.
+        FloatingPointError
+            A gradient with NaN or Inf, with ``nonfinite="raise"``, or one more than `max_skips`.
+        RuntimeError
+            A step within `averaged`; a learning rate that is a callable and steps the optimizer.
+        MemoryError
+            Not enough memory to look at `Rows`.
+
+        Notes
+        -----
+        A call that raises has changed nothing. All is done in one pass over the arrays, with a
+        second one over the gradients for norms and `nonfinite`; nothing is allocated. The norm is
+        summed in float64 over fixed blocks in a fixed order, so it is the same, bit for bit, on
+        every machine. Two threads that step the same optimizer do so one after the other. A norm
+        that overflows float64 is infinite, and clipping by it takes finite gradients to zero, as in
+        torch: what is left of the step is momentum and weight decay.
         """
+        if self._hooks["before"] or self._hooks["after"]:
+            for hook in self._hooks["before"]:
+                given = hook(self, grads)
+                grads = grads if given is None else given
+        result = self._stepper.step(
+            self, grads, lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
+        )
+        for hook in self._hooks["after"]:
+            hook(self, result)
+        return result
 
-    @classmethod
-    def checked(cls, options: Options) -> dict[str, Any]:
-        """Return the options with their numbers checked and made floats; the rate is left out.
+    def register_step_pre_hook(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
+        """Have a callable called before every step.
 
-        Raises
-        ------
-        TypeError, ValueError
-            An option that is not a number, or out of its range.
+        Parameters
+        ----------
+        hook : callable
+            Called with the optimizer and the gradients; what it returns takes their place, unless
+            it is None.
+
+        Returns
+        -------
+        remove : callable
+            Call it to have the hook called no more.
         """
-        return {**options, "weight_decay": check_number("weight_decay", options["weight_decay"])}
+        return self._register("before", hook)
 
-    @classmethod
-    @abstractmethod
-    def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        """Return the numbers of the recipe for step `t`, counted from 1, from checked options."""
+    def register_step_post_hook(self, hook: Callable[[Any, StepResult], Any]) -> Callable[[], None]:
+        """Have a callable called after every step that does not raise.
 
-    @classmethod
-    def decouples(cls, options: Options) -> bool:
-        """Return whether weight decay shrinks the parameter, and is not a part of the gradient."""
-        return False
+        Parameters
+        ----------
+        hook : callable
+            Called with the optimizer and what the step returns.
 
-    @classmethod
-    def initial(cls, state: str, options: Options) -> float:
-        """Return what a state array is filled with at first."""
-        return 0.0
+        Returns
+        -------
+        remove : callable
+            Call it to have the hook called no more.
+        """
+        return self._register("after", hook)
+
+    def _register(self, when: str, hook: Any) -> Callable[[], None]:
+        if not callable(hook):
+            raise TypeError(f"hook is {hook!r}; wanted a callable")
+        hooks = self._hooks[when]
+        hooks.append(hook)
+
+        def remove() -> None:
+            if hook in hooks:
+                hooks.remove(hook)
+
+        return remove
+
+    @property
+    def param_groups(self) -> tuple[dict[str, Any], ...]:
+        """The groups, each a dict of ``"params"`` and options, which may be assigned to."""
+        return tuple(group.options for group in self._groups)
+
+    @param_groups.setter
+    def param_groups(self, groups: Any) -> None:
+        raise AttributeError(
+            "param_groups can't be assigned; assign to the options of a group, as in "
+            "opt.param_groups[0]['lr'] = 0.01, or add one: opt.add_param_group(...)"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what would change nothing: options are those of the groups."""
+        if name in self.__dict__.get("_defaults", ()):
+            raise AttributeError(
+                f"{name} is an option of the groups; assign it there: "
+                f"opt.param_groups[0][{name!r}] = {value!r}"
+            )
+        super().__setattr__(name, value)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add a group of parameters; their state starts now.
@@ -146,7 +296,8 @@ class Optimizer(ABC):
         Parameters
         ----------
         group : dict
-            ``{"params": ..., "lr": ...}``: the options it does not give are the optimizer's own.
+            ``{"params": ..., "lr": ...}``: the options it does not give are the optimizer's own. A
+            ``weight_decay_mask`` that is a callable is asked about its parameters too.
 
         Raises
         ------
@@ -154,29 +305,123 @@ class Optimizer(ABC):
             A parameter that is not a plain ndarray of native float32 or float64.
         ValueError
             An option that the rule does not have, or out of its range; parameters that were not
-            given as groups in the first place.
+            given as groups in the first place; an array or a name that is there already.
         """
-        if self._groups and not self._has_groups:
+        if not self._is_list:
             raise ValueError("params was not a list of groups, so no group can be added")
-        for option in group:
-            if option != "params" and option not in self._defaults:
-                wanted = ", ".join(self._defaults)
-                raise ValueError(f"params has a group with the option {option!r}; wanted {wanted}")
-        options = {**self._defaults, **group}
-        path = (len(self._groups),) if self._has_groups else ()
-        built = _Group(self, options, Tree(options["params"], path))
-        taken = {name for other in self._groups for name in other.names}
-        for name in built.names:
-            if name in taken:
-                raise ValueError(f"params has two arrays named {name!r}; rename a key")
-            taken.add(name)
-        with self._lock:
-            self._groups.append(built)
-            self.param_groups.append(options)
-            self._stepper = self._new_stepper(self.t)
+        if not isinstance(group, dict) or "params" not in group:
+            raise ValueError(f"group is {group!r}; wanted a dict with the key 'params'")
+        options = with_own_options("params", self._defaults, group)
+        tree, parameters = self._new_parameters(options["params"], (len(self._groups),))
+        if callable(self._mask):
+            set_decay(self._mask, tree, parameters)
+        self._add(tree, options["params"], [(options, parameters)])
 
-    def _new_stepper(self, t: int) -> _instep.Stepper:
-        return _instep.Stepper(tuple(group.arrays() for group in self._groups), t)
+    def _add_only_tree(self, params: Any, patterns: Mapping[str, Options] | None) -> None:
+        """Add the parameters of an optimizer that is not given a list of groups."""
+        tree, parameters = self._new_parameters(params, ())
+        groups = []
+        for name, own, members in match({} if patterns is None else patterns, parameters):
+            if "params" in own:
+                raise ValueError(f"groups[{name!r}] has 'params'; the pattern says which they are")
+            options = with_own_options("groups", self._defaults, own)
+            if patterns:
+                named = {parameter.name: parameter.array for parameter in members}
+                options |= {"name": own.get("name", name), "params": named}
+            else:
+                options["params"] = params
+            groups.append((options, members))
+        if self._mask is not None:
+            set_decay(self._mask, tree, parameters)
+        self._add(tree, params, groups)
+
+    def _new_parameters(
+        self, params: Any, path: tuple[object, ...]
+    ) -> tuple[Tree, list[Parameter]]:
+        """Look at the arrays of a tree."""
+        tree = Tree(params, path)
+        names: dict[str, Parameter] = {}
+        arrays: dict[int, Parameter] = {}
+        leaves = tree.leaves(params, "params")
+        for place, name, array in zip(tree.paths, tree.names, leaves, strict=True):
+            check_array(called("params", place), array)
+            parameter = Parameter(name or "params", place, array)
+            other = arrays.get(id(array)) or self._by_array.get(id(array))
+            if other is not None:
+                raise ValueError(
+                    f"{parameter.describe(0)} is the same array as {other.describe(0)}; give it "
+                    "under one name, and as its gradient the sum of both: "
+                    f"{other.describe(1)} + {parameter.describe(1)}"
+                )
+            if parameter.name in names or parameter.name in self._by_name:
+                raise ValueError(f"params has two arrays named {parameter.name!r}; rename a key")
+            names[parameter.name] = arrays[id(array)] = parameter
+        return tree, list(names.values())
+
+    def _add(
+        self, tree: Tree, params: Any, groups: list[tuple[dict[str, Any], list[Parameter]]]
+    ) -> None:
+        """Add the groups of a tree, all of them or none."""
+        added = []
+        for number, (options, members) in enumerate(groups, len(self._groups)):
+            group = Group(type(self), options, number)
+            for parameter in members:
+                parameter.group = number
+                group.start(parameter, self._average)
+            added.append(group)
+        # In the order of the tree, whatever groups they are in.
+        members = [parameter for _, members in groups for parameter in members]
+        place = {path: number for number, path in enumerate(tree.paths)}
+        members.sort(key=lambda parameter: place[parameter.path])
+        self._groups += added
+        self._trees.append((tree, params, len(added)))
+        self._parameters += members
+        self._by_name |= {parameter.name: parameter for parameter in members}
+        self._by_array |= {id(parameter.array): parameter for parameter in members}
+        self._show(tree, params, added, members)
+
+    def _show(
+        self, tree: Tree, params: Any, groups: list[Group], parameters: list[Parameter]
+    ) -> None:
+        """Show groups and parameters to the compiled stepper."""
+        for group in groups:
+            self._stepper.add_group(group.options)
+        self._stepper.add_parameters(
+            tree.build(itertools.repeat(None)),
+            params,
+            [parameter.arrays() for parameter in parameters],
+            [(parameter.group, parameter.decays) for parameter in parameters],
+        )
+
+    @property
+    def zero_grads(self) -> bool:
+        """Whether a step sets the gradients to zero after use. It may be set."""
+        return self._stepper.zero_grads
+
+    @zero_grads.setter
+    def zero_grads(self, zero_grads: bool) -> None:
+        self._stepper.zero_grads = check_flag("zero_grads", zero_grads)
+
+    @property
+    def freeze(self) -> Any:
+        """Which parameters steps leave alone: booleans in the structure of the parameters.
+
+        A callable of name and array, such a tree, or None for no parameter may be assigned.
+        """
+        return self._build([parameter.is_frozen for parameter in self._parameters])
+
+    @freeze.setter
+    def freeze(self, freeze: Mask | None) -> None:
+        parameters = self._parameters
+        if freeze is None:
+            frozen = [False] * len(parameters)
+        elif callable(freeze):
+            frozen = flags("freeze", freeze, parameters)
+        else:
+            frozen = check_flags("freeze", self._leaves(freeze, "freeze"), parameters)
+        for parameter, is_frozen in zip(parameters, frozen, strict=True):
+            parameter.is_frozen = is_frozen
+        self._stepper.set_frozen(frozen)
 
     @property
     def t(self) -> int:
@@ -196,99 +441,60 @@ class Optimizer(ABC):
             raise ValueError(f"t is {t}; wanted less than {TOO_MANY_STEPS}")
         self._stepper.t = t
 
-    def step(
-        self,
-        grads: Any,
-        *,
-        lr: float | None = None,
-        grad_scale: float = 1.0,
-        max_norm: float | None = None,
-        nonfinite: Nonfinite = "propagate",
-    ) -> StepResult:
-        """Do one step, in place.
+    @property
+    def skips(self) -> int:
+        """The number of steps that were skipped since the last that was not."""
+        return self._stepper.skips
 
-        Parameters
-        ----------
-        grads : tree of ndarray
-            Of the structure of the parameters; for groups, a list with such a tree for each.
-            ``None`` for an array leaves its parameter and state alone, `Rows` all but some rows of
-            them. Only read, unless the optimizer was made with ``zero_grads=True``.
-        lr : float, optional
-            The learning rate of this step, instead of the groups' own.
-        grad_scale : float, default 1.0
-            What the gradients are multiplied by: one over the number of accumulated batches, one
-            over a loss scale.
-        max_norm : float, optional
-            The most that the norm of all gradients together may be: if it is more, they are
-            multiplied by ``max_norm/(norm + 1e-6)``, as torch does. ``math.inf`` only asks for the
-            norm.
-        nonfinite : {"propagate", "skip", "raise"}, default "propagate"
-            What to do about a gradient with NaN or Inf: step all the same, as NumPy would; leave
-            everything as it was, the step count included; or raise.
+    def _prepare(self, group: int, lr: float | None, t: int) -> "_instep.Said":
+        """Say what step `t` of a group does; asked when options have changed."""
+        return self._groups[group].prepare(lr, t, self._average)
 
-        Returns
-        -------
-        StepResult
-            ``grad_norm``, the norm of all gradients after `grad_scale` and before clipping, if
-            `max_norm` was given, else None; and ``skipped``.
+    def _describe(self, parameter: int, role: int) -> str:
+        return self._parameters[parameter].describe(role)
 
-        Raises
-        ------
-        TypeError, ValueError, KeyError
-            A tree of another structure; an array that does not go with its parameter; arrays that
-            share memory where one is written; an option out of its range, or one that the rule does
-            not have in a dict of `param_groups`.
-        FloatingPointError
-            A gradient with NaN or Inf, with ``nonfinite="raise"``.
-        RuntimeError
-            A step within `averaged`; a learning rate that is a callable and steps the optimizer.
-
-        Notes
-        -----
-        A call that raises has changed nothing. All is done in one pass over the arrays, with a
-        second one over the gradients for `max_norm` and `nonfinite`; nothing is allocated. The norm
-        is summed in float64 over fixed blocks in a fixed order, so its bits do not depend on the
-        machine. Two threads that step the same optimizer do so one after the other. A norm that
-        overflows float64 is infinite, and clipping by it takes finite gradients to zero, as in
-        torch: what is left of the step is momentum and weight decay.
-        """
-        grad_scale = check_number("grad_scale", grad_scale, least=-math.inf)
-        if max_norm is not None:
-            only_asks = isinstance(max_norm, (float, np.floating)) and max_norm == math.inf
-            max_norm = math.inf if only_asks else check_number("max_norm", max_norm)
-        with self._lock:
-            self._refuse_averaged("step was called")
-            stepper = self._stepper
-            t = stepper.t + 1
-            trees = self._by_group(grads) if self._has_groups else (grads,)
-            groups = []
-            for group, tree in zip(self._groups, trees, strict=True):
-                groups.append((group.next_work(lr, t), group.tree.leaves(tree, "grads")))
-            done = stepper.step(
-                t, groups, self._describe, grad_scale, max_norm, nonfinite, bool(self.zero_grads)
+    def _leaves(self, tree: Any, argument: str = "grads") -> tuple[Any, ...]:
+        """Return the leaves of gradients, or of another tree like the parameters."""
+        if not self._is_list:
+            return self._trees[0][0].leaves(tree, argument)
+        if not isinstance(tree, (list, tuple)):
+            raise TypeError(
+                f"{argument} is {kind_of(tree)}; wanted a list, with a tree for each group"
             )
-        return StepResult(*done)
+        if len(tree) != len(self._trees):
+            has, wanted = len(tree), len(self._trees)
+            raise ValueError(f"{argument} has length {has}; wanted {wanted}, one for each group")
+        pairs = zip(self._trees, tree, strict=True)
+        return tuple(leaf for (own, *_), part in pairs for leaf in own.leaves(part, argument))
 
-    def _by_group(self, grads: Any) -> list[Any]:
-        if not isinstance(grads, (list, tuple)):
-            kind = type(grads).__name__
-            raise TypeError(f"grads is a {kind}; wanted a list, with the gradients of each group")
-        if len(grads) != len(self._groups):
-            wanted = len(self._groups)
-            raise ValueError(f"grads has length {len(grads)}; wanted {wanted}, one for each group")
-        return list(grads)
+    def _build(self, leaves: Iterable[Any]) -> Any:
+        """Return a tree like the parameters, with other leaves."""
+        remaining = iter(leaves)
+        trees = [tree.build(remaining) for tree, *_ in self._trees]
+        return trees if self._is_list else trees[0]
 
-    def _describe(self, group: int, role: int, index: int) -> str:
-        return self._groups[group].describe(role, index)
+    def _refuse_detached(self) -> None:
+        """Say which list or dict of parameters holds another array than it did."""
+        remedy = "assign in place, as in params['W'][...] = new, or make a new optimizer"
+        own = iter(self._parameters)
+        for tree, params, _ in self._trees:
+            try:
+                leaves = tree.leaves(params, "params")
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"params was changed after the optimizer was made ({error.args[0]}); {remedy}"
+                ) from None
+            for leaf, parameter in zip(leaves, own, strict=False):
+                if leaf is not parameter.array:
+                    raise ValueError(
+                        f"{parameter.describe(0)} is no longer the array that the optimizer steps; "
+                        f"{remedy}"
+                    )
 
     @property
     def state(self) -> dict[str, dict[str, NDArray[Any]]]:
         """The state arrays themselves, by the parameter's name and their own."""
-        return {
-            name: {state: arrays[i] for state, arrays in group.states.items()}
-            for group in self._groups
-            for i, name in enumerate(group.names)
-        }
+        return {parameter.name: dict(parameter.states) for parameter in self._parameters}
 
     @property
     def average(self) -> float | None:
@@ -304,8 +510,12 @@ class Optimizer(ABC):
         ValueError
             An optimizer that was made without ``average``.
         """
-        trees = [group.tree.build(iter(group.averages())) for group in self._groups]
-        return trees if self._has_groups else trees[0]
+        self._require_averages()
+        return self._build(parameter.average for parameter in self._parameters)
+
+    def _require_averages(self) -> None:
+        if self._average is None:
+            raise ValueError("no averages are kept; make the optimizer with average=0.999, say")
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -317,44 +527,51 @@ class Optimizer(ABC):
         Raises
         ------
         ValueError
-            An optimizer that was made without ``average``; a parameter that is read-only.
+            An optimizer that was made without ``average``; a parameter that is read-only or was
+            given another shape. At the end the parameters are not lost then: `leave_averaged` puts
+            them back.
         RuntimeError
             A use within another one.
         """
-        entered = False
+        self._require_averages()
+        use = next(_uses)
         try:
-            with self._lock:
-                self._refuse_averaged("averaged() was entered")
-                entered = True
-                self._swap_averages()
+            self._stepper.swap_averages(self, use, True)
             yield
         finally:
-            with self._lock:
-                # An interrupt may have come before they were.
-                if entered and self._averages_are_in:
-                    self._swap_averages()
+            # Does nothing where this use was not the one that put the averages in.
+            self._leave(use)
 
-    def _refuse_averaged(self, event: str) -> None:
-        if self._averages_are_in:
-            raise RuntimeError(f"{event} within averaged()")
+    def leave_averaged(self) -> None:
+        """Put the parameters back, where the end of `averaged` could not.
 
-    def _swap_averages(self) -> None:
-        params = [param for group in self._groups for param in group.params]
-        averages = [average for group in self._groups for average in group.averages()]
-        for group in self._groups:
-            for index, param in enumerate(group.params):
-                if not param.flags.writeable:
-                    name = group.describe(0, index)
-                    raise ValueError(f"{name} is read-only; averages can't be put in its place")
-        copies = [param.copy() for param in params]
-        are_in = not self._averages_are_in
-        call_all(
-            [
-                *map(copying, params, averages),
-                *map(copying, averages, copies),
-                partial(setattr, self, "_averages_are_in", are_in),
-            ]
-        )
+        Raises
+        ------
+        ValueError
+            A parameter that is read-only or was given another shape.
+        """
+        self._leave(None)
+
+    def _leave(self, use: int | None) -> None:
+        try:
+            self._stepper.swap_averages(self, use, False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"{error}. The parameters still hold their averages, and averages theirs: mend it, "
+                "then call leave_averaged()"
+            ) from None
+
+    def __repr__(self) -> str:
+        """Show the rule, the options of each group, and how far it is."""
+        parts = []
+        for number, group in enumerate(self._groups):
+            members = [p for p in self._parameters if p.group == number]
+            size = sum(parameter.array.size for parameter in members)
+            options = ", ".join(f"{name}={own!r}" for name, own in group.own_options().items())
+            label = f"{group.options['name']!r}: " if "name" in group.options else ""
+            parts.append(f"{label}{len(members)} arrays, {size:,} elements: {options}")
+        inner = parts[0] if len(parts) == 1 else "".join(f"\n    {part}" for part in parts) + "\n"
+        return f"{type(self).__name__}(t={self.t}, {inner})"
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that the next steps depend on, the parameters excepted.
@@ -374,7 +591,8 @@ class Optimizer(ABC):
                 The decay of the moving averages; None if there are none.
             ``"groups"``
                 A list with a dict for each group: its ``"options"``, the name of its ``"recipe"``,
-                and the ``"names"`` of its parameters.
+                the ``"names"`` of its parameters, and where the rule carries numbers from step to
+                step, as `NAdam` its product of momenta, these as ``"carried"``.
             ``"state"``
                 As `state`: the state arrays by the parameter's name and their own.
             ``"averages"``
@@ -387,8 +605,9 @@ class Optimizer(ABC):
 
         Notes
         -----
-        **The parameters are not in it:** keep them too. A callable ``lr`` is None in it, see
-        `load_state_dict`; ``zero_grads`` is left out, since no step depends on it.
+        **The parameters are not in it:** keep them too, or `save` all in one file. A callable
+        ``lr`` is None in it, see `load_state_dict`; ``zero_grads``, ``weight_decay_mask``,
+        ``freeze`` and hooks are the program's, and left out.
 
         Examples
         --------
@@ -402,9 +621,8 @@ class Optimizer(ABC):
         >>> saved["state"]["W"]["m"].round(3)
         array([0.1, 0.1])
         """
-        with self._lock:
-            self._refuse_averaged("state_dict was called")
-            return deepcopy(_checkpoint().collect(self, self._groups))
+        copied: dict[str, Any] = _later("state").state_dict(self)
+        return copied
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from where another optimizer was.
@@ -415,8 +633,9 @@ class Optimizer(ABC):
         Parameters
         ----------
         state_dict : dict
-            What `state_dict` returned, for an optimizer of the same rule, with the same groups and
-            names of parameters, in any order, and states of the same shapes and dtypes. Only read.
+            What `state_dict` returned, for an optimizer of the same rule, with the same names of
+            parameters, in any order and groups, and states of the same shapes and dtypes. Only
+            read. Its arrays may be those of this optimizer, or views of them.
 
         Raises
         ------
@@ -438,6 +657,11 @@ class Optimizer(ABC):
         number of steps done and goes on where it was. If the dict was made with a callable, and
         this optimizer has a number, that is an error, for the rate would not be the same.
 
+        Groups are known by the names in them. **A group that was not one in the dict keeps its own
+        options**, and takes over the state and `t`: so a state of one group loads into an optimizer
+        with ``groups={"*.b": {"weight_decay": 0.0}}``, and back. Numbers that a rule carries are
+        then those of the group that had its first parameter.
+
         Examples
         --------
         >>> import numpy as np
@@ -449,251 +673,181 @@ class Optimizer(ABC):
         >>> other.t, other.param_groups[0]["lr"]
         (1, 0.1)
         """
-        with self._lock:
-            self._refuse_averaged("load_state_dict was called")
-            _checkpoint().restore(self, self._groups, state_dict)
+        _later("state").load_state_dict(self, state_dict)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the state to a file in the safetensors format: **not the parameters**.
+    def save(
+        self, path: str | os.PathLike[str], *, params: bool = False, extra: Any = None
+    ) -> None:
+        """Save the state to a file, and with ``params=True`` the parameters in the same file.
 
         Parameters
         ----------
         path : str or path
             The file to write. If there is one, it is replaced as a whole, or left as it was.
+        params : bool, default False
+            Whether to save the parameters too. **Without, they are not in the file.**
+        extra : object, optional
+            Whatever else the program needs to go on, as JSON has it: None, bools, ints, finite
+            floats, strings, and lists and dicts of them, up to 16 MiB. Tuples become lists. `load`
+            returns it.
 
         Raises
         ------
-        ImportError
-            The package safetensors is missing: ``pip install 'instep[checkpoint]'``.
         OSError
-            The file could not be written; the old one is intact.
+            The file could not be written, and the old one is intact; or `path` leads to something
+            else than a regular file or a new one: a folder, a FIFO, a device, a circle of links.
+        TypeError, ValueError
+            An `extra` that JSON lacks: the message names the key. With ``params=True``, a list or
+            dict of parameters in which an array was replaced.
         RuntimeError
             A call within `averaged`.
 
         Notes
         -----
-        The file has what `state_dict` returns. It is written under another name in the same folder,
-        flushed to disk, and renamed; then the folder is flushed. Only that last flush can fail with
-        the new file in place. Other threads that step the optimizer wait.
+        **One file is never torn.** A program that saves its model to one file and the state to
+        another can be killed in between, and then goes on with parameters of another step. With
+        ``params=True`` there is one file, of one moment between two steps: a run that is killed at
+        any time, and goes on from it, is bit-for-bit identical to one that never stopped, as long
+        as everything else that the run depends on is in `extra`. The example does so with the
+        random numbers of its batches.
 
-        Parameters are yours to save, for instance with the same library:
-
-        .. code-block:: python
-
-            from safetensors.numpy import load_file, save_file
-
-            save_file(parameters, "model.safetensors")  # C-ordered arrays
-            opt.save("optimizer.safetensors")
-
-            for name, array in load_file("model.safetensors").items():
-                parameters[name][...] = array  # in place: opt holds these arrays
-            opt.load("optimizer.safetensors")
+        The file is in the safetensors format; the parameters in it are named ``params/...``. It is
+        written under another name in the same folder, flushed to disk, and renamed; then the folder
+        is flushed. Only that last flush can fail with the new file in place. A process that is
+        killed while it saves leaves the other file, whose name begins with ``.instep-``; the next
+        save to `path` removes it. Other threads that step the optimizer wait.
 
         Examples
         --------
+        A run that can be killed at any time, and started again:
+
+        >>> import pathlib
         >>> import tempfile
         >>> import numpy as np
         >>> import instep
-        >>> opt = instep.Adam({"W": np.ones(2)})
-        >>> result = opt.step({"W": np.ones(2)})
-        >>> other = instep.Adam({"W": np.ones(2)})
+        >>> def train(path, epochs):
+        ...     params = {"W": np.zeros(3)}
+        ...     opt = instep.Adam(params, lr=0.1)
+        ...     random = np.random.default_rng(0)
+        ...     first = 0
+        ...     if path.exists():
+        ...         extra = opt.load(path)
+        ...         random.bit_generator.state = extra["random"]
+        ...         first = extra["epoch"] + 1
+        ...     for epoch in range(first, epochs):
+        ...         result = opt.step({"W": params["W"] - random.standard_normal(3)})
+        ...         extra = {"epoch": epoch, "random": random.bit_generator.state}
+        ...         opt.save(path, params=True, extra=extra)
+        ...     return params["W"]
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     opt.save(f"{folder}/optimizer.safetensors")
-        ...     other.load(f"{folder}/optimizer.safetensors")
-        >>> bool((other.state["W"]["m"] == opt.state["W"]["m"]).all())
+        ...     path = pathlib.Path(folder, "run.safetensors")
+        ...     stopped = train(path, epochs=3)
+        ...     resumed = train(path, epochs=5)
+        ...     straight = train(pathlib.Path(folder, "other.safetensors"), epochs=5)
+        >>> resumed.tobytes() == straight.tobytes()
         True
         """
-        with self._lock:
-            self._refuse_averaged("save was called")
-            _checkpoint().write(path, _checkpoint().collect(self, self._groups))
+        _later("checkpoint").save(self, path, params=params, extra=extra)
 
-    def load(self, path: str | os.PathLike[str]) -> None:
+    def load(self, path: str | os.PathLike[str], *, params: bool = True) -> Any:
         """Go on from where the optimizer was that was saved to a file.
 
-        As `load_state_dict`: state arrays **are written in place**, after all is checked. **The
-        parameters are not in the file.**
+        As `load_state_dict`: state arrays **are written in place**, after all is checked. **So are
+        the parameters, if they are in the file:** what they held is gone.
 
         Parameters
         ----------
         path : str or path
             A file that `save` wrote.
+        params : bool, default True
+            Whether to put back the parameters, if the file has them. A file without them leaves
+            them alone.
+
+        Returns
+        -------
+        object
+            The `extra` that was saved; None if there was none.
 
         Raises
         ------
-        ImportError
-            The package safetensors is missing: ``pip install 'instep[checkpoint]'``.
         OSError
-            The file is not there, or can't be read.
-        TypeError, ValueError
+            The file is not there, can't be read, or is no regular file.
+        ValueError
             The file is truncated, corrupt, not from `save`, or of a newer format; or what it has
-            does not go with the optimizer, see `load_state_dict`.
+            does not go with the optimizer, see `load_state_dict`; or its parameters do not, by
+            name, dtype or shape. A parameter that is read-only; a list or dict of parameters in
+            which an array was replaced.
         RuntimeError
             A call within `averaged`.
 
         Notes
         -----
-        Nothing in the file is run. A checksum over all of it is compared.
+        A call that raises has changed nothing. Nothing in the file is run. A checksum over all of
+        it is compared.
 
         Examples
         --------
         See `save`.
         """
-        state_dict = _checkpoint().read(path)
-        try:
-            self.load_state_dict(state_dict)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{os.fspath(path)}: {error}") from None
+        return _later("checkpoint").load(self, path, params=params)
+
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        """Return all arrays that steps write."""
+        return tuple(array for parameter in self._parameters for array in parameter.arrays())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock out, for `copy.deepcopy` and `pickle`: parameters are copied too.
-
-        To pickle does not wait for steps of other threads: `state_dict` and `copy.deepcopy` do.
-        """
-        if self._averages_are_in:
+        """Leave out what is native and what is not copied, for `copy.deepcopy` and `pickle`."""
+        if self._stepper.averages_are_in:
             raise RuntimeError("the optimizer was copied within averaged()")
-        own = {key: value for key, value in self.__dict__.items() if key not in _NATIVE}
-        return {**own, "t": self.t}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Optimizer":
-        """Copy it with all arrays, between the steps that other threads do."""
-        with self._lock:
-            copied = memo[id(self)] = type(self).__new__(type(self))
-            copied.__setstate__(deepcopy(self.__getstate__(), memo))
-        return copied
+        own = {key: value for key, value in self.__dict__.items() if key not in _NOT_COPIED}
+        return {**own, "t": self.t, "zero_grads": self.zero_grads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` gave."""
-        t = state.pop("t")
+        t, zero_grads = state.pop("t"), state.pop("zero_grads")
         self.__dict__.update(state)
-        self._lock = new_lock()
-        self._stepper = self._new_stepper(t)
+        self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
+        self._hooks = {"before": [], "after": []}
+        self._stepper = _instep.Stepper(self._is_list, t)
+        self.zero_grads = zero_grads
+        members, groups = iter(self._parameters), iter(self._groups)
+        for tree, params, count in self._trees:
+            of_tree = list(itertools.islice(members, len(tree.paths)))
+            self._show(tree, params, list(itertools.islice(groups, count)), of_tree)
+        self._stepper.set_frozen([parameter.is_frozen for parameter in self._parameters])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Optimizer":
+        """Copy it with all arrays, as they are at one moment between two steps."""
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__setstate__(deepcopy(self.__getstate__(), memo))
+        # Other threads may have done steps meanwhile: copy once more what they write.
+        carried, own = (
+            [each for group in groups for each in (group.carried, group.carried_at)]
+            for groups in (self._groups, copied._groups)
+        )
+        t, dicts = self._stepper.copy(copied._arrays(), self._arrays(), carried, _name_copied)
+        copied.t = t
+        for numbers, new in zip(own, dicts, strict=True):
+            numbers.update(new)
+        return copied
+
+    def __copy__(self) -> "Optimizer":
+        """Refuse it: two optimizers that share state would break each other's steps."""
+        raise TypeError("an optimizer can't be copied without its arrays; use copy.deepcopy")
 
 
-# What can't be copied, and is made anew.
-_NATIVE = ("_lock", "_stepper")
+_NOT_COPIED = ("_stepper", "_hooks", "_by_array")
+
+_uses = itertools.count()
 
 
-class _Group:
-    """The parameters of a group, with their names, states and averages."""
-
-    def __init__(self, optimizer: Optimizer, options: dict[str, Any], tree: Tree) -> None:
-        self.rule = type(optimizer)
-        self.options = options
-        self.known = tuple(options)
-        self.tree = tree
-        self.names = [name or "params" for name in tree.names]
-        self.params = tree.leaves(options["params"], "params")
-        for path, param in zip(tree.paths, self.params, strict=True):
-            check_array(called("params", path), param)
-        self.kept: tuple[float, tuple[NDArray[Any], ...]] | None = None
-        # The options as they were when they were checked, and what came of it.
-        self._given: Options | None = None
-        self._checked: Options = self.rule.checked(options)
-        recipe, _, _ = work(self.rule, self._checked, check_rate(options["lr"], 1), 1, None)
-        self.state_names = states_of(recipe)
-        self.states: dict[str, tuple[NDArray[Any], ...]] = {}
-        for state in self.state_names:
-            initial = self.rule.initial(state, options)
-            self.states[state] = tuple(np.full_like(p, initial, subok=False) for p in self.params)
-        if optimizer.average is not None:
-            averages = tuple(np.array(p, order="K", subok=False) for p in self.params)
-            self.kept = (optimizer.average, averages)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what was checked last: it may have had a schedule that can't be pickled."""
-        return {**self.__dict__, "_checked": {}, "_given": None}
-
-    def arrays(self) -> "_instep._Own":
-        """Return the arrays that steps write, as the compiled stepper takes them."""
-        return self.params, tuple(self.states.values()), self.kept and self.kept[1]
-
-    def next_work(self, lr: LearningRate | None, t: int) -> "_instep._Work":
-        """Return what step `t` does; the options are checked if they have changed."""
-        options = self.options
-        if not _are_same(options, self._given):
-            if len(options) != len(self.known):
-                check_keys(called("param_groups", self.tree.path or (0,)), options, self.known)
-            self._checked = self.rule.checked(options)
-            self._given = dict(options) if all(map(_is_fixed, options.items())) else None
-        rate = check_rate(options["lr"] if lr is None else lr, t)
-        return self.work(self._checked, rate, t)
-
-    def check(self, options: Options, t: int) -> None:
-        """Check that step `t` could be done with these options."""
-        self.work(self.rule.checked(options), check_rate(options["lr"], t), t)
-
-    def work(self, options: Options, lr: float, t: int) -> "_instep._Work":
-        """Return what a step with checked options does, with the states that there are."""
-        done = work(self.rule, options, lr, t, self.kept and self.kept[0])
-        recipe = done[0]
-        if states_of(recipe) != self.state_names:
-            raise ValueError(
-                f"the options of a group were changed to those of {recipe.name}, which keeps other "
-                f"states: {recipe.states} instead of {self.state_names}; make a new optimizer"
-            )
-        return done
-
-    def averages(self) -> tuple[NDArray[Any], ...]:
-        if self.kept is None:
-            raise ValueError("no averages are kept; make the optimizer with average=0.999, say")
-        return self.kept[1]
-
-    def describe(self, role: int, index: int) -> str:
-        if role < 2:
-            return called(("params", "grads")[role], self.tree.paths[index])
-        states = list(self.states)
-        if role - 2 < len(states):
-            return f'state["{self.names[index]}"]["{states[role - 2]}"]'
-        return f'averages["{self.names[index]}"]'
+def _name_copied(role: int, index: int) -> str:
+    return f"array {index} of the {('copy', 'optimizer')[role]}"
 
 
-def work(
-    rule: type[Optimizer], options: Options, lr: float, t: int, average: float | None
-) -> "_instep._Work":
-    """Return recipe, numbers, and sign, weight decay, shrinking and averaging around it."""
-    decay, shrink = options["weight_decay"], 1.0
-    if rule.decouples(options):
-        decay, shrink = 0.0, 1.0 - lr * decay
-    sign = -1.0 if options["maximize"] else 1.0
-    recipe = compiled(rule.recipe(options, t))
-    return recipe, rule.hypers(options, lr, t), (sign, decay, shrink, average)
-
-
-def _are_same(options: Options, given: Options | None) -> bool:
-    """Return whether options are those that were checked."""
-    try:
-        return options == given
-    except ValueError:  # of arrays that are not the same
-        return False
-
-
-def _is_fixed(item: tuple[str, Any]) -> bool:
-    """Return whether an option can only change by being replaced; parameters do not count."""
-    name, value = item
-    fixed = (float, int, str, tuple, type(None))
-    return name == "params" or isinstance(value, fixed) or callable(value)
-
-
-def check_rate(lr: LearningRate, t: int) -> float:
-    """Return the learning rate of step `t`."""
-    return check_number("lr", lr(t - 1) if callable(lr) else lr)
-
-
-@lru_cache
-def compiled(recipe: str) -> _instep.Recipe:
-    """Return the compiled recipe of a name."""
-    return _instep.Recipe(recipe)
-
-
-@lru_cache
-def states_of(recipe: _instep.Recipe) -> tuple[str, ...]:
-    """Return the names of a recipe's states, without a new tuple each time."""
-    return recipe.states
-
-
-def _checkpoint() -> ModuleType:
-    """Import what saves and loads when it is first used: most programs never do."""
-    return importlib.import_module("instep.checkpoint")
+def _later(name: str) -> ModuleType:
+    """Import what copies, saves and loads when it is first used: most programs never do."""
+    return importlib.import_module(f"instep.{name}")
 
 
 def _is_list_of_groups(params: Any) -> bool:

@@ -9,27 +9,53 @@ The arithmetic itself is compiled, and stands in plain NumPy in `instep.referenc
 3. the rule
 4. ``average = decay*average + (1-decay)*p``
 
-Defaults are torch's where torch has the rule.
+Defaults are torch's where torch has the rule, else those of the rule's authors. Younger rules have
+a module each in `instep.rules`; all are named here.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from instep.checks import check_number
-from instep.optimizer import LearningRate, Optimizer, Options
+from instep.checks import check_betas, check_flag, check_mode, check_number
+from instep.optimizer import Common, Optimizer
+from instep.rule import LearningRate, Options
+from instep.rules.adabelief import AdaBelief
+from instep.rules.adan import Adan
+from instep.rules.ademamix import AdEMAMix
+from instep.rules.asgd import ASGD
+from instep.rules.rprop import Rprop
+from instep.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
+from instep.rules.signum import Signum
+from instep.rules.yogi import Yogi
+
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    # Only type checkers look at it, and they take the other branch.
+    Unpack = list
 
 __all__ = [
+    "ASGD",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "AdamWScheduleFree",
     "Adamax",
+    "Adan",
     "Lion",
     "NAdam",
     "RAdam",
     "RMSprop",
+    "Rprop",
+    "SGDScheduleFree",
+    "Signum",
+    "Yogi",
 ]
 
 
@@ -52,14 +78,13 @@ class SGD(Optimizer):
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     nesterov : bool, default False
         Whether to look ahead: not with ``"ema"``, nor with dampening.
-    momentum_mode : {"heavy_ball", "ema", "lr_inside"}, default "heavy_ball"
+    momentum_mode : {"heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"}, default "heavy_ball"
         What the momentum is, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -80,12 +105,16 @@ class SGD(Optimizer):
     ``"ema"``                 ``m = momentum*m + (1-momentum)*g``, ``p = p - lr*m``
     ``"lr_inside"``           ``m = momentum*m - lr*g``, ``p = p + m``
     ``"lr_inside"``, look     the same ``m``, ``p = p + (momentum*m - lr*g)``
+    ``"dlfs"``, look          ``p = (p + momentum**2*m) - ((1+momentum)*lr)*g``, then the same ``m``
+    ``"dlfs2"``, look         the same ``m`` first, then the same ``p``
     ========================= =================================================================
 
     ``"heavy_ball"`` is torch's and optax's (the first step has no dampening), ``"ema"`` that of the
     course and HIPS autograd, ``"lr_inside"`` that of Keras, scikit-learn and, without
-    ``nesterov``, PennyLane. With a constant rate and no dampening the first and the last make the
-    same path, but for rounding. "Look" is with ``nesterov=True``.
+    ``nesterov``, PennyLane. ``"dlfs"`` and ``"dlfs2"`` are how the two volumes of *Deep Learning
+    from Scratch* multiply their look ahead out; without it they are ``"lr_inside"``. With a
+    constant rate and no dampening ``"heavy_ball"``, ``"lr_inside"`` and ``"dlfs"`` make the same
+    path, but for rounding. "Look" is with ``nesterov=True``.
 
     Sources: Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964;
     Sutskever et al., *On the importance of initialization and momentum in deep learning*, 2013,
@@ -112,10 +141,9 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
         *,
-        momentum_mode: Literal["heavy_ball", "ema", "lr_inside"] = "heavy_ball",
+        momentum_mode: Literal["heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"] = "heavy_ball",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -126,30 +154,41 @@ class SGD(Optimizer):
             "momentum_mode": momentum_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, nesterov = options["momentum_mode"], options["nesterov"]
-        _check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside"))
+        check_mode("momentum_mode", mode, ("heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"))
         if nesterov and (mode == "ema" or options["dampening"] or not options["momentum"]):
             raise ValueError(
                 "nesterov is True; that takes momentum, no dampening, and a momentum_mode of "
-                "'heavy_ball' or 'lr_inside'"
+                "'heavy_ball', 'lr_inside', 'dlfs' or 'dlfs2'"
             )
         if options["dampening"] and mode != "heavy_ball":
             raise ValueError(f"dampening is {options['dampening']}; wanted 0 with {mode!r}")
         if not options["momentum"]:
             return "gradient_descent"
-        return f"momentum_{mode}{'_nesterov' if nesterov else ''}"
+        if nesterov:
+            return f"momentum_{mode}_nesterov"
+        return f"momentum_{'lr_inside' if mode.startswith('dlfs') else mode}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        momentum = check_number("momentum", options["momentum"], below=1.0)
         dampening = check_number("dampening", options["dampening"])
         if dampening > 1:
             raise ValueError(f"dampening is {dampening!r}; wanted 0 <= dampening <= 1")
-        return {**super().checked(options), "momentum": momentum, "dampening": dampening}
+        return {
+            **super().checked(options),
+            "momentum": check_number("momentum", options["momentum"], below=1.0),
+            "dampening": dampening,
+            "nesterov": check_flag("nesterov", options["nesterov"]),
+        }
+
+    @classmethod
+    def varies(cls, options: Options) -> bool:
+        # The first step has no dampening.
+        return bool(options["dampening"])
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -180,16 +219,16 @@ class RMSprop(Optimizer):
         Decay of a momentum over the scaled gradients, in [0, 1); 0 keeps none.
     centered : bool, default False
         Whether to divide by the root of the variance instead.
-    eps_mode : {"inside", "outside"}, default "outside"
-        Where `eps` is added, see Notes.
+    eps_mode : {"inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"}, default "outside"
+        Where `eps` is added, and in which order, see Notes; momentum and `centered` take the first
+        two.
     momentum_mode : {"heavy_ball", "lr_inside"}, default "heavy_ball"
         What the momentum is, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -210,7 +249,18 @@ class RMSprop(Optimizer):
     ``"inside"``
         ``sqrt(v + eps)``: the course, Keras, PennyLane, optax by default.
 
-    Then ``p = p - lr*(g/divisor)``, or with momentum
+    Then ``p = p - lr*(g/divisor)``. What people type multiplies first, ``p = p - (lr*g)/divisor``,
+    and differs in the last bit of many elements:
+
+    ``"outside_numerator_first"``
+        the divisor of ``"outside"``: CS231n, nnfs; to the bit HIPS autograd, which starts with ones.
+    ``"inside_numerator_first"``
+        the divisor of ``"inside"``.
+    ``"dlfs"``
+        the divisor of ``"outside"``, and ``v = alpha*v + ((1-alpha)*g)*g``: *Deep Learning from
+        Scratch*, with `eps` 1e-7.
+
+    With momentum, it is
 
     ``"heavy_ball"``
         ``m = momentum*m + g/divisor``, ``p = p - lr*m``: torch.
@@ -231,7 +281,7 @@ class RMSprop(Optimizer):
     ...     result = opt.step(2 * p)
     >>> bool(abs(p).max() < 0.2)
     True
-    """
+    """  # noqa: E501
 
     def __init__(
         self,
@@ -243,11 +293,12 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         centered: bool = False,
         *,
-        eps_mode: Literal["inside", "outside"] = "outside",
+        eps_mode: Literal[
+            "inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"
+        ] = "outside",
         momentum_mode: Literal["heavy_ball", "lr_inside"] = "heavy_ball",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -260,16 +311,21 @@ class RMSprop(Optimizer):
             "momentum_mode": momentum_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
-        _check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
+        mode = options["eps_mode"]
+        check_mode("eps_mode", mode, ("inside", "outside", *_NUMERATOR_FIRST, "dlfs"))
+        check_mode("momentum_mode", options["momentum_mode"], ("heavy_ball", "lr_inside"))
+        if mode not in ("inside", "outside") and (options["centered"] or options["momentum"]):
+            raise ValueError(
+                f"eps_mode is {mode!r}; wanted 'inside' or 'outside' with momentum or centered"
+            )
         centered = "_centered" if options["centered"] else ""
         lr_inside = "_lr_inside" if options["momentum_mode"] == "lr_inside" else ""
         momentum = f"_momentum{lr_inside}" if options["momentum"] else ""
-        return f"rmsprop_{options['eps_mode']}{centered}{momentum}"
+        return f"rmsprop_{mode}{centered}{momentum}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
@@ -278,6 +334,7 @@ class RMSprop(Optimizer):
             "alpha": check_number("alpha", options["alpha"], below=1.0),
             "eps": check_number("eps", options["eps"]),
             "momentum": check_number("momentum", options["momentum"], below=1.0),
+            "centered": check_flag("centered", options["centered"]),
         }
 
     @classmethod
@@ -305,14 +362,13 @@ class Adam(Optimizer):
     amsgrad : bool or "corrected", default False
         Whether to divide by the root of the largest average of the squares so far; or of the
         largest corrected one.
-    eps_mode : {"scaled", "outside", "hat", "inside"}, default "scaled"
+    eps_mode : {"scaled", "outside", "hat", "inside", "hat_wide", "dlfs"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -337,6 +393,12 @@ class Adam(Optimizer):
     ``"inside"``
         ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``: the course's first version; optax with `eps` as its
         ``eps_root``.
+    ``"hat_wide"``
+        ``"hat"``, but that a step of float32 parameters is computed in float64 from ``a*m`` on, and
+        rounded once: scikit-learn under NumPy 2.
+    ``"dlfs"``
+        ``"hat_wide"`` with ``m = m + (1-beta1)*(g-m)``, ``v = v + (1-beta2)*(g**2-v)``: *Deep
+        Learning from Scratch*, with `eps` 1e-7.
 
     With `amsgrad`, ``v_max`` is a further state:
 
@@ -346,6 +408,8 @@ class Adam(Optimizer):
         ``v_max = max(v_max, v/c2)`` stands for ``v/c2`` in ``"outside"`` and ``"inside"``: optax.
         In ``"scaled"`` that makes ``p - ((lr/c1)*m) / (sqrt(v_max) + eps)``; ``"hat"``, which no
         library has so, is refused.
+
+    ``"hat_wide"`` and ``"dlfs"`` are without `amsgrad`.
 
     Sources: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 1 and the
     end of section 2; `amsgrad`: Reddi et al., *On the convergence of Adam and beyond*, 2018.
@@ -371,10 +435,9 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool | Literal["corrected"] = False,
         *,
-        eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+        eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -385,13 +448,15 @@ class Adam(Optimizer):
             "eps_mode": eps_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         mode, amsgrad = options["eps_mode"], options["amsgrad"]
-        _check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside"))
-        _check_mode("amsgrad", amsgrad, (False, True, "corrected"))
+        check_mode("eps_mode", mode, ("scaled", "outside", "hat", "inside", "hat_wide", "dlfs"))
+        check_mode("amsgrad", amsgrad, (False, True, "corrected"))
+        if amsgrad and mode in ("hat_wide", "dlfs"):
+            raise ValueError(f"eps_mode is {mode!r}; that takes amsgrad=False")
         if amsgrad == "corrected":
             if mode == "hat":
                 raise ValueError(
@@ -403,7 +468,11 @@ class Adam(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+        }
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -430,14 +499,13 @@ class AdamW(Adam):
     amsgrad : bool or "corrected", default False
         Whether to divide by the root of the largest average of the squares so far; or of the
         largest corrected one.
-    eps_mode : {"scaled", "outside", "hat", "inside"}, default "scaled"
+    eps_mode : {"scaled", "outside", "hat", "inside", "hat_wide", "dlfs"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -461,6 +529,8 @@ class AdamW(Adam):
         ``p - (a*m) / (sqrt(v) + eps)``: Keras.
     ``"inside"``
         ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``.
+    ``"hat_wide"``, ``"dlfs"``
+        as in `Adam`, without `amsgrad`.
 
     Source: Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019, Algorithm 2, in
     which the factor of a schedule multiplies the decay, but the rate does not.
@@ -486,10 +556,9 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
         amsgrad: bool | Literal["corrected"] = False,
         *,
-        eps_mode: Literal["scaled", "outside", "hat", "inside"] = "scaled",
+        eps_mode: Literal["scaled", "outside", "hat", "inside", "hat_wide", "dlfs"] = "scaled",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         super().__init__(
             params,
@@ -500,8 +569,7 @@ class AdamW(Adam):
             amsgrad,
             eps_mode=eps_mode,
             maximize=maximize,
-            zero_grads=zero_grads,
-            average=average,
+            **common,
         )
 
     @classmethod
@@ -534,10 +602,9 @@ class NAdam(Optimizer):
         Which of the algorithms of this name, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -586,8 +653,7 @@ class NAdam(Optimizer):
         *,
         mode: Literal["torch", "keras", "optax"] = "torch",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -599,27 +665,54 @@ class NAdam(Optimizer):
             "mode": mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("mode", options["mode"], ("torch", "keras", "optax"))
+        check_mode("mode", options["mode"], ("torch", "keras", "optax"))
         return "nadam"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        psi = check_number("momentum_decay", options["momentum_decay"])
-        return {**_with_betas_and_eps(super().checked(options)), "momentum_decay": psi}
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+            "momentum_decay": check_number("momentum_decay", options["momentum_decay"]),
+            "decoupled_weight_decay": check_flag(
+                "decoupled_weight_decay", options["decoupled_weight_decay"]
+            ),
+        }
+
+    @classmethod
+    def varies(cls, options: Options) -> bool:
+        return True
+
+    @classmethod
+    def carried(cls, options: Options, t: int) -> dict[str, float]:
+        return {} if options["mode"] == "optax" else {"mu_product": cls._product(options, t)}
+
+    @classmethod
+    def advance(cls, options: Options, lr: float, t: int) -> dict[str, float]:
+        if options["mode"] == "optax":
+            return {}
+        product = options["mu_product"]
+        if not 0.0 <= product <= 1.0:
+            raise ValueError(f"mu_product is {product!r}; wanted 0 <= mu_product <= 1")
+        return {"mu_product": product * cls._mu(options, t)}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
-        (beta1, beta2), psi = options["betas"], options["momentum_decay"]
+        beta1, beta2 = options["betas"]
         if options["mode"] == "optax":
             g_factor = lr * (1 - beta1) / (1 - beta1**t)
             m_factor = lr * beta1 / (1 - beta1 ** (t + 1))
         else:
-            psi = 1.0 if options["mode"] == "keras" else psi
-            product, mu, mu_next = _nadam_momenta(beta1, psi, t)
+            product, mu, mu_next = (
+                options["mu_product"],
+                cls._mu(options, t),
+                cls._mu(options, t + 1),
+            )
             g_factor = lr * (1 - mu) / (1 - product)
             m_factor = lr * mu_next / (1 - product * mu_next)
         return beta1, beta2, options["eps"], beta2**t, g_factor, m_factor
@@ -627,6 +720,26 @@ class NAdam(Optimizer):
     @classmethod
     def decouples(cls, options: Options) -> bool:
         return bool(options["decoupled_weight_decay"])
+
+    @classmethod
+    def _mu(cls, options: Options, t: int) -> float:
+        psi = 1.0 if options["mode"] == "keras" else options["momentum_decay"]
+        beta1: float = options["betas"][0]
+        return beta1 * (1 - 0.5 * math.pow(0.96, t * psi))
+
+    @classmethod
+    def _product(cls, options: Options, t: int) -> float:
+        """Return the product of the momenta of steps 1 to `t`.
+
+        One that is too small to be seen in ``1 - product`` may as well be 0. After a million steps
+        the momentum is taken for a constant, so that the time to compute it is bounded.
+        """
+        product = 1.0
+        for step in range(1, min(t, _SINGLE_FACTORS) + 1):
+            product *= cls._mu(options, step)
+            if product < 2.0**-60:
+                return 0.0
+        return product * cls._mu(options, t) ** max(0, t - _SINGLE_FACTORS)
 
 
 class RAdam(Optimizer):
@@ -650,10 +763,9 @@ class RAdam(Optimizer):
         gradient.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -700,8 +812,7 @@ class RAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -711,7 +822,7 @@ class RAdam(Optimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -719,7 +830,18 @@ class RAdam(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+            "decoupled_weight_decay": check_flag(
+                "decoupled_weight_decay", options["decoupled_weight_decay"]
+            ),
+        }
+
+    @classmethod
+    def varies(cls, options: Options) -> bool:
+        return True
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -760,10 +882,9 @@ class Adamax(Optimizer):
         Whether `eps` is added inside the maximum or outside, to the divisor.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -778,9 +899,9 @@ class Adamax(Optimizer):
     ``m = beta1*m + (1-beta1)*g``; with ``c1 = 1 - beta1**t``:
 
     ``"inside"``
-        ``u = max(beta2*u, |g| + eps)``, ``p = p - ((lr/c1)*m)/u``: torch, optax.
+        ``u = max(beta2*u, abs(g) + eps)``, ``p = p - ((lr/c1)*m)/u``: torch, optax.
     ``"outside"``
-        ``u = max(beta2*u, |g|)``, ``p = p - ((lr/c1)*m)/(u + eps)``: Keras.
+        ``u = max(beta2*u, abs(g))``, ``p = p - ((lr/c1)*m)/(u + eps)``: Keras.
 
     Source: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 2, which
     has no eps.
@@ -807,8 +928,7 @@ class Adamax(Optimizer):
         *,
         eps_mode: Literal["inside", "outside"] = "inside",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -818,16 +938,20 @@ class Adamax(Optimizer):
             "eps_mode": eps_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
         return f"adamax_{options['eps_mode']}"
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return _with_betas_and_eps(super().checked(options))
+        return {
+            **super().checked(options),
+            "betas": check_betas(options["betas"]),
+            "eps": check_number("eps", options["eps"]),
+        }
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -853,14 +977,13 @@ class Adagrad(Optimizer):
         What the sums start with.
     eps : float, default 1e-10
         What keeps the division finite.
-    eps_mode : {"inside", "outside"}, default "outside"
-        Where `eps` is added, see Notes.
+    eps_mode : {"inside", "outside", "inside_numerator_first", "outside_numerator_first"}, default "outside"
+        Where `eps` is added, and in which order, see Notes.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -878,6 +1001,10 @@ class Adagrad(Optimizer):
         ``p = p - lr*(g / (sqrt(v) + eps))``: torch.
     ``"inside"``
         ``p = p - lr*(g / sqrt(v + eps))``: Keras and optax, which start with 0.1.
+    ``"outside_numerator_first"``
+        ``p = p - (lr*g) / (sqrt(v) + eps)``: nnfs and *Deep Learning from Scratch*, with `eps` 1e-7.
+    ``"inside_numerator_first"``
+        ``p = p - (lr*g) / sqrt(v + eps)``: Karpathy's min-char-rnn.
 
     Source: Duchi et al., *Adaptive subgradient methods for online learning and stochastic
     optimization*, 2011, section 1.3, with the diagonal of the matrix.
@@ -892,7 +1019,7 @@ class Adagrad(Optimizer):
     ...     result = opt.step(2 * p)
     >>> bool(abs(p).max() < 1.5)
     True
-    """
+    """  # noqa: E501
 
     def __init__(
         self,
@@ -903,10 +1030,11 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
         *,
-        eps_mode: Literal["inside", "outside"] = "outside",
+        eps_mode: Literal[
+            "inside", "outside", "inside_numerator_first", "outside_numerator_first"
+        ] = "outside",
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -917,11 +1045,11 @@ class Adagrad(Optimizer):
             "eps_mode": eps_mode,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        _check_mode("eps_mode", options["eps_mode"], ("inside", "outside"))
+        check_mode("eps_mode", options["eps_mode"], ("inside", "outside", *_NUMERATOR_FIRST))
         return f"adagrad_{options['eps_mode']}"
 
     @classmethod
@@ -931,6 +1059,10 @@ class Adagrad(Optimizer):
             "lr_decay": check_number("lr_decay", options["lr_decay"]),
             "eps": check_number("eps", options["eps"]),
         }
+
+    @classmethod
+    def varies(cls, options: Options) -> bool:
+        return bool(options["lr_decay"])
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -960,10 +1092,9 @@ class Adadelta(Optimizer):
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -1000,8 +1131,7 @@ class Adadelta(Optimizer):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -1010,7 +1140,7 @@ class Adadelta(Optimizer):
             "weight_decay": weight_decay,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -1045,10 +1175,9 @@ class Lion(Optimizer):
         Decoupled weight decay: ``p = p*(1 - lr*weight_decay)`` before the rule.
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
-    zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use.
-    average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+    **common
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
+        ``freeze``, see `Optimizer`.
 
     Raises
     ------
@@ -1086,8 +1215,7 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
-        zero_grads: bool = False,
-        average: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         options = {
             "lr": lr,
@@ -1095,7 +1223,7 @@ class Lion(Optimizer):
             "weight_decay": weight_decay,
             "maximize": maximize,
         }
-        super().__init__(params, options, zero_grads=zero_grads, average=average)
+        super().__init__(params, options, **common)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
@@ -1103,7 +1231,7 @@ class Lion(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
-        return {**super().checked(options), "betas": _betas(options)}
+        return {**super().checked(options), "betas": check_betas(options["betas"])}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
@@ -1114,41 +1242,11 @@ class Lion(Optimizer):
         return True
 
 
-def _check_mode(name: str, mode: Any, modes: tuple[Any, ...]) -> None:
-    if mode not in modes:
-        raise ValueError(f"{name} is {mode!r}; wanted one of {', '.join(map(repr, modes))}")
-
-
-def _betas(options: Options) -> tuple[float, float]:
-    try:
-        beta1, beta2 = options["betas"]
-    except (TypeError, ValueError):
-        raise ValueError(f"betas is {options['betas']!r}; wanted two numbers") from None
-    return check_number("betas[0]", beta1, below=1.0), check_number("betas[1]", beta2, below=1.0)
-
-
-def _with_betas_and_eps(options: dict[str, Any]) -> dict[str, Any]:
-    return {**options, "betas": _betas(options), "eps": check_number("eps", options["eps"])}
+_NUMERATOR_FIRST = ("inside_numerator_first", "outside_numerator_first")
 
 
 def _rho_limit(beta2: float) -> float:
     return 2 / (1 - beta2) - 1
 
 
-_nadam_products: dict[tuple[float, float], tuple[int, float]] = {}
-
-
-def _nadam_momenta(beta1: float, psi: float, t: int) -> tuple[float, float, float]:
-    """Return the product of the momenta of steps 1 to `t`, and those of steps `t` and ``t + 1``."""
-
-    def mu(step: int) -> float:
-        return beta1 * (1 - 0.5 * math.pow(0.96, step * psi))
-
-    # A run asks for one step after the other; whoever resumes one pays for the product once.
-    done, product = _nadam_products.get((beta1, psi), (0, 1.0))
-    if done > t:
-        done, product = 0, 1.0
-    for step in range(done + 1, t + 1):
-        product *= mu(step)
-    _nadam_products[beta1, psi] = (t, product)
-    return product, mu(t), mu(t + 1)
+_SINGLE_FACTORS = 1_000_000

@@ -41,11 +41,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "adabelief",
     "adadelta",
     "adagrad_inside",
+    "adagrad_inside_numerator_first",
     "adagrad_outside",
+    "adagrad_outside_numerator_first",
+    "adam_dlfs",
     "adam_hat",
     "adam_hat_amsgrad",
+    "adam_hat_wide",
     "adam_inside",
     "adam_inside_amsgrad",
     "adam_inside_amsgrad_corrected",
@@ -57,11 +62,19 @@ __all__ = [
     "adam_scaled_amsgrad_corrected",
     "adamax_inside",
     "adamax_outside",
+    "adamw_schedule_free",
+    "adan",
+    "adan_proximal",
+    "ademamix",
+    "asgd",
     "average",
     "clip_factor",
     "gradient_descent",
     "gradient_norm",
+    "irprop_minus",
     "lion",
+    "momentum_dlfs2_nesterov",
+    "momentum_dlfs_nesterov",
     "momentum_ema",
     "momentum_heavy_ball",
     "momentum_heavy_ball_nesterov",
@@ -71,18 +84,25 @@ __all__ = [
     "prepare",
     "radam",
     "radam_unrectified",
+    "rmsprop_dlfs",
     "rmsprop_inside",
     "rmsprop_inside_centered",
     "rmsprop_inside_centered_momentum",
     "rmsprop_inside_centered_momentum_lr_inside",
     "rmsprop_inside_momentum",
     "rmsprop_inside_momentum_lr_inside",
+    "rmsprop_inside_numerator_first",
     "rmsprop_outside",
     "rmsprop_outside_centered",
     "rmsprop_outside_centered_momentum",
     "rmsprop_outside_centered_momentum_lr_inside",
     "rmsprop_outside_momentum",
     "rmsprop_outside_momentum_lr_inside",
+    "rmsprop_outside_numerator_first",
+    "rprop_minus",
+    "sgd_schedule_free",
+    "signum",
+    "yogi",
 ]
 
 Array = NDArray[Any]
@@ -137,6 +157,27 @@ def momentum_lr_inside_nesterov(
     return p + (f(momentum) * m - f(lr) * g), m
 
 
+def momentum_dlfs_nesterov(
+    p: Array, g: Array, m: Array, *, lr: float, momentum: float
+) -> tuple[Array, Array]:
+    """`momentum_lr_inside_nesterov`, multiplied out: ``p = p + momentum**2*m - (1+momentum)*lr*g``.
+
+    The parameter update takes the old ``m``.
+    """
+    f = p.dtype.type
+    p = (p + f(momentum * momentum) * m) - f((1 + momentum) * lr) * g
+    return p, f(momentum) * m - f(lr) * g
+
+
+def momentum_dlfs2_nesterov(
+    p: Array, g: Array, m: Array, *, lr: float, momentum: float
+) -> tuple[Array, Array]:
+    """`momentum_dlfs_nesterov`, but that the parameter update takes the new ``m``."""
+    f = p.dtype.type
+    m = f(momentum) * m - f(lr) * g
+    return (p + f(momentum * momentum) * m) - f((1 + momentum) * lr) * g, m
+
+
 def rmsprop_inside(
     p: Array, g: Array, v: Array, *, lr: float, beta: float, eps: float
 ) -> tuple[Array, Array]:
@@ -153,6 +194,33 @@ def rmsprop_outside(
     f = p.dtype.type
     v = f(beta) * v + f(1 - beta) * (g * g)
     return p - f(lr) * (g / (np.sqrt(v) + f(eps))), v
+
+
+def rmsprop_inside_numerator_first(
+    p: Array, g: Array, v: Array, *, lr: float, beta: float, eps: float
+) -> tuple[Array, Array]:
+    """`rmsprop_inside` in another order: ``p = p - (lr*g) / sqrt(v + eps)``."""
+    f = p.dtype.type
+    v = f(beta) * v + f(1 - beta) * (g * g)
+    return p - (f(lr) * g) / np.sqrt(v + f(eps)), v
+
+
+def rmsprop_outside_numerator_first(
+    p: Array, g: Array, v: Array, *, lr: float, beta: float, eps: float
+) -> tuple[Array, Array]:
+    """`rmsprop_outside` in another order: ``p = p - (lr*g) / (sqrt(v) + eps)``."""
+    f = p.dtype.type
+    v = f(beta) * v + f(1 - beta) * (g * g)
+    return p - (f(lr) * g) / (np.sqrt(v) + f(eps)), v
+
+
+def rmsprop_dlfs(
+    p: Array, g: Array, v: Array, *, lr: float, beta: float, eps: float
+) -> tuple[Array, Array]:
+    """`rmsprop_outside_numerator_first` with ``v = beta*v + ((1-beta)*g)*g``."""
+    f = p.dtype.type
+    v = f(beta) * v + (f(1 - beta) * g) * g
+    return p - (f(lr) * g) / (np.sqrt(v) + f(eps)), v
 
 
 def _variance(g: Array, v: Array, g_mean: Array, beta: float) -> tuple[Array, Array, Array]:
@@ -316,6 +384,24 @@ def adagrad_outside(p: Array, g: Array, v: Array, *, lr: float, eps: float) -> t
     return p - f(lr) * (g / (np.sqrt(v) + f(eps))), v
 
 
+def adagrad_inside_numerator_first(
+    p: Array, g: Array, v: Array, *, lr: float, eps: float
+) -> tuple[Array, Array]:
+    """`adagrad_inside` in another order: ``p = p - (lr*g) / sqrt(v + eps)``."""
+    f = p.dtype.type
+    v = v + g * g
+    return p - (f(lr) * g) / np.sqrt(v + f(eps)), v
+
+
+def adagrad_outside_numerator_first(
+    p: Array, g: Array, v: Array, *, lr: float, eps: float
+) -> tuple[Array, Array]:
+    """`adagrad_outside` in another order: ``p = p - (lr*g) / (sqrt(v) + eps)``."""
+    f = p.dtype.type
+    v = v + g * g
+    return p - (f(lr) * g) / (np.sqrt(v) + f(eps)), v
+
+
 def adadelta(
     p: Array, g: Array, v: Array, u: Array, *, lr: float, rho: float, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -415,6 +501,52 @@ def adam_scaled(
     m, v = _moments(g, m, v, beta1, beta2)
     a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
     return p - (f(a) * m) / (np.sqrt(v) + f(eps * math.sqrt(1 - beta2_power))), m, v
+
+
+def adam_hat_wide(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array]:
+    """`adam_hat` with the step in float64 and rounded once; for float64 the same as `adam_hat`.
+
+    The moments and ``sqrt(v) + eps`` have the dtype of the arrays.
+    """
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
+    step = (a * m.astype(np.float64)) / (np.sqrt(v) + f(eps))
+    return (p - step).astype(p.dtype), m, v
+
+
+def adam_dlfs(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array]:
+    """`adam_hat_wide` with ``m = m + (1-beta1)*(g - m)``, ``v = v + (1-beta2)*(g*g - v)``."""
+    f = p.dtype.type
+    m = m + f(1 - beta1) * (g - m)
+    v = v + f(1 - beta2) * (g * g - v)
+    a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
+    step = (a * m.astype(np.float64)) / (np.sqrt(v) + f(eps))
+    return (p - step).astype(p.dtype), m, v
 
 
 def adam_inside_amsgrad(
@@ -687,6 +819,251 @@ def lion(
     return p - f(lr) * direction, f(beta2) * m + f(1 - beta2) * g
 
 
+def adabelief(
+    p: Array,
+    g: Array,
+    m: Array,
+    s: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    eps_root: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array]:
+    """AdaBelief: ``p = p - (a*m) / (sqrt(s) + eps*sqrt(c2))``, ``a = lr*sqrt(c2)/c1``.
+
+    ``s = beta2*s + (1-beta2)*(d*d) + eps_root``, ``d = g - m`` with the new ``m``.
+    """
+    f = p.dtype.type
+    m = f(beta1) * m + f(1 - beta1) * g
+    d = g - m
+    s = f(beta2) * s + f(1 - beta2) * (d * d) + f(eps_root)
+    a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
+    return p - (f(a) * m) / (np.sqrt(s) + f(eps * math.sqrt(1 - beta2_power))), m, s
+
+
+def yogi(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array]:
+    """Yogi: `adam_scaled` with ``v = v - ((1-beta2)*sign(v - g*g))*(g*g)``."""
+    f = p.dtype.type
+    m = f(beta1) * m + f(1 - beta1) * g
+    square = g * g
+    v = v - (f(1 - beta2) * np.sign(v - square)) * square
+    a = lr * math.sqrt(1 - beta2_power) / (1 - beta1_power)
+    return p - (f(a) * m) / (np.sqrt(v) + f(eps * math.sqrt(1 - beta2_power))), m, v
+
+
+def ademamix(
+    p: Array,
+    g: Array,
+    m: Array,
+    m_slow: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    beta3: float,
+    alpha: float,
+    eps: float,
+    beta1_power: float,
+    beta2_power: float,
+) -> tuple[Array, Array, Array, Array]:
+    """AdEMAMix: ``p = p - (a*m + b*m_slow) / (sqrt(v) + eps*sqrt(c2))``.
+
+    ``a = lr*sqrt(c2)/c1``, ``b = lr*alpha*sqrt(c2)``, ``m_slow = m_slow + (1-beta3)*(g - m_slow)``.
+    """
+    f = p.dtype.type
+    m, v = _moments(g, m, v, beta1, beta2)
+    m_slow = m_slow + f(1 - beta3) * (g - m_slow)
+    root2 = math.sqrt(1 - beta2_power)
+    a, b = lr * root2 / (1 - beta1_power), lr * alpha * root2
+    return p - (f(a) * m + f(b) * m_slow) / (np.sqrt(v) + f(eps * root2)), m, m_slow, v
+
+
+def adan(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    n: Array,
+    g_prev: Array,
+    *,
+    beta1: float,
+    rest2: float,
+    beta3: float,
+    look: float,
+    eps: float,
+    m_factor: float,
+    v_factor: float,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Adan: ``p = p - (m_factor*m + v_factor*v) / (sqrt(n) + eps)``.
+
+    ``d = g - g_prev``, ``m = m + (1-beta1)*(g - m)``, ``v = v + rest2*(d - v)``,
+    ``n = n + (1-beta3)*((g + look*d)**2 - n)``. The bias corrections are in the factors and in
+    ``eps``.
+    """
+    f = p.dtype.type
+    d = g - g_prev
+    m = m + f(1 - beta1) * (g - m)
+    v = v + f(rest2) * (d - v)
+    ahead = g + f(look) * d
+    n = n + f(1 - beta3) * (ahead * ahead - n)
+    return p - (f(m_factor) * m + f(v_factor) * v) / (np.sqrt(n) + f(eps)), m, v, n, g.copy()
+
+
+def adan_proximal(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    n: Array,
+    g_prev: Array,
+    *,
+    beta1: float,
+    rest2: float,
+    beta3: float,
+    look: float,
+    eps: float,
+    m_factor: float,
+    v_factor: float,
+    lr: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """`adan`, and after it ``p = (1/(1 + lr*weight_decay))*p``."""
+    f = p.dtype.type
+    d = g - g_prev
+    m = m + f(1 - beta1) * (g - m)
+    v = v + f(rest2) * (d - v)
+    ahead = g + f(look) * d
+    n = n + f(1 - beta3) * (ahead * ahead - n)
+    p = p - (f(m_factor) * m + f(v_factor) * v) / (np.sqrt(n) + f(eps))
+    return f(1 / (1 + lr * weight_decay)) * p, m, v, n, g.copy()
+
+
+def sgd_schedule_free(
+    p: Array, g: Array, z: Array, *, lr: float, momentum: float, weight: float
+) -> tuple[Array, Array]:
+    """Schedule-free gradient descent: ``p = p + weight*(z - p) - y_rate*g``, ``z = z - lr*g``.
+
+    ``y_rate = lr*(1 - momentum*(1 - weight))``, and the old ``z`` in the first.
+    """
+    f = p.dtype.type
+    y_rate = lr * (1 - momentum * (1 - weight))
+    return p + f(weight) * (z - p) - f(y_rate) * g, z - f(lr) * g
+
+
+def adamw_schedule_free(
+    p: Array,
+    g: Array,
+    z: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    beta2_power: float,
+    weight: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array]:
+    """`sgd_schedule_free` along ``d = (sqrt(c2)*g)/(sqrt(v) + eps*sqrt(c2)) + weight_decay*p``."""
+    f = p.dtype.type
+    v = f(beta2) * v + f(1 - beta2) * (g * g)
+    root2 = math.sqrt(1 - beta2_power)
+    d = (f(root2) * g) / (np.sqrt(v) + f(eps * root2)) + f(weight_decay) * p
+    y_rate = lr * (1 - beta1 * (1 - weight))
+    return p + f(weight) * (z - p) - f(y_rate) * d, z - f(lr) * d, v
+
+
+def signum(p: Array, g: Array, m: Array, *, lr: float, beta: float) -> tuple[Array, Array]:
+    """Signum: ``p = p - lr*sign(m)``, ``m = beta*m + (1-beta)*g``, ``sign(0) = 0``."""
+    f = p.dtype.type
+    m = f(beta) * m + f(1 - beta) * g
+    return p - f(lr) * np.sign(m), m
+
+
+def _step_size(
+    sign: Array,
+    prev: Array,
+    step: Array,
+    eta_minus: float,
+    eta_plus: float,
+    step_min: float,
+    step_max: float,
+) -> tuple[Array, Array]:
+    """Return the new step sizes, and 1 where the sign has turned, else 0."""
+    f = step.dtype.type
+    agreement = np.sign(sign * prev)
+    kept = np.maximum(agreement, f(0))
+    turned = kept - agreement
+    factor = kept * f(eta_plus) + (turned * f(eta_minus) + (f(1) - np.abs(agreement)))
+    return np.minimum(np.maximum(step * factor, f(step_min)), f(step_max)), turned
+
+
+def irprop_minus(
+    p: Array,
+    g: Array,
+    prev: Array,
+    step: Array,
+    *,
+    eta_minus: float,
+    eta_plus: float,
+    step_min: float,
+    step_max: float,
+) -> tuple[Array, Array, Array]:
+    """Rprop: ``p = p - step*sign(g)``, but where the sign has turned.
+
+    The step size is multiplied by ``eta_plus`` where ``sign(g)*prev > 0``, by ``eta_minus`` where
+    it is less than 0, and clipped. ``prev = sign(g)``, or 0 where the sign has turned.
+    """
+    f = p.dtype.type
+    sign = np.sign(g)
+    step, turned = _step_size(sign, prev, step, eta_minus, eta_plus, step_min, step_max)
+    sign = (f(1) - turned) * sign + f(0)
+    return p - step * sign, sign, step
+
+
+def rprop_minus(
+    p: Array,
+    g: Array,
+    prev: Array,
+    step: Array,
+    *,
+    eta_minus: float,
+    eta_plus: float,
+    step_min: float,
+    step_max: float,
+) -> tuple[Array, Array, Array]:
+    """`irprop_minus`, but where the sign has turned ``p = p - step*sign(g)`` too."""
+    sign = np.sign(g)
+    step, _ = _step_size(sign, prev, step, eta_minus, eta_plus, step_min, step_max)
+    return p - step * sign, sign, step
+
+
+def asgd(
+    p: Array, g: Array, ax: Array, *, lambd: float, eta: float, mu: float
+) -> tuple[Array, Array]:
+    """Averaged gradient descent: ``p = (1 - lambd*eta)*p - eta*g``, ``ax = (1-mu)*ax + mu*p``."""
+    f = p.dtype.type
+    p = f(1 - lambd * eta) * p - f(eta) * g
+    return p, f(1 - mu) * ax + f(mu) * p
+
+
 def prepare(
     p: Array, g: Array, *, scale: float, weight_decay: float, shrink: float
 ) -> tuple[Array, Array]:
@@ -730,8 +1107,9 @@ def gradient_norm(*grads: Array) -> float:
 
     The elements of a gradient are cut into blocks of 32,768. In a block there are 16 sums: element
     ``i`` is squared and added to sum ``i % 16``, in order. The 16 are added in order to make the
-    sum of the block; the blocks of all gradients are added in order. Of an `instep.Rows`, every
-    row counts as a gradient.
+    sum of the block; the blocks of all gradients are added in order. An `instep.Rows` is one
+    gradient: its values, row by row as they are given; or, where any row comes twice, the sums of
+    the values of each row, in rising order of the rows.
 
     The order of the elements is that of the array as it is given, row by row. An optimizer takes
     the order of the *parameter's* memory: axes by their strides, the longest first, and each axis

@@ -35,8 +35,12 @@ class Rows:
     Notes
     -----
     A step raises IndexError, before it writes anything, for a row that the parameter does not have;
-    rows are counted from 0 only. What it allocates is of the size of `indices`, and where rows come
-    twice of the size of `values`.
+    rows are counted from 0 only. What it allocates is 8 bytes for each row, if they are not in
+    rising order a bit for each row of the parameter, and where rows come twice sums of the size of
+    `values`; where there is no memory for that it raises MemoryError and has written nothing.
+
+    For the norm of the gradients, the values count in the order in which they are given; where any
+    row comes twice, the sums do, in rising order of the rows.
 
     Examples
     --------
@@ -72,23 +76,46 @@ class Rows:
         """Show the number of rows, and the shape and dtype of the values."""
         return f"Rows({len(self.indices)} rows, values {self.values.shape} {self.values.dtype})"
 
-    def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-        """Return the rows in rising order, each once, the places of their values, and the values.
+    def int64(self) -> NDArray[np.int64]:
+        """Return the indices as int64, one after the other in memory.
+
+        Raises
+        ------
+        IndexError
+            An index that int64 does not have.
+        """
+        indices = self.indices
+        if indices.dtype.kind == "u" and indices.dtype.itemsize == 8:
+            most = np.iinfo(np.int64).max
+            if (indices > most).any():
+                raise IndexError(f"Rows has the row {indices.max()}, which no array has")
+        return np.ascontiguousarray(indices, np.int64)
+
+    def summed(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return the rows in rising order, each once, and the sums of their values.
 
         Returns
         -------
-        indices, places : ndarray of int64
-            Row ``indices[i]`` has the gradient ``values[places[i]]``.
+        indices : ndarray of int64
+            The rows.
         values : ndarray
-            `values` itself, or new where the values of equal rows had to be summed.
+            Of each row the sum of its values, one after the other in the order of `indices`.
         """
-        order = np.argsort(self.indices, kind="stable")
-        indices = np.asarray(self.indices[order], np.int64)
+        given = self.int64()
+        bits = len(given).bit_length()
+        if given.min(initial=0) >= 0 and int(given.max(initial=0)).bit_length() + bits < 64:
+            # Each with its place behind it: such numbers are sorted much quicker than places.
+            both = given << bits
+            both |= np.arange(len(given))
+            both.sort()
+            indices = both >> bits
+            both &= (1 << bits) - 1
+            order = both
+        else:
+            order = np.argsort(given, kind="stable")
+            indices = given[order]
         first = np.ones(len(indices), bool)
         first[1:] = indices[1:] != indices[:-1]
-        if first.all():
-            return indices, order.astype(np.int64), self.values
-        summed = self.values[order[first]]
-        # One after the other, in the order of the indices as given.
-        np.add.at(summed, (np.cumsum(first) - 1)[~first], self.values[order[~first]])
-        return indices[first], np.arange(len(summed)), summed
+        values = self.values[order[first]]
+        np.add.at(values, (np.cumsum(first) - 1)[~first], self.values[order[~first]])
+        return indices[first], values

@@ -1,15 +1,16 @@
 """Learning rates that change from step to step.
 
 A schedule is called with the number of a step and returns its learning rate: wherever an optimizer
-takes a learning rate, it takes a schedule too. A schedule has no state. It is a small frozen
-dataclass, so it is compared by value, hashed, copied and pickled like a tuple of its arguments, and
-its repr is the expression that makes it again.
+takes a learning rate, it takes a schedule too. A schedule has no state, except `ReduceOnPlateau`,
+which is told how the training goes. It is a small frozen dataclass, so it is compared by value,
+hashed, copied and pickled like a tuple of its arguments, and its repr is the expression that makes
+it again.
 
 .. important::
    **Steps are counted from 0.** ``schedule(0)`` is the rate of the first step, ``schedule(t - 1)``
    that of an optimizer's step ``t``, as optax counts, and as a scheduler of torch stands after so
    many calls of its ``step()``. A schedule of `steps` steps begins with ``schedule(0)``, is at its
-   end at ``schedule(steps)``, and **holds the last value** ever after.
+   end at ``schedule(steps)``, and **holds the last value** ever after. `Cyclic` has no end.
 
 Every schedule checks its arguments when it is made. What it returns is a Python float, finite and
 not negative.
@@ -29,18 +30,20 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from instep.checks import check_integer, check_number
+from instep.checks import check_integer, check_keys, check_number
 
 __all__ = [
     "Constant",
     "Cosine",
+    "Cyclic",
     "Exponential",
     "InverseTime",
     "Linear",
     "OneCycle",
     "Polynomial",
+    "ReduceOnPlateau",
     "Scaled",
     "Schedule",
     "Sequential",
@@ -519,6 +522,289 @@ class OneCycle(_Schedule):
 
 
 @dataclass(frozen=True, slots=True)
+class Cyclic(_Schedule):
+    """Up to a learning rate and down again, in straight lines, again and again.
+
+    Parameters
+    ----------
+    low, high : float
+        The learning rate at which each cycle begins and ends, and the highest of the first cycle;
+        finite and not negative.
+    steps_up : int, default 2000
+        Steps from `low` to the highest, at least 1.
+    steps_down : int, optional
+        Steps from there to `low`, at least 1; by default as many.
+    mode : {"triangular", "triangular2", "exp_range"}, default "triangular"
+        What becomes of the height ``high - low`` of a cycle: it stays; it is halved from one cycle
+        to the next; or it is multiplied by `gamma` at every step.
+    gamma : float, default 1
+        The factor of ``"exp_range"``, greater than 0 and at most 1.
+
+    Raises
+    ------
+    TypeError
+        An argument that is not a number; numbers of steps that are not integers.
+    ValueError
+        An argument out of its range; an unknown `mode`; a `gamma` for another mode.
+
+    Notes
+    -----
+    ``low + (high - low)*w*a``, with ``k = step % (steps_up + steps_down)``, the cycle ``c =
+    step // (steps_up + steps_down)``, ``w = k/steps_up`` on the way up, ``w = (steps_up +
+    steps_down - k)/steps_down`` on the way down, and ``a`` by `mode`:
+
+    ``"triangular"``
+        ``a = 1``
+    ``"triangular2"``
+        ``a = 0.5**c``
+    ``"exp_range"``
+        ``a = gamma**step``
+
+    As torch's ``CyclicLR(optimizer, low, high, steps_up, steps_down, mode, gamma,
+    cycle_momentum=False)``. It also cycles the momentum unless told not to; a schedule does not.
+
+    The schedule is from Smith, *Cyclical Learning Rates for Training Neural Networks*, WACV 2017.
+
+    Examples
+    --------
+    >>> from instep import schedules
+    >>> schedule = schedules.Cyclic(0.0, 1.0, steps_up=4, mode="triangular2")
+    >>> [schedule(step) for step in (0, 2, 4, 6, 8, 10, 12)]
+    [0.0, 0.5, 1.0, 0.5, 0.0, 0.25, 0.5]
+    """
+
+    low: float
+    high: float
+    steps_up: int = 2000
+    steps_down: int | None = None
+    mode: Literal["triangular", "triangular2", "exp_range"] = "triangular"
+    gamma: float = 1.0
+
+    def _check(self) -> None:
+        _floats(self, "low", "high", "gamma")
+        _require(self.low <= self.high, "low", self.low, f"low <= high, which is {self.high!r}")
+        _integer(self, "steps_up", least=1)
+        if self.steps_down is not None:
+            _integer(self, "steps_down", least=1)
+        _one_of(self, "mode", "triangular", "triangular2", "exp_range")
+        _require(0.0 < self.gamma <= 1.0, "gamma", self.gamma, "0 < gamma <= 1")
+        of_mode = self.gamma == 1.0 or self.mode == "exp_range"
+        _require(of_mode, "mode", self.mode, f"'exp_range', with a gamma of {self.gamma!r}")
+
+    def _rate(self, step: int) -> float:
+        up = self.steps_up
+        down = up if self.steps_down is None else self.steps_down
+        cycle, k = divmod(step, up + down)
+        part = k / up if k <= up else (up + down - k) / down
+        if self.mode == "triangular2":
+            part *= 0.5 ** min(cycle, 2000)
+        elif self.mode == "exp_range":
+            part *= self.gamma**step
+        return _mean(self.low, 1.0 - part, self.high, part)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReduceOnPlateau(_Schedule):
+    """A learning rate that drops by a factor whenever a metric has stopped getting better.
+
+    It is told the metric with `report`, after each validation, say: **it has a state**, so it is
+    only equal to itself, and to go on with a run, its `state_dict` has to be saved too.
+
+    Parameters
+    ----------
+    lr : float
+        The first learning rate, finite and not negative.
+    factor : float, default 0.1
+        What the learning rate is multiplied by, greater than 0 and less than 1.
+    patience : int, default 10
+        How many reports in a row may be no better: one more, and the learning rate drops.
+    mode : {"min", "max"}, default "min", keyword only
+        Whether a metric that is smaller is better, or one that is larger.
+    threshold : float, default 1e-4, keyword only
+        By how much a metric has to be better than the best one, finite and not negative.
+    threshold_mode : {"rel", "abs"}, default "rel", keyword only
+        Whether `threshold` is a part of the best metric, or the difference itself.
+    cooldown : int, default 0, keyword only
+        How many reports after a drop are not counted as no better.
+    min_lr : float, default 0, keyword only
+        The least that the learning rate drops to.
+    eps : float, default 1e-8, keyword only
+        A drop by no more than this is left out.
+
+    Attributes
+    ----------
+    rate : float
+        The learning rate now, at every step until the next drop.
+    best : float or None
+        The best metric so far; None before the first.
+    bad_reports : int
+        How many reports in a row were no better.
+    cooldown_left : int
+        How many reports of the cooldown are still to come.
+
+    Raises
+    ------
+    TypeError
+        An argument that is not a number; numbers of reports that are not integers.
+    ValueError
+        An argument out of its range; an unknown mode.
+
+    Notes
+    -----
+    ``rate = max(rate*factor, min_lr)`` at the report that makes it ``patience + 1`` in a row that
+    were no better. A metric ``a`` is better than the best one, ``b``, if
+
+    ======= ======================= ===================
+    mode    ``"rel"``               ``"abs"``
+    ======= ======================= ===================
+    ``min`` ``a < b*(1-threshold)`` ``a < b-threshold``
+    ``max`` ``a > b*(1+threshold)`` ``a > b+threshold``
+    ======= ======================= ===================
+
+    As torch's ``ReduceLROnPlateau``, whose ``step(metric)`` is `report` here. A metric that is NaN
+    or infinite is no better than any; torch takes an infinite one for the best where that is the
+    better end. With ``"rel"``, metrics are meant to be positive.
+
+    Only reports change it, not steps. For a warm-up, put it into `Warmup`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import instep
+    >>> from instep import schedules
+    >>> params = {"W": np.ones(2)}
+    >>> schedule = schedules.ReduceOnPlateau(0.1, factor=0.5, patience=1)
+    >>> opt = instep.Adam(params, lr=schedule)
+    >>> for loss in (3.0, 2.0, 2.0, 2.0):
+    ...     result = opt.step({"W": 2 * params["W"]})
+    ...     rate = schedule.report(loss)
+    >>> rate
+    0.05
+
+    Saved and put back with the optimizer:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/run.safetensors"
+    ...     opt.save(path, params=True, extra={"schedule": schedule.state_dict()})
+    ...     schedule.load_state_dict(opt.load(path)["schedule"])
+    """
+
+    lr: float
+    factor: float = 0.1
+    patience: int = 10
+    mode: Literal["min", "max"] = field(default="min", kw_only=True)
+    threshold: float = field(default=1e-4, kw_only=True)
+    threshold_mode: Literal["rel", "abs"] = field(default="rel", kw_only=True)
+    cooldown: int = field(default=0, kw_only=True)
+    min_lr: float = field(default=0.0, kw_only=True)
+    eps: float = field(default=1e-8, kw_only=True)
+    rate: float = field(init=False, repr=False)
+    best: float | None = field(default=None, init=False, repr=False)
+    bad_reports: int = field(default=0, init=False, repr=False)
+    cooldown_left: int = field(default=0, init=False, repr=False)
+
+    def _check(self) -> None:
+        _floats(self, "lr", "factor", "threshold", "min_lr", "eps")
+        _require(0.0 < self.factor < 1.0, "factor", self.factor, "0 < factor < 1")
+        _integer(self, "patience", least=0)
+        _integer(self, "cooldown", least=0)
+        _one_of(self, "mode", "min", "max")
+        _one_of(self, "threshold_mode", "rel", "abs")
+        _set(self, "rate", self.lr)
+
+    def _rate(self, step: int) -> float:
+        return self.rate
+
+    def report(self, metric: float) -> float:
+        """Take a metric, and return the learning rate from now on.
+
+        Parameters
+        ----------
+        metric : float
+            What is to get better: a loss or an accuracy of the whole validation set, say.
+
+        Returns
+        -------
+        float
+            The learning rate of the next step.
+
+        Raises
+        ------
+        TypeError
+            A metric that is not a number.
+        """
+        number = _metric(metric)
+        bad, cooldown, rate = self.bad_reports, self.cooldown_left, self.rate
+        if self._is_better(number):
+            _set(self, "best", number)
+            bad = 0
+        else:
+            bad += 1
+        if cooldown > 0:
+            cooldown -= 1
+            bad = 0
+        if bad > self.patience:
+            bad, cooldown = 0, self.cooldown
+            lower = max(rate * self.factor, self.min_lr)
+            if rate - lower > self.eps:
+                rate = lower
+        _set(self, "bad_reports", bad)
+        _set(self, "cooldown_left", cooldown)
+        _set(self, "rate", rate)
+        return rate
+
+    def _is_better(self, metric: float) -> bool:
+        if not math.isfinite(metric) or self.best is None:
+            return math.isfinite(metric)
+        best, sign = self.best, -1 if self.mode == "min" else 1
+        if self.threshold_mode == "rel":
+            bound = best * (1.0 + sign * self.threshold)
+        else:
+            bound = best + sign * self.threshold
+        return metric < bound if self.mode == "min" else metric > bound
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what reports have changed, as JSON has it: for the `extra` of a save.
+
+        Returns
+        -------
+        dict
+            ``rate``, ``best``, ``bad_reports`` and ``cooldown_left``. The arguments are not in it.
+        """
+        return {name: getattr(self, name) for name in _REPORTED}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from where another one was. A call that raises has changed nothing.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What `state_dict` returned.
+
+        Raises
+        ------
+        TypeError
+            Something of another type than `state_dict` gives.
+        ValueError
+            A key that is missing or unknown; a number out of its range.
+        """
+        check_keys("state_dict", state_dict, _REPORTED)
+        rate = _float("state_dict['rate']", state_dict["rate"])
+        best = state_dict["best"]
+        if best is not None:
+            best = check_number("state_dict['best']", best, least=-math.inf)
+        for name in ("bad_reports", "cooldown_left"):
+            check_integer(f"state_dict[{name!r}]", state_dict[name], least=0)
+        bad, left = int(state_dict["bad_reports"]), int(state_dict["cooldown_left"])
+        for name, value in zip(_REPORTED, (rate, best, bad, left), strict=True):
+            _set(self, name, value)
+
+
+_REPORTED = ("rate", "best", "bad_reports", "cooldown_left")
+
+
+@dataclass(frozen=True, slots=True)
 class Warmup(_Schedule):
     """A straight line up to a schedule, then the schedule.
 
@@ -732,6 +1018,14 @@ def _schedule(name: str, schedule: object) -> object:
     return _float(name, schedule)
 
 
+def _metric(metric: object) -> float:
+    """Return a metric as a float: it may be NaN or infinite."""
+    if isinstance(metric, bool) or not isinstance(metric, Real):
+        kind = type(metric).__name__
+        raise TypeError(f"metric is {metric!r} ({kind}); wanted a number: pass float(metric)")
+    return float(metric)
+
+
 def _tuple(name: str, values: object) -> tuple[Any, ...]:
     if not isinstance(values, Sequence):
         kind = type(values).__name__
@@ -759,6 +1053,13 @@ def _integer(schedule: object, name: str, least: int) -> None:
     """Check the field of this name, and make it an int."""
     check_integer(name, getattr(schedule, name), least=least)
     _set(schedule, name, int(getattr(schedule, name)))
+
+
+def _one_of(schedule: object, name: str, *words: str) -> None:
+    word = getattr(schedule, name)
+    if word not in words:
+        wanted = ", ".join(map(repr, words))
+        raise ValueError(f"{name} is {word!r}; wanted one of {wanted}")
 
 
 def _bool(schedule: object, name: str) -> None:

@@ -1,8 +1,9 @@
 """Trees: an array, or lists, tuples and dicts of trees."""
 
-from collections.abc import Callable, Iterator, Mapping
-from operator import itemgetter
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from instep.checks import kind_of
 
 __all__ = ["Tree", "called"]
 
@@ -23,7 +24,11 @@ class Tree:
         The path of each leaf, its keys joined by dots: ``"layers.0.W"``.
     """
 
-    def __init__(self, tree: Any, path: tuple[object, ...] = ()) -> None:
+    def __init__(
+        self, tree: Any, path: tuple[object, ...] = (), *, above: tuple[int, ...] = ()
+    ) -> None:
+        if id(tree) in above:
+            raise ValueError(f"{called('params', path)} is a list or dict that it lies in itself")
         self.path = path
         self._kind: type[Any] | None = None
         children: dict[Any, Any] = {}
@@ -31,24 +36,18 @@ class Tree:
             self._kind, children = dict, dict(tree)
         elif isinstance(tree, (list, tuple)):
             self._kind, children = list, dict(enumerate(tree))
-        self._children = {key: Tree(child, (*path, key)) for key, child in children.items()}
+        above = (*above, id(tree))
+        self._children = {
+            key: Tree(child, (*path, key), above=above) for key, child in children.items()
+        }
         self.paths: list[tuple[object, ...]] = [leaf.path for leaf in self._walk()]
         self.names = [".".join(map(str, path)) for path in self.paths]
-        self._quick = self._quick_way()
 
     def _walk(self) -> Iterator["Tree"]:
         if self._kind is None:
             yield self
         for child in self._children.values():
             yield from child._walk()
-
-    def _quick_way(self) -> Callable[[Any], tuple[Any, ...]] | None:
-        """Return what takes the leaves out of a list or dict that has nothing but leaves."""
-        if self._kind is None or any(child._kind for child in self._children.values()):
-            return None
-        if self._kind is list:
-            return tuple
-        return itemgetter(*self._children) if len(self._children) > 1 else None
 
     def leaves(self, tree: Any, argument: str) -> tuple[Any, ...]:
         """Return the leaves of a tree of the same structure.
@@ -65,21 +64,16 @@ class Tree:
         TypeError, ValueError, KeyError
             A tree of another structure.
         """
-        if self._quick and type(tree) is self._kind and len(tree) == len(self.paths):
-            try:
-                return self._quick(tree)
-            except KeyError:
-                pass
         return tuple(self._collect(tree, argument))
 
     def _collect(self, tree: Any, argument: str) -> Iterator[Any]:
         if self._kind is None:
             yield tree
             return
-        name, kind = called(argument, self.path), type(tree).__name__
+        name = called(argument, self.path)
         if self._kind is dict:
             if not isinstance(tree, Mapping):
-                raise TypeError(f"{name} is a {kind}; wanted a dict, as in params")
+                raise TypeError(f"{name} is {kind_of(tree)}; wanted a dict, as in params")
             for key, child in self._children.items():
                 if key not in tree:
                     raise KeyError(f"{called(argument, child.path)} is missing")
@@ -88,7 +82,7 @@ class Tree:
                     raise ValueError(f"{name} has the key {key!r}, which params does not have")
         else:
             if not isinstance(tree, (list, tuple)):
-                raise TypeError(f"{name} is a {kind}; wanted a list or tuple, as in params")
+                raise TypeError(f"{name} is {kind_of(tree)}; wanted a list or tuple, as in params")
             if len(tree) != len(self._children):
                 wanted = len(self._children)
                 raise ValueError(f"{name} has length {len(tree)}; wanted {wanted}, as in params")

@@ -5,11 +5,23 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 
-mod arrays;
+mod call;
+mod checks;
+mod group;
+mod job;
+mod jobs;
+mod pieces;
 mod plan;
 mod recipe;
+mod result;
 mod seen;
+mod setup;
 mod step;
+mod stepper;
+mod tiles;
+mod tree;
+mod turn;
+mod view;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -37,7 +49,10 @@ mod _instep {
     #[pymodule_export]
     use super::recipe::PyRecipe;
     #[pymodule_export]
-    use super::step::Stepper;
+    use super::result::StepResult;
+    #[pymodule_export]
+    use super::stepper::Stepper;
+    use super::turn;
 
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is
     /// no number of threads.
@@ -59,6 +74,24 @@ mod _instep {
     #[pyo3(signature = (count, /))]
     fn set_num_threads(count: NonZero<usize>) {
         parallel::set_threads(count);
+    }
+
+    /// Waits until no thread changes arrays, and has all wait that are about to: before a fork.
+    #[pyfunction]
+    fn before_fork(py: Python<'_>) {
+        turn::before_fork(py);
+    }
+
+    /// Lets steps go on, after a fork, in the parent.
+    #[pyfunction]
+    fn after_fork_in_parent() {
+        turn::after_fork_in_parent();
+    }
+
+    /// Lets steps go on, after a fork, in the child.
+    #[pyfunction]
+    fn after_fork_in_child() {
+        turn::after_fork_in_child();
     }
 
     /// The names of all recipes.

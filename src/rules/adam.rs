@@ -10,7 +10,15 @@
 //! | [`Hat`] | `p - (a*m) / (sqrt(v) + eps)` | scikit-learn, Keras, `PennyLane`, Thinc |
 //! | [`Scaled`] | `p - (a*m) / (sqrt(v) + eps*sqrt(c2))` | torch, optax: [`Outside`] by algebra |
 //!
-//! with `a = lr*sqrt(c2)/c1`. A recipe is a form with [`Plain`] moments or with [`Amsgrad`], which
+//! with `a = lr*sqrt(c2)/c1`. Two more do the arithmetic of [`Hat`] after `sqrt(v) + eps` in `f64`,
+//! whatever the arrays are, and round once: `NumPy` 2 does so where `a` is a scalar of its own.
+//!
+//! | recipe | moments | as in |
+//! |---|---|---|
+//! | [`HatWide`] | as above | scikit-learn |
+//! | [`Dlfs`] | `m + (1-beta1)*(g - m)`, `v + (1-beta2)*(g*g - v)` | the fish book |
+//!
+//! A recipe is a form with [`Plain`] moments or with [`Amsgrad`], which
 //! puts `v_max = maximum(v_max, v)` in the place of `v` in the parameter update, as torch and
 //! Keras do.
 //!
@@ -28,7 +36,7 @@ use std::marker::PhantomData;
 
 use super::Rule;
 use super::eps::{self, Place};
-use crate::element::Float;
+use crate::element::{Element, Float};
 
 const HYPERS: [&str; 6] = ["lr", "beta1", "beta2", "eps", "beta1_power", "beta2_power"];
 
@@ -123,6 +131,7 @@ pub(crate) struct Plain<T>(PhantomData<T>);
 impl<T: Form<C>, const C: usize> Rule<6, C, 2> for Plain<T> {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 2] = ["m", "v"];
+
     fn coefficients(hypers: [f64; 6]) -> [f64; C] {
         T::coefficients(hypers)
     }
@@ -134,11 +143,85 @@ impl<T: Form<C>, const C: usize> Rule<6, C, 2> for Plain<T> {
     }
 }
 
+/// The step of [`Hat`] in `f64`, rounded once.
+#[inline(always)]
+fn wide_step<F: Element>(a: f64, p: F, m: F, divisor: F) -> F {
+    F::nearest(p.widen() - (a * m.widen()) / divisor.widen())
+}
+
+pub(crate) struct HatWide;
+
+impl Rule<6, 6, 2> for HatWide {
+    const HYPERS: [&'static str; 6] = HYPERS;
+    const STATES: [&'static str; 2] = ["m", "v"];
+
+    fn coefficients(hypers: [f64; 6]) -> [f64; 6] {
+        corrected_in_lr(hypers)
+    }
+
+    /// Without the wide part: what it all is in `f64`.
+    #[inline(always)]
+    fn update<F: Float>(c: [F; 6], p: F, g: F, state: [F; 2]) -> (F, [F; 2]) {
+        Plain::<Hat>::update(c, p, g, state)
+    }
+
+    #[inline(always)]
+    fn update_exactly<F: Element>(
+        [beta1, rest1, beta2, rest2, _, eps]: [F; 6],
+        [.., a, _]: [f64; 6],
+        p: F,
+        g: F,
+        state: [F; 2],
+    ) -> (F, [F; 2]) {
+        let [m, v] = moments([beta1, rest1, beta2, rest2], g, state);
+        (wide_step(a, p, m, v.sqrt() + eps), [m, v])
+    }
+}
+
+pub(crate) struct Dlfs;
+
+impl Dlfs {
+    #[inline(always)]
+    fn moments<F: Float>([rest1, rest2]: [F; 2], g: F, [m, v]: [F; 2]) -> [F; 2] {
+        [m + rest1 * (g - m), v + rest2 * (g * g - v)]
+    }
+}
+
+impl Rule<6, 4, 2> for Dlfs {
+    const HYPERS: [&'static str; 6] = HYPERS;
+    const STATES: [&'static str; 2] = ["m", "v"];
+
+    fn coefficients(hypers: [f64; 6]) -> [f64; 4] {
+        let [_, rest1, _, rest2, a, eps] = corrected_in_lr(hypers);
+        [rest1, rest2, a, eps]
+    }
+
+    /// Without the wide part: what it all is in `f64`.
+    #[inline(always)]
+    fn update<F: Float>([rest1, rest2, a, eps]: [F; 4], p: F, g: F, s: [F; 2]) -> (F, [F; 2]) {
+        let [m, v] = Self::moments([rest1, rest2], g, s);
+        (p - (a * m) / (v.sqrt() + eps), [m, v])
+    }
+
+    #[inline(always)]
+    fn update_exactly<F: Element>(
+        [rest1, rest2, _, eps]: [F; 4],
+        [.., a, _]: [f64; 4],
+        p: F,
+        g: F,
+        state: [F; 2],
+    ) -> (F, [F; 2]) {
+        let [m, v] = Self::moments([rest1, rest2], g, state);
+        (wide_step(a, p, m, v.sqrt() + eps), [m, v])
+    }
+}
+
 pub(crate) struct Amsgrad<T>(PhantomData<T>);
 
 impl<T: Form<C>, const C: usize> Rule<6, C, 3> for Amsgrad<T> {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 3] = ["m", "v", "v_max"];
+
     fn coefficients(hypers: [f64; 6]) -> [f64; C] {
         T::coefficients(hypers)
     }
@@ -163,6 +246,7 @@ pub(crate) struct AmsgradCorrected<Eps>(PhantomData<Eps>);
 impl<Eps: Place> Rule<6, 8, 3> for AmsgradCorrected<Eps> {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 3] = ["m", "v", "v_max"];
+
     fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
         corrected_separately(hypers)
     }
@@ -180,6 +264,7 @@ pub(crate) struct ScaledAmsgradCorrected;
 impl Rule<6, 7, 3> for ScaledAmsgradCorrected {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 3] = ["m", "v", "v_max"];
+
     fn coefficients(hypers: [f64; 6]) -> [f64; 7] {
         let [beta1, rest1, beta2, rest2, lr, c1, c2, eps] = corrected_separately(hypers);
         [beta1, rest1, beta2, rest2, lr / c1, c2, eps]

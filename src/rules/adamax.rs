@@ -39,19 +39,22 @@ impl Rule<5, 5, 2> for Inside {
 
 pub(crate) struct Outside;
 
-impl Rule<5, 5, 2> for Outside {
+impl Rule<5, 6, 2> for Outside {
     const HYPERS: [&'static str; 5] = HYPERS;
     const STATES: [&'static str; 2] = STATES;
 
-    fn coefficients(hypers: [f64; 5]) -> [f64; 5] {
-        coefficients(hypers)
+    fn coefficients(hypers: [f64; 5]) -> [f64; 6] {
+        let [beta1, rest1, beta2, a, eps] = coefficients(hypers);
+        [beta1, rest1, beta2, a, eps, 1.0]
     }
 
     #[inline(always)]
-    fn update<F: Float>(c: [F; 5], p: F, g: F, [m, u]: [F; 2]) -> (F, [F; 2]) {
-        let [beta1, rest1, beta2, a, eps] = c;
+    fn update<F: Float>(c: [F; 6], p: F, g: F, [m, u]: [F; 2]) -> (F, [F; 2]) {
+        let [beta1, rest1, beta2, a, eps, one] = c;
         let m = beta1 * m + rest1 * g;
-        let u = (beta2 * u).maximum(g.abs());
+        // Where the CPU takes subnormal numbers for zeros, NumPy's maximum of two of them is a zero,
+        // and ours is the second of them as it is: a product is a zero.
+        let u = (beta2 * u).maximum((one * g).abs());
         (p - (a * m) / (u + eps), [m, u])
     }
 }

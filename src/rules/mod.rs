@@ -1,12 +1,16 @@
 //! The rules, one file each: what the update of one element is. Nothing here knows of arrays,
 //! instruction levels or Python.
 
-use crate::element::Float;
+use crate::element::{Element, Float};
 
+pub(crate) mod adabelief;
 pub(crate) mod adadelta;
 pub(crate) mod adagrad;
 pub(crate) mod adam;
 pub(crate) mod adamax;
+pub(crate) mod adan;
+pub(crate) mod ademamix;
+pub(crate) mod asgd;
 pub(crate) mod eps;
 pub(crate) mod gradient_descent;
 pub(crate) mod limit;
@@ -15,6 +19,10 @@ pub(crate) mod momentum;
 pub(crate) mod nadam;
 pub(crate) mod radam;
 pub(crate) mod rmsprop;
+pub(crate) mod rprop;
+pub(crate) mod schedule_free;
+pub(crate) mod signum;
+pub(crate) mod yogi;
 
 /// A rule in one order of its IEEE operations: a recipe.
 ///
@@ -23,7 +31,9 @@ pub(crate) mod rmsprop;
 /// arithmetic of one element. It can't branch on data and must not fuse operations: the compiler
 /// makes packed code of it, and the bits have to be those of the NumPy reference.
 pub trait Rule<const H: usize, const C: usize, const S: usize> {
-    /// The hyper-parameters' names, in order.
+    /// The hyper-parameters' names, in order. Three kinds of names mean something: `lr` is the learning
+    /// rate, `x_power` is `x**t`, and a rule with `weight_decay` among them does its decay itself; it
+    /// is 0 for parameters that weight decay leaves out.
     const HYPERS: [&'static str; H];
     /// The state arrays' names, in order.
     const STATES: [&'static str; S];
@@ -33,13 +43,29 @@ pub trait Rule<const H: usize, const C: usize, const S: usize> {
 
     /// One element: its parameter, gradient and state in, the new parameter and state out.
     fn update<F: Float>(coefficients: [F; C], p: F, g: F, state: [F; S]) -> (F, [F; S]);
+
+    /// The same, given the coefficients as they were before rounding, too. For a rule that takes
+    /// its step in `f64`, whatever the arrays are, and rounds once; by default [`update`], which it has
+    /// to be for `f64` arrays. Such a rule has no use for [`Float::over`].
+    ///
+    /// [`update`]: Rule::update
+    #[inline(always)]
+    fn update_exactly<F: Element>(
+        rounded: [F; C],
+        _exact: [f64; C],
+        p: F,
+        g: F,
+        state: [F; S],
+    ) -> (F, [F; S]) {
+        Self::update(rounded, p, g, state)
+    }
 }
 
 /// The coefficients of one step, before they are rounded to the type of an array.
 pub type Coefficients = [f64; MAX_COEFFICIENTS];
 
 /// The most hyper-parameters that a rule may have.
-pub const MAX_HYPERS: usize = 8;
+pub const MAX_HYPERS: usize = 9;
 /// The most coefficients that a rule may have.
 pub const MAX_COEFFICIENTS: usize = 8;
 /// The most state arrays that a rule may have.

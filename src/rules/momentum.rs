@@ -7,8 +7,10 @@
 //! | [`HeavyBallNesterov`] | as above | `p - lr*(g + momentum*m)` | torch, optax |
 //! | [`LrInside`] | `m = momentum*m - lr*g` | `p + m` | Keras, scikit-learn |
 //! | [`LrInsideNesterov`] | as above | `p + (momentum*m - lr*g)` | Keras, scikit-learn |
+//! | [`DlfsNesterov`] | as above | `(p + (momentum*momentum)*m) - ((1+momentum)*lr)*g` | the fish book |
+//! | [`Dlfs2Nesterov`] | as above | as above, with the new `m` | its second volume |
 //!
-//! The parameter update takes the new `m`. `rest` is 1, or torch's `1 - dampening` from the second
+//! The parameter update takes the new `m`, but for [`DlfsNesterov`], which takes the old one. `rest` is 1, or torch's `1 - dampening` from the second
 //! step on.
 
 use super::Rule;
@@ -97,5 +99,45 @@ impl Rule<2, 2, 1> for LrInsideNesterov {
     fn update<F: Float>([lr, momentum]: [F; 2], p: F, g: F, [m]: [F; 1]) -> (F, [F; 1]) {
         let m = momentum * m - lr * g;
         (p + (momentum * m - lr * g), [m])
+    }
+}
+
+/// The coefficients of a step that looks ahead with what is multiplied out.
+fn multiplied_out([lr, momentum]: [f64; 2]) -> [f64; 4] {
+    [lr, momentum, momentum * momentum, (1.0 + momentum) * lr]
+}
+
+pub(crate) struct DlfsNesterov;
+
+impl Rule<2, 4, 1> for DlfsNesterov {
+    const HYPERS: [&'static str; 2] = LrInside::HYPERS;
+    const STATES: [&'static str; 1] = STATES;
+
+    fn coefficients(hypers: [f64; 2]) -> [f64; 4] {
+        multiplied_out(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; 4], p: F, g: F, [m]: [F; 1]) -> (F, [F; 1]) {
+        let [lr, momentum, m_factor, g_factor] = c;
+        ((p + m_factor * m) - g_factor * g, [momentum * m - lr * g])
+    }
+}
+
+pub(crate) struct Dlfs2Nesterov;
+
+impl Rule<2, 4, 1> for Dlfs2Nesterov {
+    const HYPERS: [&'static str; 2] = LrInside::HYPERS;
+    const STATES: [&'static str; 1] = STATES;
+
+    fn coefficients(hypers: [f64; 2]) -> [f64; 4] {
+        multiplied_out(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>(c: [F; 4], p: F, g: F, [m]: [F; 1]) -> (F, [F; 1]) {
+        let [lr, momentum, m_factor, g_factor] = c;
+        let m = momentum * m - lr * g;
+        ((p + m_factor * m) - g_factor * g, [m])
     }
 }

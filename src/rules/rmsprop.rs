@@ -3,6 +3,7 @@
 //! | recipe | further state | parameter update |
 //! |---|---|---|
 //! | [`Plain`] | | `p - lr*(g / root(v))` |
+//! | [`NumeratorFirst`] | | `p - (lr*g) / root(v)` |
 //! | [`Centered`] | `g_mean = beta*g_mean + (1-beta)*g` | `p - lr*(g / root(d))` |
 //! | [`Momentum`] | `m = momentum*m + g / root(v)` | `p - lr*m` |
 //! | [`CenteredMomentum`] | `g_mean` as above, `m = momentum*m + g / root(d)` | `p - lr*m` |
@@ -17,12 +18,14 @@
 //! | [`Inside`](super::Inside) | `sqrt(v + eps)` | Keras, optax, `PennyLane` |
 //! | [`Outside`](super::Outside) | `sqrt(v) + eps` | torch (but for the maximum), HIPS autograd |
 //!
-//! torch's momentum has the learning rate outside, that of Keras and optax inside.
+//! torch's momentum has the learning rate outside, that of Keras and optax inside. The numerator comes
+//! first in course code, those of `CS231n` and `nnfs`, and in HIPS autograd; [`Dlfs`], the fish book's, also
+//! squares otherwise: `v = beta*v + ((1-beta)*g)*g`.
 
 use std::marker::PhantomData;
 
 use super::Rule;
-use super::eps::Place;
+use super::eps::{Outside, Place};
 use crate::element::Float;
 
 #[inline(always)]
@@ -52,6 +55,40 @@ impl<Eps: Place> Rule<3, 4, 1> for Plain<Eps> {
     fn update<F: Float>([lr, beta, rest, eps]: [F; 4], p: F, g: F, [v]: [F; 1]) -> (F, [F; 1]) {
         let v = mean_square([beta, rest], g, v);
         (p - lr * (g / Eps::root(v, eps)), [v])
+    }
+}
+
+pub(crate) struct NumeratorFirst<Eps>(PhantomData<Eps>);
+
+impl<Eps: Place> Rule<3, 4, 1> for NumeratorFirst<Eps> {
+    const HYPERS: [&'static str; 3] = Plain::<Eps>::HYPERS;
+    const STATES: [&'static str; 1] = Plain::<Eps>::STATES;
+
+    fn coefficients(hypers: [f64; 3]) -> [f64; 4] {
+        Plain::<Eps>::coefficients(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>([lr, beta, rest, eps]: [F; 4], p: F, g: F, [v]: [F; 1]) -> (F, [F; 1]) {
+        let v = mean_square([beta, rest], g, v);
+        (p - (lr * g) / Eps::root(v, eps), [v])
+    }
+}
+
+pub(crate) struct Dlfs;
+
+impl Rule<3, 4, 1> for Dlfs {
+    const HYPERS: [&'static str; 3] = Plain::<Outside>::HYPERS;
+    const STATES: [&'static str; 1] = Plain::<Outside>::STATES;
+
+    fn coefficients(hypers: [f64; 3]) -> [f64; 4] {
+        Plain::<Outside>::coefficients(hypers)
+    }
+
+    #[inline(always)]
+    fn update<F: Float>([lr, beta, rest, eps]: [F; 4], p: F, g: F, [v]: [F; 1]) -> (F, [F; 1]) {
+        let v = beta * v + (rest * g) * g;
+        (p - (lr * g) / Outside::root(v, eps), [v])
     }
 }
 

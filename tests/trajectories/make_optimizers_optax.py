@@ -52,6 +52,19 @@ CALLS = {
     "adagrad(0.2, initial_accumulator_value=0.2, eps=1e-3))",
     "adadelta": "adadelta(0.7, rho=0.85, eps=1e-3, weight_decay=0.03)",
     "lion": "lion(0.02, b1=0.85, b2=0.95, weight_decay=0.3)",
+    "adabelief": "adabelief(0.02, b1=0.85, b2=0.95, eps=1e-3, eps_root=1e-4)",
+    "adabelief, schedule": "chain(add_decayed_weights(0.03), "
+    f"adabelief({FADING}, b1=0.85, b2=0.95))",
+    "yogi": "chain(add_decayed_weights(0.03), yogi(0.02, b1=0.85, b2=0.95, eps=1e-3))",
+    "ademamix": "contrib.ademamix(0.02, b1=0.85, b2=0.95, b3=0.97, alpha=1.7, eps=1e-3, "
+    "weight_decay=0.3)",
+    "ademamix, warm-up": f"contrib.ademamix({FADING}, b1=0.85, b2=0.95, b3=0.97, eps=1e-3, "
+    "alpha=lambda count: (1.7 * (count.astype('float64') + 1) / 7).clip(max=1.7))",
+    "adan": "adan(0.02, b1=0.85, b2=0.9, b3=0.97, eps=1e-3, eps_root=0.0, weight_decay=0.3)",
+    "schedule-free sgd": "contrib.schedule_free_sgd(0.05, b1=0.85, weight_decay=0.03)",
+    "schedule-free adamw": "contrib.schedule_free_adamw(0.02, b1=0.85, b2=0.95, eps=1e-3, "
+    "weight_decay=0.3)",
+    "signum": "signum(0.02, beta=0.85)",
 }
 START = [1.0, -2.0, 0.5, 0.03]
 STEPS = 50
@@ -84,14 +97,18 @@ def main() -> None:
         optimizer = eval(call, vars(optax))
         p = jax.numpy.array(START)
         state = optimizer.init(p)
-        path = {}
+        path, evaluated = {}, {}
         for t, g in enumerate(grads, start=1):
             updates, state = optimizer.update(jax.numpy.array(g), state, p)
             p = optax.apply_updates(p, updates)
             if t in STORED:
                 assert p.dtype == np.float64
                 path[t] = [float(x) for x in p]
-        rows.append(f"{json.dumps(name)}: {json.dumps({'optax': call, 'path': path})}")
+                if hasattr(state, "z"):
+                    eval_params = optax.contrib.schedule_free_eval_params(state, p)
+                    evaluated[t] = [float(x) for x in eval_params]
+        row = {"optax": call, "path": path} | ({"evaluated": evaluated} if evaluated else {})
+        rows.append(f"{json.dumps(name)}: {json.dumps(row)}")
     versions = json.dumps({package: version(package) for package in ("optax", "jax")})
     head = f'{{"versions": {versions}, "start": {START},\n"grads": {json.dumps(grads)},\n'
     text = head + '"optimizers": {\n' + ",\n".join(rows) + "\n}}\n"

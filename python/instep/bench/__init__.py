@@ -26,6 +26,7 @@ from instep.bench.measuring import (
     Pace,
     Result,
     Setting,
+    blas_threads,
     bytes_needed,
     contestants,
     measure,
@@ -51,6 +52,7 @@ def run(
     pace: Pace,
     out: Path,
     json_out: Path | None,
+    between: str = "nothing",
 ) -> None:
     """Measure, print the tables, draw the picture and write the JSON.
 
@@ -68,6 +70,10 @@ def run(
         Where to write the picture, a PNG.
     json_out : Path, optional
         Where to write all medians.
+    between : {"nothing", "matmul"}, default "nothing"
+        What is done between steps, untimed: a product of two matrices is done by NumPy, first with
+        its BLAS on one thread, then on as many as it has. Pools that wait for work by spinning, as
+        those of OpenMP do, and that of a BLAS, are in each other's way.
 
     Raises
     ------
@@ -76,10 +82,12 @@ def run(
     """
     console = Console(highlight=False)
     all_threads = get_num_threads()
+    products = dict.fromkeys((1, blas_threads())) if between == "matmul" else (None,)
     settings = [
-        Setting(dtype, count, size)
+        Setting(dtype, count, size, product)
         for dtype in dict.fromkeys(dtypes)
         for count in dict.fromkeys(threads or (1, all_threads))
+        for product in products
         for size in sizes(max_size)
     ]
     results: list[Result] = []
@@ -95,7 +103,7 @@ def run(
     console.print()
 
     progress = Progress(
-        TextColumn("{task.description:34}"),
+        TextColumn("{task.description:60}" if between == "matmul" else "{task.description:34}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

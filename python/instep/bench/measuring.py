@@ -2,20 +2,28 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+import timeit
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from instep.bench.arrays import check_ordinary, draw
 from instep.bench.contestants import OURS, Contestant
 from instep.bench.peers import PEERS
-from instep.bench.turns import take_turns
+from instep.bench.turns import clock_after, take_turns
 from instep.threads import num_threads
 
-__all__ = ["Pace", "Result", "Setting", "bytes_needed", "contestants", "measure", "sizes"]
+__all__ = [
+    *("Pace", "Result", "Setting"),
+    *("blas_threads", "bytes_needed", "contestants", "measure", "sizes"),
+]
 
 SMALLEST = 100
+
+MATRIX = 384
+"""Rows and columns of what is multiplied between steps: a hidden layer, a millisecond or so."""
 
 ARRAYS_READ_OR_WRITTEN = 7
 """By a step of Adam that moves each number once: reads p, g, m and v, writes p, m and v."""
@@ -42,6 +50,8 @@ class Setting:
     dtype: str
     threads: int
     size: int
+    blas_threads: int | None = None
+    """On how many threads a matrix product is done before every step; None for no product."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,18 @@ def bytes_needed(count: int, dtype: str, size: int) -> int:
     return (4 * count + 8) * np.dtype(dtype).itemsize * size
 
 
+def blas_threads() -> int:
+    """Return on how many threads NumPy's matrix products are done.
+
+    Returns
+    -------
+    count : int
+        1 where threadpoolctl knows of no BLAS.
+    """
+    libraries = ThreadpoolController().select(user_api="blas").info()
+    return max((library["num_threads"] for library in libraries), default=1)
+
+
 def measure(
     able: Sequence[type[Contestant]], setting: Setting, all_threads: int, pace: Pace
 ) -> list[Result]:
@@ -165,7 +187,7 @@ def measure(
     able : sequence of type
         The contestants. Those that can't run in this setting are left out.
     setting : Setting
-        The dtype, the number of threads and the size.
+        The dtype, the numbers of threads and the size.
     all_threads : int
         How many threads there are for those that always take all.
     pace : Pace
@@ -182,19 +204,27 @@ def measure(
         A contestant has come to numbers that are not ordinary: its times mean nothing.
     """
     p, g = draw(setting.size, setting.dtype)
-    with num_threads(setting.threads):
+    limits = ThreadpoolController().limit(limits=setting.blas_threads, user_api="blas")
+    with limits, num_threads(setting.threads):
         made = {
             contestant.name: contestant(p.copy(), g.copy(), setting.threads)
             for contestant in taking_part(able, setting, all_threads)
         }
         del p, g
+        clocks = {name: contestant.clock() for name, contestant in made.items()}
+        untimed = 0.0
+        if setting.blas_threads is not None:
+            multiply = _product()
+            untimed = min(timeit.repeat(multiply, number=1, repeat=5))
+            clocks = {name: clock_after(multiply, clock) for name, clock in clocks.items()}
         seconds = take_turns(
-            {name: contestant.clock() for name, contestant in made.items()},
+            clocks,
             turn_seconds=pace.turn_seconds,
             total_seconds=pace.total_seconds,
             least_rounds=pace.least_rounds,
             most_rounds=pace.most_rounds,
             before_turn=lambda: time.sleep(pace.pause_seconds),
+            untimed_seconds=untimed,
         )
     for name, contestant in made.items():
         check_ordinary(name, *contestant.arrays())
@@ -202,3 +232,9 @@ def measure(
         Result(setting, name, len(times), statistics.median(times))
         for name, times in seconds.items()
     ]
+
+
+def _product() -> Callable[[], object]:
+    """Return what multiplies two matrices, as the layers of a net do between steps."""
+    a, b, out = (np.ones((MATRIX, MATRIX), np.float32) for _ in range(3))
+    return lambda: np.matmul(a, b, out=out)

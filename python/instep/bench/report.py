@@ -1,7 +1,7 @@
 """What the bench shows: the tables, the JSON and the picture."""
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -106,7 +106,11 @@ def title(setting: Setting, *, with_size: bool = True) -> str:
         Such as "float32, 1 thread, 1,000 elements".
     """
     words = f"{setting.dtype}, {setting.threads} thread{'s' if setting.threads > 1 else ''}"
-    return f"{words}, {setting.size:,} elements" if with_size else words
+    if with_size:
+        words += f", {setting.size:,} elements"
+    if setting.blas_threads is not None:
+        words += f", after a product on {setting.blas_threads}"
+    return words
 
 
 def tables(results: Sequence[Result]) -> Iterator[Table]:
@@ -130,9 +134,11 @@ def tables(results: Sequence[Result]) -> Iterator[Table]:
         made.add_column("GB/s", justify="right")
         made.add_column("ratio to\ninstep", justify="right")
         made.add_column("of the\nlimit", justify="right")
+        made.add_column("", no_wrap=True)
         for size, iterator in groupby(group, lambda result: result.setting.size):
             found = {result.contestant: result for result in iterator}
             ours, limit = found[Instep.name], found[Limit.name]
+            fastest = _fastest(found)
             for name, result in found.items():
                 made.add_row(
                     f"{size:,}" if result is ours else "",
@@ -141,10 +147,17 @@ def tables(results: Sequence[Result]) -> Iterator[Table]:
                     f"{result.gigabytes_per_second:.1f}",
                     f"{result.seconds / ours.seconds:.2f}",
                     f"{limit.seconds / result.seconds:.0%}",
+                    "fastest" if name == fastest else "",
                     style="bold" if result is ours else "",
                 )
             made.add_section()
         yield made
+
+
+def _fastest(found: Mapping[str, Result]) -> str:
+    """Return who was fastest at a size."""
+    others = (name for name in found if name != Limit.name)
+    return min(others, key=lambda name: found[name].seconds)
 
 
 def legend(able: Sequence[type[Contestant]], all_threads: int) -> Text:
@@ -167,6 +180,9 @@ def legend(able: Sequence[type[Contestant]], all_threads: int) -> Text:
         "GB/s: the bytes that Adam has to move, p, g, m and v read, p, m and v written; what a "
         "contestant moves besides is not counted.",
         "limit: the same bytes moved by instep's loop, with an addition in the place of Adam.",
+        "fastest: of all but the limit at that size.",
+        "after a product on n: NumPy multiplies matrices on n threads before every step; that is "
+        "not counted.",
         "NumPy and Thinc run on one thread always.",
     ]
     lines += [
@@ -205,6 +221,7 @@ def as_json(
                 "dtype": result.setting.dtype,
                 "threads": result.setting.threads,
                 "size": result.setting.size,
+                "blas_threads": result.setting.blas_threads,
                 "contestant": result.contestant,
                 "rounds": result.rounds,
                 "seconds": result.seconds,
@@ -226,16 +243,24 @@ def draw(results: Sequence[Result], machine: dict[str, Any], out: Path) -> None:
     machine : dict
         What `machine` returned.
     out : Path
-        Where to write the PNG: a row for each dtype, a column for each number of threads.
+        Where to write the PNG: a row for each dtype, a column for each number of threads,
+        and of threads of a product between steps.
     """
     dtypes = list(dict.fromkeys(result.setting.dtype for result in results))
-    threads = list(dict.fromkeys(result.setting.threads for result in results))
-    figure = Figure(figsize=(5 * len(threads) + 2.5, 4 * len(dtypes) + 1), layout="constrained")
-    panels = figure.subplots(len(dtypes), len(threads), sharex=True, sharey=True, squeeze=False)
+    columns = list(
+        dict.fromkeys((result.setting.threads, result.setting.blas_threads) for result in results)
+    )
+    figure = Figure(figsize=(5 * len(columns) + 2.5, 4 * len(dtypes) + 1), layout="constrained")
+    panels = figure.subplots(len(dtypes), len(columns), sharex=True, sharey=True, squeeze=False)
     names = [one.name for one in (*OURS, *PEERS)]
     for row, dtype in zip(panels, dtypes, strict=True):
-        for axes, count in zip(row, threads, strict=True):
-            here = [r for r in results if (r.setting.dtype, r.setting.threads) == (dtype, count)]
+        for axes, column in zip(row, columns, strict=True):
+            here = [
+                result
+                for result in results
+                if (result.setting.dtype, result.setting.threads, result.setting.blas_threads)
+                == (dtype, *column)
+            ]
             axes.set_title(title(here[0].setting, with_size=False), fontsize=13)
             for name in names:
                 points = [(r.setting.size, r.ns_per_element) for r in here if r.contestant == name]

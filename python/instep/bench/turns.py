@@ -4,7 +4,7 @@ import math
 import timeit
 from collections.abc import Callable, Mapping
 
-__all__ = ["Clock", "clock", "take_turns"]
+__all__ = ["Clock", "clock", "clock_after", "take_turns"]
 
 Clock = Callable[[int], float]
 """Does so many steps, and returns the seconds that they took."""
@@ -26,6 +26,32 @@ def clock(step: Callable[[], object]) -> Clock:
     return lambda number: timeit.timeit(step, number=number)
 
 
+def clock_after(work: Callable[[], object], clock: Clock) -> Clock:
+    """Return what does other work before every step, untimed.
+
+    Parameters
+    ----------
+    work : callable
+        Does the work.
+    clock : callable
+        Times steps in one go.
+
+    Returns
+    -------
+    clock : callable
+        Times steps one by one.
+    """
+
+    def seconds(number: int) -> float:
+        total = 0.0
+        for _ in range(number):
+            work()
+            total += clock(1)
+        return total
+
+    return seconds
+
+
 def take_turns(
     clocks: Mapping[str, Clock],
     *,
@@ -34,6 +60,7 @@ def take_turns(
     least_rounds: int,
     most_rounds: int,
     before_turn: Callable[[], object] = lambda: None,
+    untimed_seconds: float = 0.0,
 ) -> dict[str, list[float]]:
     """Time contestants in rounds, in each of which each has one turn, in alternating order.
 
@@ -49,13 +76,15 @@ def take_turns(
         no fewer and no more than these.
     before_turn : callable, optional
         Called before every turn, untimed.
+    untimed_seconds : float, default 0.0
+        What the clocks do before each step without counting it: how long that takes.
 
     Returns
     -------
     seconds : dict of list of float
         How long a step took each contestant, a number for every round.
     """
-    once = {name: min(time(1), time(1)) for name, time in clocks.items()}
+    once = {name: min(time(1), time(1)) + untimed_seconds for name, time in clocks.items()}
     steps = {name: math.ceil(turn_seconds / once[name]) for name in clocks}
     round_seconds = sum(steps[name] * once[name] for name in clocks)
     rounds = min(most_rounds, max(least_rounds, int(total_seconds / round_seconds)))

@@ -1,12 +1,14 @@
 """The demo: one network, trained twice per rule, and to the same bits.
 
 It trains the course's network on scanned digits, with gradient descent, momentum, RMSprop and Adam;
-each rule once with the update loop of the notebooks and once with instep. The modules, in the order
+each rule once with the update loop of the notebooks and once with instep; or with the rules of
+another course or book, in its format. The modules, in the order
 in which they come into play:
 
 - `instep.demo.digits`: the data;
 - `instep.demo.network`: forward and backward pass, in NumPy;
-- `instep.demo.updates_numpy`: the update loop that a notebook has;
+- `instep.demo.updates_numpy`: the update loop that a notebook has; `updates_cs231n`,
+  `updates_dlfs` and `updates_nnfs`: those of the other formats;
 - `instep.demo.training`: both runs of a rule, batch by batch in turn, compared to the bit;
 - `instep.demo.report`: the table and the picture.
 
@@ -25,13 +27,24 @@ from threadpoolctl import threadpool_limits
 
 from instep.configuration import config
 from instep.demo import digits, report
-from instep.demo.training import RULES, train_twice
+from instep.demo.training import HOSTS, train_twice
 
-__all__ = ["run"]
+__all__ = ["HOST_NAMES", "run"]
+
+HOST_NAMES = {
+    "course": "the deep-learning course",
+    "cs231n": "CS231n",
+    "dlfs": "Deep Learning from Scratch",
+    "nnfs": "Neural Networks from Scratch",
+}
 
 
 def run(
-    hidden: Sequence[int], epochs: int, dtype: Literal["float32", "float64"], out: Path
+    hidden: Sequence[int],
+    epochs: int,
+    dtype: Literal["float32", "float64"],
+    out: Path,
+    host: Literal["course", "cs231n", "dlfs", "nnfs"] = "course",
 ) -> bool:
     """Train, print the table and draw the picture.
 
@@ -45,6 +58,8 @@ def run(
         Of data, weights and state.
     out : Path
         Where to write the picture, a PNG.
+    host : {"course", "cs231n", "dlfs", "nnfs"}, default "course"
+        Whose rules, in whose format.
 
     Returns
     -------
@@ -57,7 +72,8 @@ def run(
     here = config()
     console.print(
         f"Training a {layers} network on {data.X_train.shape[1]:,} digits, {dtype}, "
-        f"twice per rule.\ninstep {here['version']} ({here['isa']}), NumPy {here['numpy']}.\n"
+        f"twice per rule,\nin the format of {HOST_NAMES[host]}.\n"
+        f"instep {here['version']} ({here['isa']}), NumPy {here['numpy']}.\n"
     )
 
     comparisons = []
@@ -73,8 +89,8 @@ def run(
     # No thread but this one, be it for the bars or in NumPy's matrix products, where threads go on
     # spinning after their work is done: they would disturb the updates that are timed.
     with threadpool_limits(1), progress:
-        tasks = [progress.add_task(rule.name, start=False, total=epochs) for rule in RULES]
-        for rule, task in zip(RULES, tasks, strict=True):
+        tasks = [progress.add_task(rule.name, start=False, total=epochs) for rule in HOSTS[host]]
+        for rule, task in zip(HOSTS[host], tasks, strict=True):
             progress.start_task(task)
             advance = partial(progress.update, task, advance=1, refresh=True)
             comparisons.append(train_twice(rule, data, hidden, epochs, advance))

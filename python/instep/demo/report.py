@@ -14,7 +14,7 @@ from rich.text import Text
 from instep.demo.training import Comparison
 
 # From the palette of Okabe and Ito, which colour-blind readers can tell apart.
-RULE_COLOURS = ("#000000", "#E69F00", "#009E73", "#0072B2")
+RULE_COLOURS = ("#000000", "#E69F00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9")
 NUMPY_COLOUR, INSTEP_COLOUR = "#999999", "#D55E00"
 
 
@@ -100,7 +100,7 @@ def draw(comparisons: Sequence[Comparison], subject: str, out: Path) -> None:
 
 
 def _draw_losses(axes: Axes, comparisons: Sequence[Comparison]) -> None:
-    for pair, colour in zip(comparisons, RULE_COLOURS, strict=True):
+    for pair, colour in zip(comparisons, RULE_COLOURS, strict=False):
         epochs = range(1, len(pair.numpy.losses) + 1)
         axes.plot(epochs, pair.numpy.losses, color=colour, linewidth=6, alpha=0.3)
         axes.plot(epochs, pair.instep.losses, ".-", color=colour, linewidth=1.5, label=pair.rule)

@@ -1,23 +1,4 @@
-"""The update functions of the deep-learning course, in place.
-
-The functions have the names, argument order and return values of the course's notebooks, so a
-notebook changes an import and keeps its code. Parameters are ``{"W1", "b1", ..., "WL", "bL"}``,
-gradients and states ``{"dW1", "db1", ...}``, each a plain `numpy.ndarray` of float32 or float64, of
-any shape and memory layout. The arrays of one parameter agree in dtype and shape; different
-parameters may have different dtypes.
-
-.. warning::
-   The arrays are **written in place**: the returned dicts are the very objects passed in, and so
-   are the arrays in them. Whoever kept ``best = parameters["W1"]`` sees it change; keep
-   ``parameters["W1"].copy()`` instead.
-
-Every function checks all of its arguments before it writes anything: a call that raises has changed
-nothing. One call steps all arrays in compiled code, without allocating, and gives the bits of the
-NumPy formula, which `instep.reference` spells out.
-
-One thing differs from the course code by intent: float32 arrays stay float32. Under NumPy 2 the
-course's ``np.power(beta1, t)`` is a float64 scalar, and turns float32 parameters into float64.
-"""
+"""The functions of the deep-learning course. What they have in common, `instep.course` says."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -29,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep._instep import Recipe
-from instep.checks import check_array, check_integer, check_number
+from instep.checks import check_integer, check_number, kind_of
+from instep.course.state import plain, zeros_for
 
 __all__ = [
     "initialize_adam",
@@ -531,7 +513,7 @@ def update_parameters_with_adam(
             (s_corrected, second, power2),
         ):
             for out, array in zip(corrected.values(), arrays, strict=True):
-                np.divide(_plain(array), out.dtype.type(1 - power), out=out)
+                np.divide(plain(array), out.dtype.type(1 - power), out=out)
     return parameters, v, s, v_corrected, s_corrected
 
 
@@ -584,7 +566,7 @@ def random_mini_batches(
     """
     for name, array in (("X", X), ("Y", Y)):
         if not isinstance(array, np.ndarray):
-            raise TypeError(f"{name} is a {type(array).__name__}; wanted a numpy.ndarray")
+            raise TypeError(f"{name} is {kind_of(array)}; wanted a numpy.ndarray")
         if array.ndim != 2:
             raise ValueError(f"{name} has shape {array.shape}; wanted two axes, examples last")
     m = X.shape[1]
@@ -739,7 +721,7 @@ def _refuse_keys(dicts: dict[str, Arrays]) -> None:
     """Say what is wrong with the dicts or their keys."""
     for name, arrays in dicts.items():
         if not isinstance(arrays, Mapping):
-            raise TypeError(f"{name} is a {type(arrays).__name__}; wanted a dict of arrays")
+            raise TypeError(f"{name} is {kind_of(arrays)}; wanted a dict of arrays")
     parameters = dicts["parameters"]
     layers = (len(parameters) + 1) // 2
     keys = _keys(2 * layers)
@@ -768,21 +750,15 @@ def _pair(beta1: float, beta2: float) -> NDArray[np.float64]:
 def _empty_like(keys: list[str], arrays: tuple[NDArray[Any], ...]) -> Arrays:
     """Make room for an array each, but not for what is none: a step refuses that."""
     pairs = zip(keys, arrays, strict=True)
-    return {key: np.empty_like(_plain(a)) for key, a in pairs if isinstance(a, np.ndarray)}
-
-
-def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array as what its memory is: a subclass may refuse to divide, or answer for it."""
-    return np.ndarray.view(array, np.ndarray)
+    return {key: np.empty_like(plain(a)) for key, a in pairs if isinstance(a, np.ndarray)}
 
 
 def _zeros(parameters: Arrays) -> Arrays:
     """Make zeros like every parameter, under the key of its gradient."""
     (arrays,) = _Dicts("parameters").tuples(parameters)
     keys = _keys(len(arrays))
-    for key, array in zip(keys, arrays, strict=True):
-        check_array(f'parameters["{key}"]', array)
-    return {"d" + k: np.zeros_like(_plain(p)) for k, p in zip(keys, arrays, strict=True)}
+    pairs = zip(keys, arrays, strict=True)
+    return {"d" + key: zeros_for(f'parameters["{key}"]', array) for key, array in pairs}
 
 
 # What np.power takes as an integer.

@@ -1,0 +1,220 @@
+"""Parameters and their groups: which arrays go together, with which options."""
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instep import _instep
+from instep.checks import check_flag, check_keys, kind_of
+from instep.rule import Options, Rule, check_rate, compiled
+from instep.tree import Tree, called
+
+__all__ = [
+    "Group",
+    "Mask",
+    "Parameter",
+    "check_flags",
+    "flags",
+    "match",
+    "set_decay",
+    "with_own_options",
+    "work",
+]
+
+Mask: TypeAlias = Callable[[str, NDArray[Any]], bool] | Any
+"""A callable of name and array of a parameter, or a tree of booleans like the parameters."""
+
+
+class Parameter:
+    """An array that steps write, with its state arrays and its average."""
+
+    def __init__(self, name: str, path: tuple[object, ...], array: NDArray[Any]) -> None:
+        self.name = name
+        self.path = path
+        self.array = array
+        self.states: dict[str, NDArray[Any]] = {}
+        self.average: NDArray[Any] | None = None
+        self.group = 0
+        self.decays = True
+        self.is_frozen = False
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """Return what steps write, as the compiled stepper takes it."""
+        average = [] if self.average is None else [self.average]
+        return [self.array, *self.states.values(), *average]
+
+    def describe(self, role: int) -> str:
+        """Return what errors call the array of a role: parameter, gradient, states, average."""
+        if role < 2:
+            return called(("params", "grads")[role], self.path)
+        states = list(self.states)
+        if role - 2 < len(states):
+            return f'state["{self.name}"]["{states[role - 2]}"]'
+        return f'averages["{self.name}"]'
+
+
+class Group:
+    """The options of some parameters, and what a step does with them.
+
+    Parameters
+    ----------
+    rule : type
+        The rule.
+    options : dict
+        The options themselves, which users change, ``"params"`` among them.
+    number : int
+        Its place among the groups.
+    """
+
+    def __init__(self, rule: type[Rule], options: dict[str, Any], number: int) -> None:
+        self.rule = rule
+        self.options = options
+        self.known = tuple(options)
+        self.name = f"param_groups[{number}]"
+        self.params = options["params"]
+        checked = rule.checked(options)
+        self.carried = rule.carried(checked, 0)
+        self.carried_at = {"t": 0}
+        self.states = self._prepare(checked, check_rate(options["lr"], 1), 1)[0].states
+
+    def own_options(self) -> dict[str, Any]:
+        """Return the options without the parameters and the group's name."""
+        others = ("params", "name")
+        return {name: option for name, option in self.options.items() if name not in others}
+
+    def start(self, parameter: Parameter, average: float | None) -> None:
+        """Make the state of a parameter."""
+        array = parameter.array
+        for state in self.states:
+            initial = self.rule.initial(state, self.options)
+            parameter.states[state] = (
+                np.array(array, order="K", subok=False)
+                if initial is None
+                else np.full_like(array, initial, subok=False)
+            )
+        if average is not None:
+            parameter.average = np.array(array, order="K", subok=False)
+
+    def prepare(self, lr: float | None, t: int, average: float | None) -> "_instep.Said":
+        """Return what step `t` does, after a look at the options."""
+        options = self.options
+        if options.keys() != dict.fromkeys(self.known).keys():
+            check_keys(self.name, options, self.known)
+        if options["params"] is not self.params:
+            raise ValueError(
+                f"{self.name}['params'] was replaced, and the optimizer holds the arrays that were "
+                "there; assign to their elements, or make a new optimizer"
+            )
+        rate = check_rate(options["lr"] if lr is None else lr, t)
+        checked = self.rule.checked(options)
+        recipe, numbers, (sign, decay, decouples), carried = self._prepare(checked, rate, t)
+        if recipe.states != self.states:
+            raise ValueError(
+                f"the options of a group were changed to those of {recipe.name}, which keeps other "
+                f"states: {recipe.states} instead of {self.states}; make a new optimizer"
+            )
+        updates = [(self.carried, carried), (self.carried_at, {"t": t})] if carried else []
+        work = recipe, numbers, (sign, decay, decouples, average)
+        return work, rate, not self.rule.varies(checked), updates
+
+    def check(self, options: Options, t: int, carried: dict[str, float]) -> None:
+        """Check that step `t` could be done with these options and what is carried to it."""
+        rate = check_rate(options["lr"], t)
+        recipe, *_ = work(self.rule, self.rule.checked(options), rate, t, carried)
+        if recipe.states != self.states:
+            raise ValueError(
+                f"{recipe.name} keeps the states {recipe.states}, and the optimizer has "
+                f"{self.states}; make it with the same options"
+            )
+
+    def _prepare(
+        self, checked: dict[str, Any], rate: float, t: int
+    ) -> tuple[_instep.Recipe, tuple[float, ...], tuple[float, float, bool], dict[str, float]]:
+        carried = self.carried if self.carried_at["t"] == t - 1 else None
+        return work(self.rule, checked, rate, t, carried)
+
+
+def work(
+    rule: type[Rule],
+    checked: dict[str, Any],
+    rate: float,
+    t: int,
+    carried: dict[str, float] | None = None,
+) -> tuple[_instep.Recipe, tuple[float, ...], tuple[float, float, bool], dict[str, float]]:
+    """Return recipe, numbers, sign and decay around it, and what is carried to the next step.
+
+    `carried` is what comes from the step before; if that is not known, it is made anew.
+    """
+    if carried is None:
+        carried = rule.carried(checked, t - 1)
+    carried = rule.advance({**checked, **carried}, rate, t)
+    checked = {**checked, **carried}
+    sign = -1.0 if checked["maximize"] else 1.0
+    recipe = compiled(rule.recipe(checked, t))
+    decay = 0.0 if "weight_decay" in recipe.hypers else checked["weight_decay"]
+    around = sign, decay, rule.decouples(checked)
+    return recipe, rule.hypers(checked, rate, t), around, carried
+
+
+def flags(
+    argument: str, mask: Callable[[str, NDArray[Any]], bool], parameters: list[Parameter]
+) -> list[bool]:
+    """Return what a callable of name and array says of each parameter."""
+    answers = [mask(parameter.name, parameter.array) for parameter in parameters]
+    return check_flags(argument, answers, parameters)
+
+
+def check_flags(argument: str, answers: Iterable[Any], parameters: list[Parameter]) -> list[bool]:
+    """Return booleans, one for each parameter, as bools."""
+    return [
+        check_flag(called(argument, parameter.path), answer)
+        for parameter, answer in zip(parameters, answers, strict=True)
+    ]
+
+
+def set_decay(mask: Mask, tree: Tree, parameters: list[Parameter]) -> None:
+    """Set which parameters of a tree weight decay reaches."""
+    argument = "weight_decay_mask"
+    if callable(mask):
+        decay = flags(argument, mask, parameters)
+    else:
+        decay = check_flags(argument, tree.leaves(mask, argument), parameters)
+    for parameter, decays in zip(parameters, decay, strict=True):
+        parameter.decays = decays
+
+
+def match(
+    patterns: Mapping[str, Options], parameters: list[Parameter]
+) -> list[tuple[str, Options, list[Parameter]]]:
+    """Return the parameters of each pattern, the first that matches, and then all others."""
+    if not isinstance(patterns, Mapping):
+        raise TypeError(f"groups is {kind_of(patterns)}; wanted a dict of options by pattern")
+    matched: dict[str, list[Parameter]] = {pattern: [] for pattern in patterns}
+    others = []
+    for parameter in parameters:
+        for pattern, members in matched.items():
+            if fnmatchcase(parameter.name, pattern):
+                members.append(parameter)
+                break
+        else:
+            others.append(parameter)
+    names = ", ".join(repr(parameter.name) for parameter in parameters[:8])
+    for pattern, members in matched.items():
+        if not members:
+            raise ValueError(f"groups has the pattern {pattern!r}; no name is left for it: {names}")
+    groups = [(pattern, patterns[pattern], members) for pattern, members in matched.items()]
+    return [*groups, ("others", {}, others)] if others or not groups else groups
+
+
+def with_own_options(name: str, defaults: Options, own: Options) -> dict[str, Any]:
+    """Return the options of a group: its own, and the defaults where it has none."""
+    for option in own:
+        if option not in ("params", "name") and option not in defaults:
+            wanted = ", ".join(defaults)
+            raise ValueError(f"{name} has a group with the option {option!r}; wanted {wanted}")
+    if not isinstance(own.get("name", ""), str):
+        raise TypeError(f"{name} has a group with the name {own['name']!r}; wanted a str")
+    return {**defaults, **own}

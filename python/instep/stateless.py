@@ -1,0 +1,117 @@
+"""Steps without an optimizer object: what `instep.functional` has for every rule."""
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from instep import optimizers
+from instep.checks import check_integer
+from instep.groups import work
+from instep.optimizer import Optimizer
+from instep.rule import TOO_MANY_STEPS, check_rate, compiled
+from instep.tree import called
+
+__all__ = ["RULES", "states", "step_function"]
+
+RULES: dict[str, type[Optimizer]] = {
+    name.lower(): getattr(optimizers, name) for name in optimizers.__all__
+}
+"""The classes, by the names of their functions."""
+
+
+def states(rule: str, **options: Any) -> tuple[str, ...]:
+    """Return the names of the state arrays of a rule, in the order its function takes them.
+
+    Parameters
+    ----------
+    rule : str
+        The name of the function, such as ``"adam"``.
+    **options
+        Options of the class: some need more states than others.
+
+    Raises
+    ------
+    ValueError
+        An unknown rule, or a mode that it does not have.
+    TypeError
+        An option that the rule does not have.
+
+    Examples
+    --------
+    >>> from instep import functional
+    >>> functional.states("adam", amsgrad=True)
+    ('m', 'v', 'v_max')
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule is {rule!r}; wanted one of {', '.join(map(repr, RULES))}")
+    merged = _merge(rule, options)
+    return compiled(RULES[rule].recipe(merged, 1)).states
+
+
+@lru_cache
+def step_function(name: str) -> Callable[..., None]:
+    """Return the function of a rule, with the options of the class in its signature."""
+    rule = RULES[name]
+
+    def step(p: Any, g: Any, /, *state: Any, t: int, **options: Any) -> None:
+        check_integer("t", t, least=1)
+        t = int(t)
+        if t > TOO_MANY_STEPS:
+            raise ValueError(f"t is {t}; wanted {TOO_MANY_STEPS} or less")
+        merged = rule.checked(_merge(name, options))
+        rate = check_rate(merged["lr"], t)
+        recipe, numbers, (sign, decay, decouples), _ = work(rule, merged, rate, t)
+        roles = ("p", "g", *recipe.states)
+        if len(roles) != 2 + len(state):
+            wanted = ", ".join(roles)
+            raise TypeError(f"{name}() was given {2 + len(state)} arrays; wanted {wanted}")
+        if g is None:
+            raise TypeError(
+                "g is None; wanted a numpy.ndarray, or a list with None for some arrays"
+            )
+        is_list = isinstance(p, (list, tuple))
+        given = [tuple(x) if isinstance(x, (list, tuple)) else (x,) for x in (p, g, *state)]
+        for role, arrays in zip(roles, given, strict=True):
+            if len(arrays) != len(given[0]):
+                has, need = len(arrays), len(given[0])
+                raise ValueError(f"{role} has {has} arrays; wanted {need}, as p has")
+
+        kept = [index for index, gradient in enumerate(given[1]) if gradient is not None]
+        chosen = [tuple(array[index] for index in kept) for array in given]
+
+        def describe(_: int, role: int, index: int) -> str:
+            return called(roles[role], (kept[index],) if is_list else ())
+
+        around = (sign, 0.0, 1.0 - rate * decay) if decouples else (sign, decay, 1.0)
+        recipe.step(numbers, chosen[0], chosen[1], tuple(chosen[2:]), describe, around)
+
+    step.__name__ = step.__qualname__ = name
+    step.__doc__ = (
+        f"Do one step of `instep.{rule.__name__}`, in place; its docstring has the formula and the "
+        "options."
+    )
+    own = list(inspect.signature(step).parameters.values())[:-1]
+    named = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for option, parameter in inspect.signature(rule).parameters.items()
+        if option in _defaults(name)
+    ]
+    step.__signature__ = inspect.Signature([*own, *named])  # type: ignore[attr-defined]
+    return step
+
+
+@lru_cache
+def _defaults(name: str) -> dict[str, Any]:
+    parameters = inspect.signature(RULES[name]).parameters
+    others = ("params", "common")
+    return {option: p.default for option, p in parameters.items() if option not in others}
+
+
+def _merge(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a rule, its defaults where none is given."""
+    defaults = _defaults(name)
+    for option in options:
+        if option not in defaults:
+            raise TypeError(f"{name}() has no option {option!r}; wanted {', '.join(defaults)}")
+    return {**defaults, **options}

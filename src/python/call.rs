@@ -1,0 +1,182 @@
+//! What was asked: the arrays of a call, parameter by parameter.
+
+use std::collections::TryReserveError;
+use std::sync::Arc;
+
+use numpy::{PyReadonlyArray1, PyUntypedArray};
+use pyo3::exceptions::PyMemoryError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::error::Error;
+use crate::walk::{GRADIENT, Indices, MAX_ROLES};
+
+/// A parameter with its states and, if one is kept, its average: the arrays that stay from step to
+/// step.
+pub(super) struct Parameter {
+    /// By role, without that of the gradient.
+    arrays: [Option<Py<PyUntypedArray>>; MAX_ROLES - 1],
+    /// The number of its work in a step.
+    pub(super) work: usize,
+}
+
+impl Parameter {
+    /// The arrays are at most as many as there are roles, the parameter first.
+    pub(super) fn new(arrays: impl IntoIterator<Item = Py<PyUntypedArray>>, work: usize) -> Self {
+        let mut arrays = arrays.into_iter();
+        Self { arrays: std::array::from_fn(|_| arrays.next()), work }
+    }
+
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        let arrays = self.arrays.each_ref();
+        Self { arrays: arrays.map(|a| a.as_ref().map(|a| a.clone_ref(py))), work: self.work }
+    }
+
+    /// The arrays, each with its role.
+    #[inline]
+    pub(super) fn arrays(&self) -> impl Iterator<Item = (usize, &Py<PyUntypedArray>)> {
+        let arrays = self.arrays.iter().map_while(Option::as_ref);
+        arrays.enumerate().map(|(k, array)| (if k < GRADIENT { k } else { k + 1 }, array))
+    }
+
+    /// The array of a role that is not the gradient's.
+    pub(super) fn array(&self, role: usize) -> Option<&Py<PyUntypedArray>> {
+        self.arrays[if role < GRADIENT { role } else { role - 1 }].as_ref()
+    }
+}
+
+/// What was given as the gradient of a parameter.
+pub(super) enum Gradient {
+    /// Nothing: the parameter is left alone.
+    Absent,
+    Dense(Py<PyUntypedArray>),
+    Rows(Box<Rows>),
+}
+
+/// The gradient of some rows, each once.
+pub(super) struct Rows {
+    pub(super) indices: Arc<Indices>,
+    /// One for each index, in their order.
+    pub(super) values: Py<PyUntypedArray>,
+    /// The values as the caller gave them, where `values` are sums of those of equal rows.
+    pub(super) given: Option<Py<PyUntypedArray>>,
+}
+
+/// The arrays of a call.
+pub(super) struct Call<'a> {
+    pub(super) parameters: &'a [Parameter],
+    /// One for each parameter.
+    pub(super) grads: &'a [Gradient],
+    /// Whether the call writes gradients.
+    pub(super) writes_gradients: bool,
+}
+
+/// Which array of a call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) parameter: usize,
+    pub(super) role: usize,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn is_written(&self, place: Place) -> bool {
+        place.role != GRADIENT || self.writes_gradients
+    }
+
+    /// The array at a place; of rows, their values.
+    pub(super) fn array(&self, place: Place) -> Option<&'a Py<PyUntypedArray>> {
+        if place.role != GRADIENT {
+            return self.parameters[place.parameter].array(place.role);
+        }
+        match &self.grads[place.parameter] {
+            Gradient::Absent => None,
+            Gradient::Dense(array) => Some(array),
+            Gradient::Rows(rows) => Some(&rows.values),
+        }
+    }
+}
+
+impl Gradient {
+    /// What was given in the place of a gradient; Python code may run.
+    ///
+    /// # Errors
+    /// A `TypeError` for what is neither an ndarray without a mask, nor `None`, nor `Rows`; what
+    /// `Rows` themselves raise.
+    #[inline]
+    pub(super) fn given(
+        item: &Bound<'_, PyAny>,
+        name: impl FnOnce() -> PyResult<String>,
+    ) -> PyResult<Self> {
+        if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
+            return Ok(Self::Dense(array.clone().unbind()));
+        }
+        if item.is_none() {
+            return Ok(Self::Absent);
+        }
+        if is_rows(item)? {
+            return Rows::given(item).map(|rows| Self::Rows(Box::new(rows)));
+        }
+        array(item, name).map(Self::Dense)
+    }
+}
+
+/// An ndarray, which may be of a subclass, but of none with a mask.
+///
+/// # Errors
+/// A `TypeError` for anything else.
+pub(super) fn array(
+    item: &Bound<'_, PyAny>,
+    name: impl FnOnce() -> PyResult<String>,
+) -> PyResult<Py<PyUntypedArray>> {
+    if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
+        return Ok(array.clone().unbind());
+    }
+    let Ok(array) = item.cast::<PyUntypedArray>() else {
+        let kind = item.py().import("instep.checks")?.call_method1("kind_of", (item,))?;
+        let what = format!("{} is {kind}; wanted a numpy.ndarray", name()?);
+        return Err(Error::Type(what).into());
+    };
+    let masked = item.py().import("numpy.ma")?.getattr("MaskedArray")?;
+    if item.is_instance(&masked)? {
+        let what = format!(
+            "{} is a numpy.ma.MaskedArray, whose mask a step would ignore; \
+             wanted a plain numpy.ndarray",
+            name()?
+        );
+        return Err(Error::Type(what).into());
+    }
+    Ok(array.clone().unbind())
+}
+
+fn is_rows(item: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static ROWS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    Ok(item.get_type().is(ROWS.import(item.py(), "instep.rows", "Rows")?))
+}
+
+impl Rows {
+    /// An `instep.Rows`, with the values of equal rows summed.
+    fn given(item: &Bound<'_, PyAny>) -> PyResult<Self> {
+        type Integers<'py> = PyReadonlyArray1<'py, i64>;
+        let py = item.py();
+        let given = item.getattr(intern!(py, "values"))?.cast_into::<PyUntypedArray>()?;
+        let indices = item.call_method0(intern!(py, "int64"))?.extract::<Integers<'_>>()?;
+        let indices = rows(indices.as_slice()?)?;
+        if indices.are_distinct().map_err(|error| no_memory(&error))? {
+            return Ok(Self { indices: Arc::new(indices), values: given.unbind(), given: None });
+        }
+        drop(indices);
+        let summed = item.call_method0(intern!(py, "summed"))?;
+        let (indices, values) = summed.extract::<(Integers<'_>, Bound<'_, PyUntypedArray>)>()?;
+        let indices = Arc::new(rows(indices.as_slice()?)?);
+        Ok(Self { indices, values: values.unbind(), given: Some(given.unbind()) })
+    }
+}
+
+fn rows(numbers: &[i64]) -> PyResult<Indices> {
+    Indices::new(numbers).map_err(|error| no_memory(&error))
+}
+
+fn no_memory(error: &TryReserveError) -> PyErr {
+    PyMemoryError::new_err(format!("the indices of rows: {error}"))
+}

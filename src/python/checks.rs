@@ -1,0 +1,322 @@
+//! What is refused: the checks of a call, all of them before the first write.
+
+use numpy::prelude::*;
+use pyo3::prelude::*;
+
+use super::call::{Call, Gradient, Place, Rows};
+use super::job::Job;
+use super::jobs::Jobs;
+use super::view::{Dtype, Quiet, View};
+use crate::error::Error;
+use crate::overlap;
+use crate::walk::{GRADIENT, MAX_ROLES, PARAMETER};
+
+/// Why a call is refused: where, and what is wrong there. Python code makes the message of it, for
+/// the caller has the names.
+pub(super) struct Refusal {
+    place: Place,
+    what: What,
+}
+
+enum What {
+    Dtype,
+    DtypeOfAnother { has: Dtype, wanted: Dtype },
+    Shape { has: Vec<isize>, wanted: Vec<isize> },
+    ReadOnly,
+    ReadOnlyRows,
+    RowsDtype { wanted: Dtype },
+    RowsShape { has: Vec<isize>, of: Vec<isize> },
+    Row { index: isize, count: usize },
+    Folded,
+    Shared { with: Place },
+}
+
+impl Refusal {
+    /// The exception; `name` is what the caller calls an array.
+    pub(super) fn into_error(
+        self,
+        py: Python<'_>,
+        call: &Call<'_>,
+        name: impl Fn(Place) -> PyResult<String>,
+    ) -> PyResult<Error> {
+        let Self { place, what } = self;
+        let parameter = Place { role: PARAMETER, ..place };
+        let dtype = || match call.array(place) {
+            Some(array) => Ok(array.bind(py).dtype().str()?.to_string()),
+            None => Ok::<_, PyErr>(String::new()),
+        };
+        let here = name(place)?;
+        Ok(match what {
+            What::Dtype => Error::Type(format!(
+                "{here} has dtype {}; wanted float32 or float64, in this machine's byte order: \
+                 pass {here}.astype(np.float32)",
+                dtype()?
+            )),
+            What::DtypeOfAnother { has, wanted } => {
+                let (has, wanted) = (has.name(), wanted.name());
+                let of = name(parameter)?;
+                Error::Type(format!(
+                    "{here} has dtype {has}; wanted {wanted}, the dtype of {of}: \
+                     pass {here}.astype(np.{wanted})"
+                ))
+            }
+            What::Shape { has, wanted } => {
+                let of = name(parameter)?;
+                let (has, wanted) = (shape(&has), shape(&wanted));
+                Error::Value(format!("{here} has shape {has}; wanted {wanted}, the shape of {of}"))
+            }
+            What::ReadOnly => Error::Value(format!(
+                "{here} is read-only, and a step writes it; pass a writable array"
+            )),
+            What::ReadOnlyRows => Error::Value(format!(
+                "{here} has read-only values, and the step is to clear them; pass a writable array"
+            )),
+            What::RowsDtype { wanted } => {
+                let wanted = wanted.name();
+                Error::Type(format!("{here} has values of dtype {}; wanted {wanted}", dtype()?))
+            }
+            What::RowsShape { has, of } => {
+                let (has, of) = (shape(&has), shape(&of));
+                Error::Value(format!(
+                    "{here} has values of shape {has}; wanted rows of a parameter of shape {of}"
+                ))
+            }
+            What::Row { index, count } => {
+                let of = name(parameter)?;
+                Error::Index(format!(
+                    "{here} has the row {index}; {of} has {count} rows, counted from 0"
+                ))
+            }
+            What::Folded => Error::Value(format!(
+                "{here} has elements that share memory with each other, and a step writes it; \
+                 pass a copy"
+            )),
+            What::Shared { with } => {
+                let other = name(with)?;
+                Error::Value(format!(
+                    "{here} shares memory with {other}, and a step writes one of them; pass a copy"
+                ))
+            }
+        })
+    }
+}
+
+/// A shape as Python prints it.
+fn shape(shape: &[isize]) -> String {
+    match shape {
+        [only] => format!("({only},)"),
+        _ => format!("({})", shape.iter().map(isize::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// An array of a call, for finding those that share memory.
+struct Member<'q> {
+    view: View<'q>,
+    start: usize,
+    end: usize,
+    place: Place,
+    written: bool,
+}
+
+/// The jobs of a call, after a look at every array.
+///
+/// # Errors
+/// As the documentation's table says what bad input gets.
+pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refusal> {
+    let mut jobs = Jobs::with_capacity(call.parameters.len());
+    let mut members = Vec::with_capacity(call.parameters.len() * 4);
+    for (parameter, gradient) in call.grads.iter().enumerate() {
+        if matches!(gradient, Gradient::Absent) {
+            continue;
+        }
+        let work = call.parameters[parameter].work;
+        let (mut views, roles, dtype) = own_views(call, parameter, quiet)?;
+        let place = Place { parameter, role: GRADIENT };
+        let job = match gradient {
+            Gradient::Absent => continue,
+            Gradient::Dense(array) => {
+                let view = View::of(array, quiet);
+                views[GRADIENT] = companion(call, place, view, &views[PARAMETER], dtype)?;
+                check_states(call, parameter, &views[..roles], dtype)?;
+                Job::new(&views[..roles], dtype, parameter, work)
+            }
+            Gradient::Rows(rows) => {
+                views[GRADIENT] = of_rows(call, place, rows, &views[PARAMETER], dtype, quiet)?;
+                check_states(call, parameter, &views[..roles], dtype)?;
+                if let Some(given) = &rows.given {
+                    // What is cleared in the end is not the sums that the step reads.
+                    let view = View::of(given, quiet);
+                    members.extend(Member::of(view, place, call.writes_gradients));
+                }
+                Job::of_rows(&views[..roles], dtype, parameter, work, rows.indices.clone())
+            }
+        };
+        for (role, view) in views[..roles].iter().enumerate() {
+            let place = Place { parameter, role };
+            let written = call.is_written(place);
+            members.extend(Member::of(*view, place, written));
+            let is_one_run = view.is_c_contiguous() || view.is_f_contiguous();
+            if written && !is_one_run && overlap::overlaps_itself(&view.elements()) {
+                return Err(Refusal { place, what: What::Folded });
+            }
+        }
+        jobs.push(job);
+    }
+    refuse_shared_memory(members)?;
+    Ok(jobs)
+}
+
+/// The views of a parameter, which is checked, and of what stays with it, which is not yet, by role,
+/// that of the gradient still open; how many roles there are, and the dtype wanted of all.
+#[inline]
+pub(super) fn own_views<'q>(
+    call: &Call<'q>,
+    parameter: usize,
+    quiet: &'q Quiet,
+) -> Result<([View<'q>; MAX_ROLES], usize, Dtype), Refusal> {
+    let mut arrays = call.parameters[parameter].arrays();
+    let Some((_, first)) = arrays.next() else { unreachable!("every parameter has an array") };
+    let place = Place { parameter, role: PARAMETER };
+    let first = View::of(first, quiet);
+    let Some(dtype) = first.dtype else { return Err(Refusal { place, what: What::Dtype }) };
+    if !first.is_writable() {
+        return Err(Refusal { place, what: What::ReadOnly });
+    }
+    let mut views = [first; MAX_ROLES];
+    let mut roles = GRADIENT + 1;
+    for (role, array) in arrays {
+        views[role] = View::of(array, quiet);
+        roles = role + 1;
+    }
+    Ok((views, roles, dtype))
+}
+
+/// What stays with a parameter goes with it.
+#[inline]
+fn check_states(
+    call: &Call<'_>,
+    parameter: usize,
+    views: &[View<'_>],
+    dtype: Dtype,
+) -> Result<(), Refusal> {
+    for (role, &view) in views.iter().enumerate().skip(GRADIENT + 1) {
+        companion(call, Place { parameter, role }, view, &views[PARAMETER], dtype)?;
+    }
+    Ok(())
+}
+
+/// A gradient or state: of its parameter's dtype and shape, and writable where the call writes it.
+#[inline]
+fn companion<'q>(
+    call: &Call<'_>,
+    place: Place,
+    view: View<'q>,
+    parameter: &View<'_>,
+    wanted: Dtype,
+) -> Result<View<'q>, Refusal> {
+    let what = match view.dtype {
+        None => What::Dtype,
+        Some(has) if has != wanted => What::DtypeOfAnother { has, wanted },
+        _ if call.is_written(place) && !view.is_writable() => What::ReadOnly,
+        _ if view.shape != parameter.shape => {
+            What::Shape { has: view.shape.to_vec(), wanted: parameter.shape.to_vec() }
+        }
+        _ => return Ok(view),
+    };
+    Err(Refusal { place, what })
+}
+
+/// The values of rows: of the parameter's dtype, and of the shape of its rows.
+pub(super) fn of_rows<'q>(
+    call: &Call<'_>,
+    place: Place,
+    rows: &'q Rows,
+    parameter: &View<'_>,
+    wanted: Dtype,
+    quiet: &'q Quiet,
+) -> Result<View<'q>, Refusal> {
+    let values = View::of(&rows.values, quiet);
+    let given = rows.given.as_ref().map_or(values, |given| View::of(given, quiet));
+    let refuse = |what| Err(Refusal { place, what });
+    if values.dtype != Some(wanted) {
+        return refuse(What::RowsDtype { wanted });
+    }
+    if call.writes_gradients && !given.is_writable() {
+        return refuse(What::ReadOnlyRows);
+    }
+    let count = parameter.shape.first().copied().unwrap_or(0).unsigned_abs();
+    let fits = values.shape.first() == Some(&rows.indices.as_slice().len().cast_signed());
+    if parameter.shape.is_empty() || values.shape.get(1..) != parameter.shape.get(1..) || !fits {
+        let (has, of) = (values.shape.to_vec(), parameter.shape.to_vec());
+        return refuse(What::RowsShape { has, of });
+    }
+    if rows.indices.end() > count {
+        let first = rows.indices.as_slice().iter().find(|&&index| index >= count);
+        let index = first.copied().unwrap_or(count).cast_signed();
+        return refuse(What::Row { index, count });
+    }
+    Ok(values)
+}
+
+impl<'q> Member<'q> {
+    /// `None` for an empty array.
+    fn of(view: View<'q>, place: Place, written: bool) -> Option<Self> {
+        let span = view.span()?;
+        Some(Self { view, start: span.start, end: span.end, place, written })
+    }
+}
+
+/// Refuses two arrays that share memory, if the call writes one of them.
+fn refuse_shared_memory(mut members: Vec<Member<'_>>) -> Result<(), Refusal> {
+    members.sort_unstable_by_key(|member| member.start);
+    let mut rest = members.as_slice();
+    while !rest.is_empty() {
+        let (together, others) = rest.split_at(together(rest));
+        rest = others;
+        let elements = together.iter().map(|member| (member.view.elements(), member.written));
+        // The spans of strided arrays may interleave while no byte is shared: look closer.
+        if !are_apart(together) && !overlap::interleave(&elements) {
+            refuse_a_pair(together)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many of the first members have spans that touch one another.
+fn together(members: &[Member<'_>]) -> usize {
+    let mut end = members[0].end;
+    members
+        .iter()
+        .take_while(|member| {
+            let touches = member.start < end;
+            end = end.max(member.end);
+            touches
+        })
+        .count()
+}
+
+fn refuse_a_pair(members: &[Member<'_>]) -> Result<(), Refusal> {
+    for (i, a) in members.iter().enumerate() {
+        for b in members[i + 1..].iter().take_while(|b| b.start < a.end) {
+            let share = || overlap::share_memory(&a.view.elements(), &b.view.elements());
+            if (a.written || b.written) && share() {
+                let (with, place) = (a.place.min(b.place), a.place.max(b.place));
+                return Err(Refusal { place, what: What::Shared { with } });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether no written span of `members`, which are sorted by their starts, overlaps another.
+fn are_apart(members: &[Member<'_>]) -> bool {
+    let (mut end, mut end_written) = (0, 0);
+    members.iter().all(|&Member { start, end: own_end, written, .. }| {
+        let apart = start >= if written { end } else { end_written };
+        end = end.max(own_end);
+        if written {
+            end_written = end_written.max(own_end);
+        }
+        apart
+    })
+}

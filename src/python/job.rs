@@ -1,0 +1,186 @@
+//! A job: one parameter with all that goes with it, and what to do with it. `plan.rs` makes jobs after
+//! `checks.rs` has looked at the views.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::{array, iter};
+
+use super::view::{Dtype, View};
+use crate::element::Element;
+use crate::extras::Extras;
+use crate::gradient;
+use crate::isa::Level;
+use crate::recipes::Recipe;
+use crate::rules::Coefficients;
+use crate::sweep::Step;
+use crate::walk::{self, Axis, GRADIENT, Indices, MAX_ROLES, PARAMETER, Walk};
+
+/// The most elements that a thread takes at a time. A block of the norm's sums, so that its bits know
+/// nothing of threads.
+pub(super) const PIECE: usize = gradient::BLOCK;
+
+/// One parameter with its gradient, states and average: where they are and how to walk them.
+pub(super) struct Job {
+    /// The number of its parameter in the call.
+    pub(super) parameter: usize,
+    /// The number of its work in a step.
+    pub(super) work: usize,
+    pub(super) dtype: Dtype,
+    pub(super) len: usize,
+    /// How many elements and how many pieces come before it.
+    pub(super) start: usize,
+    pub(super) first_piece: usize,
+    pub(super) data: [*mut u8; MAX_ROLES],
+    /// Where the elements are, if not every array is one run of them, aligned and in the same order.
+    pub(super) walk: Option<Box<Walk>>,
+    /// What its gradient is multiplied by, beside the scale of the step.
+    pub(super) scale: f64,
+}
+
+/// What to do with the arrays of a job: one recipe with the coefficients of one step.
+#[derive(Clone, Copy)]
+pub(super) struct Work {
+    pub(super) recipe: &'static Recipe,
+    pub(super) level: Level,
+    pub(super) coefficients: Coefficients,
+    pub(super) extras: Extras,
+    pub(super) clear_gradient: bool,
+}
+
+impl Work {
+    fn states(&self) -> usize {
+        self.recipe.states.len()
+    }
+
+    /// The arrays beside parameter and gradient.
+    pub(super) fn others(&self) -> usize {
+        self.states() + usize::from(self.extras.average.is_some())
+    }
+
+    /// The step for an element type, on slices or tiles of all roles.
+    pub(super) fn step<F: Element>(
+        &self,
+        step: Step<F>,
+        p: &mut [F],
+        g: &[F],
+        others: &mut [&mut [F]],
+        scratch: &mut [F],
+    ) {
+        let (state, average) = others.split_at_mut(self.states());
+        let average = average.first_mut().map(|average| &mut **average);
+        self.extras.step(step, self.level, &self.coefficients, p, g, state, average, scratch);
+    }
+}
+
+impl Job {
+    /// `views` of one shape and dtype, one for each role.
+    pub(super) fn new(views: &[View<'_>], dtype: Dtype, parameter: usize, work: usize) -> Self {
+        let aligned = views.iter().all(View::is_aligned);
+        let c_contiguous = views.iter().all(View::is_c_contiguous);
+        let walk = if aligned && (c_contiguous || views.iter().all(View::is_f_contiguous)) {
+            None
+        } else {
+            let axes = walk::in_order(axes(views, views[PARAMETER].shape.len()));
+            let size = dtype.size().cast_signed();
+            let is_dense = |axis: &Axis| axis.steps[..views.len()].iter().all(|&step| step == size);
+            let is_dense = aligned && axes.len() == 1 && is_dense(&axes[0]);
+            (!is_dense).then(|| Box::new(walk(views, axes, None, dtype)))
+        };
+        Self::walking(views, dtype, parameter, work, walk, views[PARAMETER].len())
+    }
+
+    /// `views` of the shapes of whole arrays; the rows at `indices` are stepped, which the arrays
+    /// have to have.
+    pub(super) fn of_rows(
+        views: &[View<'_>],
+        dtype: Dtype,
+        parameter: usize,
+        work: usize,
+        indices: Arc<Indices>,
+    ) -> Self {
+        let rows = views[PARAMETER].shape[0].unsigned_abs();
+        let count = indices.as_slice().len();
+        assert!(indices.end() <= rows && views[GRADIENT].shape[0].unsigned_abs() == count);
+        let mut axes = axes(views, views[PARAMETER].shape.len());
+        axes[0].len = count;
+        let of_one = walk::in_order(axes.split_off(1));
+        axes.extend(of_one);
+        let walk = Box::new(walk(views, axes, Some(indices), dtype));
+        let len = walk.len();
+        Self::walking(views, dtype, parameter, work, Some(walk), len)
+    }
+
+    fn walking(
+        views: &[View<'_>],
+        dtype: Dtype,
+        parameter: usize,
+        work: usize,
+        walk: Option<Box<Walk>>,
+        len: usize,
+    ) -> Self {
+        let mut data = [views[PARAMETER].data; MAX_ROLES];
+        for (data, view) in iter::zip(&mut data, views) {
+            *data = view.data;
+        }
+        Self { parameter, work, dtype, len, data, walk, start: 0, first_piece: 0, scale: 1.0 }
+    }
+
+    /// The number of its parameter in the call.
+    pub(super) fn parameter(&self) -> usize {
+        self.parameter
+    }
+
+    /// The numbers of its pieces.
+    pub(super) fn pieces(&self) -> Range<usize> {
+        self.first_piece..self.first_piece + self.len.div_ceil(PIECE)
+    }
+
+    /// Sets what its gradient is multiplied by, beside the scale of the step.
+    pub(super) fn set_scale(&mut self, scale: f64) {
+        self.scale = scale;
+    }
+
+    pub(super) fn is_of_rows(&self) -> bool {
+        self.walk.as_ref().is_some_and(|walk| walk.is_of_rows())
+    }
+
+    /// Sets which work of a step is its own.
+    pub(super) fn set_work(&mut self, work: usize) {
+        self.work = work;
+    }
+
+    /// Whether the array of a role is where a view is.
+    pub(super) fn is_at(&self, role: usize, view: &View<'_>) -> bool {
+        self.data[role] == view.data
+    }
+
+    /// Takes a view in the place of its gradient, which was alike; returns whether it moved.
+    pub(super) fn move_gradient(&mut self, view: &View<'_>) -> bool {
+        let moved = !self.is_at(GRADIENT, view);
+        self.data[GRADIENT] = view.data;
+        moved
+    }
+
+    pub(super) fn is_dense(&self) -> bool {
+        self.walk.is_none()
+    }
+
+    /// The dense arrays from `start` on as pointers to the elements.
+    pub(super) fn pointers<F: Element>(&self, start: usize) -> [*mut F; MAX_ROLES] {
+        assert!(self.is_dense() && size_of::<F>() == self.dtype.size());
+        self.data.map(|data| data.cast::<F>().wrapping_add(start))
+    }
+}
+
+/// The first axes of `views`, as they are.
+fn axes(views: &[View<'_>], count: usize) -> Vec<Axis> {
+    let step = |role: usize, axis: usize| views.get(role).map_or(0, |view| view.strides[axis]);
+    let len = |axis: usize| views[PARAMETER].shape[axis].unsigned_abs();
+    let axis = |k| Axis { len: len(k), steps: array::from_fn(|role| step(role, k)) };
+    (0..count).map(axis).collect()
+}
+
+fn walk(views: &[View<'_>], axes: Vec<Axis>, rows: Option<Arc<Indices>>, dtype: Dtype) -> Walk {
+    let aligned: Vec<_> = views.iter().map(View::is_aligned).collect();
+    Walk::new(axes, rows, dtype.size(), &aligned)
+}

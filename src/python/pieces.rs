@@ -1,0 +1,371 @@
+//! The arrays of a step cut into pieces, and what is done to the elements of one: the only door from
+//! raw pointers to slices.
+#![expect(
+    unsafe_code,
+    reason = "NumPy's buffers come as raw pointers, and a sweep runs over slices"
+)]
+
+use std::{array, slice};
+
+use super::job::{Job, PIECE, Work};
+use super::tiles::{self, Scratch, Tiles};
+use super::view::Dtype;
+use crate::element::Element;
+use crate::extras::Extras;
+use crate::gradient;
+use crate::isa::Level;
+use crate::sweep::Step;
+use crate::walk::{
+    self, BLOCK_BYTES, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER,
+    TILE_BYTES, Walk,
+};
+
+// SAFETY: the raw pointers are only followed here, for pieces that `Jobs` makes within the call that
+// they were made or renewed for. Until it ends the buffers live: its `Call` holds references to all
+// arrays. (Jobs that are kept have stale gradients in between; `Plan::follows` renews them all, or the
+// jobs are made anew.) `checks.rs` has refused calls in which a written array shares memory with
+// another, so it does not matter which thread is at a job.
+unsafe impl Send for Job {}
+// SAFETY: as above; and what a shared reference can do with the pointers is to make pieces, of which
+// `Jobs` takes care that no two have an element in common while one of them is written.
+unsafe impl Sync for Job {}
+
+/// A part of a job: some consecutive elements in order, or, for a step, some blocks. While this is
+/// there nothing else has them: `Jobs` borrows itself mutably for all that writes, all pieces of a
+/// visit are used in the one way or all in the other, `parallel::each` gives out every range of the
+/// space once, and the pieces that start in different ranges are different.
+pub(super) struct Piece<'a> {
+    job: &'a Job,
+    start: usize,
+    len: usize,
+    /// Of all pieces of the job but the last.
+    size: usize,
+}
+
+impl<'a> Piece<'a> {
+    /// The piece of at most `size` elements from `start` on, a multiple of `size` that the job has.
+    #[inline]
+    pub(super) fn new(job: &'a Job, start: usize, size: usize) -> Self {
+        Self { job, start, len: size.min(job.len - start), size }
+    }
+}
+
+impl Piece<'_> {
+    /// The number of its parameter in the call.
+    pub(super) fn parameter(&self) -> usize {
+        self.job.parameter
+    }
+
+    pub(super) fn dtype(&self) -> Dtype {
+        self.job.dtype
+    }
+
+    /// Its number among all pieces of [`PIECE`] elements.
+    pub(super) fn number(&self) -> usize {
+        self.job.first_piece + self.start / PIECE
+    }
+
+    /// The sum of the squares of the gradient.
+    pub(super) fn sum_of_squares(&self, level: Level) -> f64 {
+        fn sum<F: Element>(piece: &Piece<'_>, level: Level) -> f64 {
+            let mut squares = gradient::Squares::default();
+            piece.each_tile::<F>(|tile| squares.add(level, tile));
+            squares.sum()
+        }
+        match self.job.dtype {
+            Dtype::F32 => sum::<f32>(self, level),
+            Dtype::F64 => sum::<f64>(self, level),
+        }
+    }
+
+    /// Whether no element of the gradient is NaN or infinite.
+    pub(super) fn is_finite(&self, level: Level) -> bool {
+        fn finite<F: Element>(piece: &Piece<'_>, level: Level) -> bool {
+            let mut finite = true;
+            piece.each_tile::<F>(|tile| finite &= gradient::all_finite(level, tile));
+            finite
+        }
+        match self.job.dtype {
+            Dtype::F32 => finite::<f32>(self, level),
+            Dtype::F64 => finite::<f64>(self, level),
+        }
+    }
+
+    /// The step of these elements, with the work of their job.
+    #[inline]
+    pub(super) fn run(mut self, works: &[Work]) {
+        let work = &works[self.job.work];
+        if self.job.scale.to_bits() == 1.0_f64.to_bits() {
+            self.run_with(work);
+        } else {
+            let extras = Extras { scale: work.extras.scale * self.job.scale, ..work.extras };
+            self.run_with(&Work { extras, ..*work });
+        }
+    }
+
+    fn run_with(&mut self, work: &Work) {
+        match self.job.dtype {
+            Dtype::F32 => self.sweep(work, work.recipe.step_f32),
+            Dtype::F64 => self.sweep(work, work.recipe.step_f64),
+        }
+    }
+
+    fn sweep<F: Element>(&mut self, work: &Work, step: Step<F>) {
+        let others = work.others();
+        if let Some(walk) = &self.job.walk {
+            self.sweep_blocks(walk, work, step);
+        } else if work.extras == Extras::NONE && !work.clear_gradient {
+            let (p, g, mut slices) = self.slices(others);
+            step(work.level, &work.coefficients, p, g, &mut slices[..others]);
+        } else {
+            let mut scratch = Scratch::new();
+            for (start, n) in self.tiles(Extras::TILE) {
+                let mut tile = Piece { start: self.start + start, len: n, ..*self };
+                let (p, g, mut slices) = tile.slices(others);
+                work.step(step, p, g, &mut slices[..others], scratch.zeros(n));
+                if work.clear_gradient {
+                    tile.gradient_to_write::<F>().fill(F::default());
+                }
+            }
+        }
+    }
+
+    /// The step of the blocks that are this piece's part of the job.
+    fn sweep_blocks<F: Element>(&mut self, walk: &Walk, work: &Work, step: Step<F>) {
+        let roles = FIRST_STATE + work.others();
+        assert!(size_of::<F>() == self.job.dtype.size() && walk.roles() == roles);
+        let (mut room, mut scratch) = (Tiles::<BLOCK_BYTES>::new(), Scratch::new());
+        let tile = room.tiles::<F>();
+        let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
+        // Without extra work a run need not be cut.
+        let most = if work.extras == Extras::NONE { usize::MAX } else { Extras::TILE };
+        let parts = self.job.len.div_ceil(self.size);
+        for number in walk.blocks(self.start / self.size, parts) {
+            walk.set_block(number, &mut block);
+            let mut tiles = [None; MAX_ROLES];
+            let tiled = (0..roles).filter(|&role| !walk.is_in_place(role));
+            for (count, role) in tiled.enumerate() {
+                let tile = tile(count, block.len);
+                let from = walk.copying(role, &block, &mut loops);
+                // SAFETY: `Job` has taken the walk from the shapes and strides of the arrays, whose
+                // dtype is as large as `F`, so `from` leads to elements of the array of that role,
+                // which outlives the job (see `Jobs`); they are `block.len`, and `tile` has that
+                // room. What is written is this piece's alone, and the gradient is at most read.
+                unsafe { tiles::gather(&from, self.job.data[role], tile) };
+                tiles[role] = Some(tile);
+            }
+            let run = walk.run_len(&block);
+            for number in 0..block.len / run {
+                let start: [*mut F; MAX_ROLES] = array::from_fn(|role| match tiles[role] {
+                    _ if role >= roles => self.job.data[PARAMETER].cast(),
+                    Some(tile) => tile.wrapping_add(number * run),
+                    None => {
+                        let offset = walk.run(role, &block, number);
+                        self.job.data[role].wrapping_offset(offset).cast()
+                    }
+                });
+                for (at, n) in cuts(run, most) {
+                    let data = start.map(|data| data.wrapping_add(at));
+                    // SAFETY: `at..at + n` is within a run. In a tile, which is aligned, `gather` has
+                    // written it; of an array in place it is `n` elements of type `F`, aligned, for
+                    // `Walk` has looked for that. They are apart from each other, as in `slices`.
+                    let (p, g, mut slices) = unsafe { slices(data, n, work.others()) };
+                    let scratch = scratch.zeros(if most == usize::MAX { 0 } else { n });
+                    work.step(step, p, g, &mut slices[..work.others()], scratch);
+                    if work.clear_gradient {
+                        // SAFETY: as above, after the other slices; `clear_gradient` is in a call
+                        // that writes gradients, and `checks.rs` has seen to it that it may.
+                        unsafe { slice::from_raw_parts_mut(data[GRADIENT], n) }.fill(F::default());
+                    }
+                }
+            }
+            for (role, tile) in tiles.into_iter().enumerate() {
+                if let Some(tile) = tile
+                    && (role != GRADIENT || work.clear_gradient)
+                {
+                    let to = walk.copying(role, &block, &mut loops);
+                    // SAFETY: as for `gather`; and the array is writable and shares memory with no
+                    // other, nor with itself: `checks.rs` has seen that of every array that a step
+                    // writes. No other piece has these elements.
+                    unsafe { tiles::scatter(&to, self.job.data[role], tile) };
+                }
+            }
+        }
+    }
+
+    /// Sets the gradient, which is checked to be writable, to zero.
+    pub(super) fn clear_gradient<F: Element>(&mut self) {
+        if self.job.is_dense() {
+            self.gradient_to_write::<F>().fill(F::default());
+        } else {
+            let most = BLOCK_BYTES / size_of::<F>();
+            let mut room = Tiles::<BLOCK_BYTES>::new();
+            // SAFETY: zeros are written to all of the tile, for which there is room.
+            let zeros = unsafe {
+                let fill = |tile: *mut F| tile.write_bytes(0, most);
+                room.filled::<F>(most, fill)
+            };
+            for (start, n) in self.tiles(most) {
+                self.scatter(GRADIENT, start, &zeros[..n]);
+            }
+        }
+    }
+
+    /// Copies the gradient's role to the parameter's.
+    pub(super) fn copy<F: Element>(&mut self) {
+        if self.job.is_dense() {
+            let (to, from, _) = self.slices::<F>(0);
+            to.copy_from_slice(from);
+        } else {
+            let mut room = Tiles::<BLOCK_BYTES>::new();
+            for (start, n) in self.tiles(BLOCK_BYTES / size_of::<F>()) {
+                let tile = self.gather::<F, _>(GRADIENT, start, n, &mut room);
+                self.scatter(PARAMETER, start, tile);
+            }
+        }
+    }
+
+    /// Swaps the parameter's role with the gradient's, which is checked to be writable.
+    pub(super) fn swap<F: Element>(&mut self) {
+        let (mut one, mut other) = (Tiles::<BLOCK_BYTES>::new(), Tiles::<BLOCK_BYTES>::new());
+        for (start, n) in self.tiles(BLOCK_BYTES / size_of::<F>()) {
+            let one = self.gather::<F, _>(PARAMETER, start, n, &mut one);
+            let other = self.gather::<F, _>(GRADIENT, start, n, &mut other);
+            self.scatter(PARAMETER, start, other);
+            self.scatter(GRADIENT, start, one);
+        }
+    }
+
+    /// Where tiles of so many elements start in this piece, and how long they are.
+    fn tiles(&self, size: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        cuts(self.len, size)
+    }
+
+    /// Visits the gradient in order: as it is if it is dense, else gathered a tile at a time.
+    fn each_tile<F: Element>(&self, mut visit: impl FnMut(&[F])) {
+        if self.job.walk.as_ref().is_none_or(|walk| walk.gradient_is_dense()) {
+            visit(self.gradient());
+        } else {
+            let mut room = Tiles::<TILE_BYTES>::new();
+            for (start, n) in self.tiles(TILE_BYTES / size_of::<F>()) {
+                visit(self.gather(GRADIENT, start, n, &mut room));
+            }
+        }
+    }
+
+    /// The gradient as a slice, if it is dense.
+    fn gradient<F: Element>(&self) -> &[F] {
+        assert!(size_of::<F>() == self.job.dtype.size());
+        let data = self.job.data[GRADIENT].cast::<F>().wrapping_add(self.start);
+        // SAFETY: as in `slices`, for the gradient alone, of which the walk may have said that it is
+        // dense; and nothing writes while it is borrowed, as writing borrows the piece mutably.
+        unsafe { slice::from_raw_parts(data, self.len) }
+    }
+
+    /// The dense gradient as a slice that may be written, where the step is to write it.
+    fn gradient_to_write<F: Element>(&mut self) -> &mut [F] {
+        let data = self.job.pointers(self.start)[GRADIENT];
+        // SAFETY: as in `slices`. Gradients that are cleared are written arrays: that they are
+        // writable and share no memory with another was checked too.
+        unsafe { slice::from_raw_parts_mut(data, self.len) }
+    }
+
+    /// The dense arrays as slices: parameter, gradient, and so many others.
+    #[inline]
+    fn slices<F: Element>(&mut self, others: usize) -> Slices<'_, F> {
+        let data = self.job.pointers(self.start);
+        // SAFETY: without a walk, `Job::new` has seen aligned elements in one run behind each
+        // pointer, of the one dtype that is as large as `F`, in arrays that outlive the job (see
+        // `Jobs`), and set the pointers of `others` roles; `start..start + len` are of them, and
+        // `len` > 0. Written arrays that share memory with another were refused, no other piece has
+        // these elements, and the slices borrow this one mutably, so they are the only ones. The
+        // gradient, which may be shared, is only read.
+        unsafe { slices(data, self.len, others) }
+    }
+
+    /// Copies elements of a role, from `start` of this piece on in order, into a tile.
+    fn gather<'t, F: Element, const BYTES: usize>(
+        &self,
+        role: usize,
+        start: usize,
+        n: usize,
+        room: &'t mut Tiles<BYTES>,
+    ) -> &'t mut [F] {
+        let fill = |tile: *mut F| {
+            self.stretches::<F>(role, start, n, |what, array, done| {
+                // SAFETY: `stretches` leads to elements of the array of a role, one after the other
+                // `n` of them; the array outlives the job (see `Jobs`), and it is not written
+                // meanwhile, as in `gradient`.
+                unsafe { tiles::gather::<F>(what, array, tile.wrapping_add(done)) }
+            });
+        };
+        // SAFETY: `stretches` visits each of the `n` places of the tile.
+        unsafe { room.filled(n, fill) }
+    }
+
+    /// Copies a tile back.
+    fn scatter<F: Element>(&mut self, role: usize, start: usize, tile: &[F]) {
+        self.stretches::<F>(role, start, tile.len(), |what, array, done| {
+            // SAFETY: as in `gather`, for a tile that is all there; and the array is writable, which
+            // `checks.rs` has seen of every array that a call writes, and shares memory with no
+            // other, nor with itself. No other piece has the element.
+            unsafe { tiles::scatter::<F>(what, array, tile[done..].as_ptr()) }
+        });
+    }
+
+    /// Visits `n` elements of a role in order, from `start` of this piece on: how to copy as many as go
+    /// at once, the array, and how many came before.
+    fn stretches<F>(
+        &self,
+        role: usize,
+        start: usize,
+        n: usize,
+        mut visit: impl FnMut(&walk::Copying<'_>, *mut u8, usize),
+    ) {
+        assert!(size_of::<F>() == self.job.dtype.size() && start + n <= self.len);
+        let array = self.job.data[role];
+        let start = self.start + start;
+        let Some(walk) = &self.job.walk else {
+            let size = self.job.dtype.size().cast_signed();
+            let loops = [Loop { len: n, step: size, place: 1 }];
+            let offset = size * start.cast_signed();
+            return visit(&walk::Copying { offset, rows: None, loops: &loops }, array, 0);
+        };
+        let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
+        let mut done = 0;
+        while done < n {
+            walk.set_stretch(start + done, n - done, &mut block);
+            visit(&walk.copying(role, &block, &mut loops), array, done);
+            done += block.len;
+        }
+    }
+}
+
+/// A parameter, its gradient, and what else there is, as slices of one length.
+type Slices<'a, F> = (&'a mut [F], &'a [F], [&'a mut [F]; MAX_ROLES - FIRST_STATE]);
+
+/// The slices behind pointers, by role, of which so many are others than parameter and gradient.
+///
+/// # Safety
+/// Behind the pointers of these roles are `len` elements, aligned. For the life of the slices nobody
+/// else reads or writes them, but for the gradient's: nobody writes those.
+#[inline]
+unsafe fn slices<'a, F>(data: [*mut F; MAX_ROLES], len: usize, others: usize) -> Slices<'a, F> {
+    let [p, g, rest @ ..] = data;
+    // SAFETY: the caller's word.
+    unsafe {
+        (
+            slice::from_raw_parts_mut(p, len),
+            slice::from_raw_parts(g, len),
+            array::from_fn(|k| match rest.get(k).filter(|_| k < others) {
+                Some(&data) => slice::from_raw_parts_mut(data, len),
+                None => &mut [],
+            }),
+        )
+    }
+}
+
+/// Where parts of at most `most` start, and how long they are.
+fn cuts(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..len).step_by(most).map(move |start| (start, most.min(len - start)))
+}

@@ -1,0 +1,47 @@
+"""The examples run, and say how much faster they are and that the bits are the same."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_every_example_is_run_here() -> None:
+    found = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".ipynb", ".py")}
+    assert found == {"course_notebook.ipynb", "cs231n_two_layer.py"}
+
+
+def test_cs231n_two_layer() -> None:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "cs231n_two_layer.py")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["sgd", "sgd_momentum", "rmsprop", "adam"]
+    for line in lines:
+        assert re.search(r"updates \d+\.\d times as fast, bit-for-bit identical$", line)
+        if not line.startswith("sgd "):
+            assert float(re.findall(r"accuracy (\S+)%", line)[0]) > 85
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+def test_course_notebook() -> None:
+    notebook = nbformat.read(  # type: ignore[no-untyped-call]
+        EXAMPLES / "course_notebook.ipynb", as_version=4
+    )
+    assert all(not cell.get("outputs") for cell in notebook.cells), "kept without outputs"
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    text = "".join(
+        output["text"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output["output_type"] == "stream"
+    )
+    assert re.search(r"^speed-up of the updates: \d+\.\d$", text, re.MULTILINE)
+    assert "bit-for-bit identical: True\n" in text
+    assert all(float(share) > 90 for share in re.findall(r"accuracy (\S+)%", text))
