@@ -558,7 +558,7 @@ def interrupt_averaged() -> None:
         if found == {2.0}:
             with pytest.raises(RuntimeError, match="within averaged"):
                 opt.step(p)
-            opt._swap_averages()
+            opt.leave_averaged()
         opt.state_dict()
 
 

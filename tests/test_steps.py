@@ -388,22 +388,17 @@ OUT_OF_RANGE: dict[str, Any] = {
 }
 
 
+def betas_with(count: int, place: int, number: Any) -> tuple[Any, ...]:
+    return tuple(number if i == place else 0.9 for i in range(count))
+
+
 def numbers_of(rule: Rule) -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
     """Yield each option that is a number or two: its name, what errors call it, and its value."""
     opt = rule(np.ones(2))
     for name, value in opt.param_groups[0].items():
         if name == "betas":
             for place in range(len(value)):
-                others = [0.9] * len(value)
-                yield (
-                    name,
-                    f"betas[{place}]",
-                    lambda x, others=others, place=place: (
-                        *others[:place],
-                        x,
-                        *others[place + 1 :],
-                    ),
-                )
+                yield name, f"betas[{place}]", partial(betas_with, len(value), place)
         elif type(value) is float:
             yield name, name, lambda x: x
 

@@ -98,7 +98,7 @@ class Group:
         if average is not None:
             parameter.average = np.array(array, order="K", subok=False)
 
-    def prepare(self, lr: float | None, t: int, average: float | None) -> "_instep.Said":
+    def prepare(self, lr: float | None, t: int, average: float | None) -> "_instep._Said":
         """Return what step `t` does, after a look at the options."""
         options = self.options
         if options.keys() != dict.fromkeys(self.known).keys():
@@ -116,7 +116,9 @@ class Group:
                 f"the options of a group were changed to those of {recipe.name}, which keeps other "
                 f"states: {recipe.states} instead of {self.states}; make a new optimizer"
             )
-        updates = [(self.carried, carried), (self.carried_at, {"t": t})] if carried else []
+        updates: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        if carried:
+            updates = [(self.carried, carried), (self.carried_at, {"t": t})]
         work = recipe, numbers, (sign, decay, decouples, average)
         return work, rate, not self.rule.varies(checked), updates
 
