@@ -364,7 +364,7 @@ class Optimizer(Rule):
         """Add the groups of a tree, all of them or none."""
         added = []
         for number, (options, members) in enumerate(groups, len(self._groups)):
-            group = Group(type(self), options, number)
+            group = Group(type(self), options, number, self.t)
             for parameter in members:
                 parameter.group = number
                 group.start(parameter, self._average)
