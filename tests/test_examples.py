@@ -31,9 +31,7 @@ def test_cs231n_two_layer() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
 def test_course_notebook() -> None:
-    notebook = nbformat.read(  # type: ignore[no-untyped-call]
-        EXAMPLES / "course_notebook.ipynb", as_version=4
-    )
+    notebook = nbformat.read(EXAMPLES / "course_notebook.ipynb", as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "kept without outputs"
     nbclient.NotebookClient(notebook, kernel_name="python3").execute()
     text = "".join(

@@ -107,7 +107,8 @@ def test_wheel_is_small_and_for_every_python_and_linux() -> None:
     assert wheel().stat().st_size < 2_000_000
     archive = zipfile.ZipFile(wheel())
     names = archive.namelist()
-    for name in ("_instep.abi3.so", "_instep.pyi", "py.typed", "course.py", "reference.py"):
+    modules = ("course/__init__.py", "reference.py")
+    for name in ("_instep.abi3.so", "_instep.pyi", "py.typed", *modules):
         assert f"instep/{name}" in names
     for name in ("LICENSE-MIT", "LICENSE-APACHE"):
         assert f"instep-{version}.dist-info/licenses/{name}" in names
