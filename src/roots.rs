@@ -6,9 +6,18 @@ use std::ops::{Add, Div, Mul, Sub};
 use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
 
-type Unary<V> = unsafe fn(V) -> V;
-type Binary<V> = unsafe fn(V, V) -> V;
-type Ternary<V> = unsafe fn(V, V, V) -> V;
+/// An instruction on one register; safe to call where the CPU has it, as those below.
+pub(crate) type Unary<V> = unsafe fn(V) -> V;
+/// On two.
+pub(crate) type Binary<V> = unsafe fn(V, V) -> V;
+/// On three.
+pub(crate) type Ternary<V> = unsafe fn(V, V, V) -> V;
+/// On four.
+pub(crate) type Quaternary<V> = unsafe fn(V, V, V, V) -> V;
+/// One that makes a register of a number.
+pub(crate) type Set<F, V> = unsafe fn(F) -> V;
+/// One that asks something of a register.
+pub(crate) type Test<V> = unsafe fn(V) -> bool;
 
 /// The instructions for a type of register. Each is safe to call where its CPU features are.
 pub(crate) trait Instructions: Copy {
@@ -17,7 +26,7 @@ pub(crate) trait Instructions: Copy {
     const N: usize = size_of::<Self>() / size_of::<Self::Element>();
 
     /// The same number in every place.
-    const SET: unsafe fn(Self::Element) -> Self;
+    const SET: Set<Self::Element, Self>;
     const ADD: Binary<Self>;
     const SUB: Binary<Self>;
     const MUL: Binary<Self>;
@@ -32,8 +41,8 @@ pub(crate) trait Instructions: Copy {
     const MAXIMUM: Binary<Self>;
     /// Of key, smallest, x and value: the value where the key is not under the smallest, or x where it
     /// is 0, or NaN.
-    const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self;
-    const HAS_NAN: unsafe fn(Self) -> bool;
+    const GUARDED: Quaternary<Self>;
+    const HAS_NAN: Test<Self>;
     /// About 1/sqrt(x) to 2^-14 of its size, if roots are to be had from it.
     const ESTIMATE: Option<Unary<Self>>;
 }

@@ -7,14 +7,14 @@
 
 use std::{array, slice};
 
-use super::job::{Job, PIECE, Work};
+use super::job::{Job, PIECE, Step, Work};
+use super::rule::BoundRule;
 use super::tiles::{self, Scratch, Tiles};
 use super::view::Dtype;
 use crate::element::Element;
 use crate::extras::Extras;
 use crate::gradient;
 use crate::isa::Level;
-use crate::sweep::Step;
 use crate::walk::{
     self, BLOCK_BYTES, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER,
     TILE_BYTES, Walk,
@@ -99,24 +99,35 @@ impl Piece<'_> {
             self.run_with(work);
         } else {
             let extras = Extras { scale: work.extras.scale * self.job.scale, ..work.extras };
-            self.run_with(&Work { extras, ..*work });
+            self.run_with(&Work { extras, ..work.clone() });
         }
     }
 
     fn run_with(&mut self, work: &Work) {
-        match self.job.dtype {
-            Dtype::F32 => self.sweep(work, work.recipe.step_f32),
-            Dtype::F64 => self.sweep(work, work.recipe.step_f64),
+        let level = work.level;
+        match (self.job.dtype, &work.rule) {
+            (Dtype::F32, BoundRule::Recipe(recipe, c)) => {
+                self.sweep(work, &|p, g, s| (recipe.step_f32)(level, c, p, g, s));
+            }
+            (Dtype::F64, BoundRule::Recipe(recipe, c)) => {
+                self.sweep(work, &|p, g, s| (recipe.step_f64)(level, c, p, g, s));
+            }
+            (Dtype::F32, BoundRule::Program(program, bound)) => {
+                self.sweep(work, &|p, g, s| program.step_f32(level, bound, p, g, s));
+            }
+            (Dtype::F64, BoundRule::Program(program, bound)) => {
+                self.sweep(work, &|p, g, s| program.step_f64(level, bound, p, g, s));
+            }
         }
     }
 
-    fn sweep<F: Element>(&mut self, work: &Work, step: Step<F>) {
+    fn sweep<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
         let others = work.others();
         if let Some(walk) = &self.job.walk {
             self.sweep_blocks(walk, work, step);
         } else if work.extras == Extras::NONE && !work.clear_gradient {
             let (p, g, mut slices) = self.slices(others);
-            step(work.level, &work.coefficients, p, g, &mut slices[..others]);
+            step(p, g, &mut slices[..others]);
         } else {
             let mut scratch = Scratch::new();
             for (start, n) in self.tiles(Extras::TILE) {
@@ -131,7 +142,7 @@ impl Piece<'_> {
     }
 
     /// The step of the blocks that are this piece's part of the job.
-    fn sweep_blocks<F: Element>(&mut self, walk: &Walk, work: &Work, step: Step<F>) {
+    fn sweep_blocks<F: Element>(&mut self, walk: &Walk, work: &Work, step: Step<'_, F>) {
         let roles = FIRST_STATE + work.others();
         assert!(size_of::<F>() == self.job.dtype.size() && walk.roles() == roles);
         let (mut room, mut scratch) = (Tiles::<BLOCK_BYTES>::new(), Scratch::new());

@@ -410,7 +410,7 @@ impl Stepper {
                     drop(replaced);
                     (template, rate)
                 };
-            works.extend(template.works(rate, t, scale));
+            works.extend(template.works(rate, t, scale)?);
             rates.push(rate);
         }
         Ok(Prepared { works, rates, updates })

@@ -1,0 +1,136 @@
+//! What a program is made of: instructions on an accumulator, which holds a block of elements.
+
+/// Where a block of elements lies: the array of a role, or a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(u8);
+
+/// The slots of arrays; those of buffers come after them.
+pub(super) const ARRAYS: usize = crate::walk::MAX_ROLES;
+
+/// The most buffers that there are slots for.
+pub(super) const MAX_BUFFERS: usize = 128;
+
+impl Slot {
+    pub(super) fn array(role: usize) -> Self {
+        assert!(role < ARRAYS);
+        Self::at(role)
+    }
+
+    pub(super) fn of_buffer(number: usize) -> Self {
+        Self::at(ARRAYS + number)
+    }
+
+    fn at(index: usize) -> Self {
+        // Programs with more buffers are refused before they are run.
+        Self(u8::try_from(index).unwrap_or(u8::MAX))
+    }
+
+    /// Its number among all slots.
+    #[inline(always)]
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// The number of the buffer, if it is one.
+    pub(super) fn buffer(self) -> Option<usize> {
+        self.index().checked_sub(ARRAYS)
+    }
+}
+
+/// Operations on one block. Truth is 1, and 0 is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unary {
+    Sqrt,
+    Abs,
+    Negate,
+    Sign,
+    Not,
+}
+
+/// Operations on two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Maximum,
+    Minimum,
+    CopySign,
+    Less,
+    LessEqual,
+    Equal,
+    NotEqual,
+    And,
+    Or,
+    Xor,
+}
+
+/// One instruction; what is computed stays in the accumulator, which is the first operand unless it says
+/// `From`, `Into` or reversed. Numbers are places among those of the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instruction {
+    Load(Slot),
+    LoadNumber(usize),
+    Store(Slot),
+    /// A number times what lies in a slot.
+    Scaled(usize, Slot),
+    Squared(Slot),
+    Square,
+    Unary(Unary),
+    Add(Slot),
+    Sub(Slot),
+    SubFrom(Slot),
+    Mul(Slot),
+    Div(Slot),
+    DivInto(Slot),
+    AddNumber(usize),
+    SubNumber(usize),
+    SubFromNumber(usize),
+    MulNumber(usize),
+    DivNumber(usize),
+    DivIntoNumber(usize),
+    /// And a product of a number and what lies in a slot.
+    AddScaled(usize, Slot),
+    SubScaled(usize, Slot),
+    SubFromScaled(usize, Slot),
+    Binary(Binary, Slot, bool),
+    BinaryNumber(Binary, usize, bool),
+    /// What lies in the first slot where the accumulator is true, else the second.
+    Where(Slot, Slot),
+}
+
+impl Instruction {
+    pub(super) fn binary(operation: Binary, slot: Slot, reversed: bool) -> Self {
+        match (operation, reversed) {
+            (Binary::Add, _) => Self::Add(slot),
+            (Binary::Sub, false) => Self::Sub(slot),
+            (Binary::Sub, true) => Self::SubFrom(slot),
+            (Binary::Mul, _) => Self::Mul(slot),
+            (Binary::Div, false) => Self::Div(slot),
+            (Binary::Div, true) => Self::DivInto(slot),
+            _ => Self::Binary(operation, slot, reversed),
+        }
+    }
+
+    pub(super) fn with_number(operation: Binary, number: usize, reversed: bool) -> Self {
+        match (operation, reversed) {
+            (Binary::Add, _) => Self::AddNumber(number),
+            (Binary::Sub, false) => Self::SubNumber(number),
+            (Binary::Sub, true) => Self::SubFromNumber(number),
+            (Binary::Mul, _) => Self::MulNumber(number),
+            (Binary::Div, false) => Self::DivNumber(number),
+            (Binary::Div, true) => Self::DivIntoNumber(number),
+            _ => Self::BinaryNumber(operation, number, reversed),
+        }
+    }
+
+    /// Of an addition or subtraction, with a product.
+    pub(super) fn scaled(operation: Binary, number: usize, slot: Slot, reversed: bool) -> Self {
+        match (operation, reversed) {
+            (Binary::Sub, false) => Self::SubScaled(number, slot),
+            (Binary::Sub, true) => Self::SubFromScaled(number, slot),
+            _ => Self::AddScaled(number, slot),
+        }
+    }
+}
