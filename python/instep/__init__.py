@@ -21,6 +21,7 @@ from instep.configuration import config, show_config
 from instep.course import *  # noqa: F403
 from instep.optimizer import Optimizer, StepResult
 from instep.optimizers import *  # noqa: F403
+from instep.own_rules import rule
 from instep.rows import Rows
 from instep.threads import *  # noqa: F403
 
@@ -48,6 +49,7 @@ __all__ = [
     "interop",
     "optimizers",
     "reference",
+    "rule",
     "schedules",
     "show_config",
     "threads",

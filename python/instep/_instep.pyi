@@ -35,6 +35,19 @@ __all__ = [
 @final
 class Recipe:
     def __new__(cls, name: str, isa: str | None = None) -> Recipe: ...
+    @staticmethod
+    def of_formula(
+        name: str,
+        hypers: Sequence[str],
+        states: Sequence[str],
+        numbers: Sequence[tuple[str, Sequence[float], str]],
+        values: Sequence[tuple[str, Sequence[int]]],
+        outputs: Sequence[int],
+        recipe: tuple[str, Sequence[int], Sequence[int]] | None = None,
+        isa: str | None = None,
+    ) -> Recipe: ...
+    @property
+    def listing(self) -> str: ...
     @property
     def name(self) -> str: ...
     @property

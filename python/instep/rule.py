@@ -38,6 +38,11 @@ class Rule(ABC):
         """
 
     @classmethod
+    def compiled(cls, options: Options, t: int) -> _instep.Recipe:
+        """Return what step `t` runs: the recipe, or the program of a rule that has none."""
+        return compiled(cls.recipe(options, t))
+
+    @classmethod
     @abstractmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
         """Return the numbers of the recipe for step `t`, counted from 1.
