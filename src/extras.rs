@@ -43,7 +43,7 @@ impl Extras {
     #[expect(clippy::too_many_arguments, reason = "a step's own, and what the extra work reads")]
     pub fn step<F: Element>(
         &self,
-        step: &dyn Fn(&mut [F], &[F], &mut [&mut [F]]),
+        step: Step<'_, F>,
         level: Level,
         p: &mut [F],
         g: &[F],
@@ -67,6 +67,9 @@ impl Extras {
         }
     }
 }
+
+/// What a rule does to parameter, gradient and states.
+pub type Step<'a, F> = &'a dyn Fn(&mut [F], &[F], &mut [&mut [F]]);
 
 struct Prepare<'a, F> {
     extras: &'a Extras,

@@ -136,6 +136,7 @@ class _Traced:
             self.name,
             self.numbers,
             tuple(self.roles[2:]),
+            graph.constants,
             graph.numbers,
             graph.values,
             graph.outputs,

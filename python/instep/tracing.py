@@ -49,9 +49,12 @@ class Graph:
 
     Attributes
     ----------
+    constants : list of float
+        Constants among the numbers.
     numbers : list of tuple
-        Operations on numbers: name, operands, and what errors call it. ``"const"`` has a value as
-        its operand, ``"hyper"`` the index of a hyper-parameter, all others earlier numbers.
+        Operations on numbers: name, operands, and what errors say of it. ``"const"`` has the index
+        of a constant as its operand, ``"hyper"`` that of a hyper-parameter, all others earlier
+        numbers.
     values : list of tuple
         Operations on arrays: name and operands. ``"array"`` has the number of a role as its
         operand, ``"number"`` a number, all others earlier values.
@@ -61,20 +64,29 @@ class Graph:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.numbers: list[tuple[str, tuple[float, ...], str]] = []
+        self.constants: list[float] = []
+        self.numbers: list[tuple[str, tuple[int, ...], str]] = []
         self.values: list[tuple[str, tuple[int, ...]]] = []
         self.outputs: list[int] = []
         self.is_open = True
         self._known: dict[tuple[Any, ...], int] = {}
 
-    def number(self, operation: str, *operands: float) -> int:
-        """Note an operation on numbers."""
+    def constant(self, value: float) -> int:
+        """Note a constant."""
         # Not by value: there are two zeros.
-        key = ("number", operation, *(repr(float(operand)) for operand in operands))
+        key = ("constant", repr(value))
+        if key not in self._known:
+            self.constants.append(value)
+            self._known[key] = len(self.constants) - 1
+        return self.number("const", self._known[key])
+
+    def number(self, operation: str, *operands: int) -> int:
+        """Note an operation on numbers."""
+        key = ("number", operation, *operands)
         if key not in self._known:
             failure = _FAILURES.get(operation, "a number that can't be computed")
             place = "" if operation in ("const", "hyper") else self.place(failure)
-            self.numbers.append((operation, tuple(map(float, operands)), place))
+            self.numbers.append((operation, operands, place))
             self._known[key] = len(self.numbers) - 1
         return self._known[key]
 
@@ -108,10 +120,12 @@ class Graph:
         """Return a hash for each output: equal graphs have equal ones, however they were written."""
         numbers: list[bytes] = []
         for operation, operands, _ in self.numbers:
-            if operation in ("const", "hyper"):
-                parts = [repr(operands[0]).encode()]
+            if operation == "const":
+                parts = [repr(self.constants[operands[0]]).encode()]
+            elif operation == "hyper":
+                parts = [str(operands[0]).encode()]
             else:
-                parts = [numbers[int(operand)] for operand in operands]
+                parts = [numbers[operand] for operand in operands]
             numbers.append(_digest(operation, parts))
         values: list[bytes] = []
         for operation, places in self.values:
@@ -252,7 +266,7 @@ def _as_number(graph: Graph, thing: Any) -> int:
         value = float(thing)
         if isinstance(thing, int) and int(value) != thing:
             graph.refuse(f"{thing} is no float64", TypeError)
-        return graph.number("const", value)
+        return graph.constant(value)
     if isinstance(thing, np.ndarray):
         graph.refuse(
             f"an array from outside, of dtype {thing.dtype} and shape {thing.shape}: a rule can "
@@ -766,7 +780,7 @@ class _Math:
                 graph.refuse(
                     f"math.{name} can't be in a rule; {', '.join(_MATH_FUNCTIONS)} can"
                 )
-            return _Number(graph, graph.number("const", 0.0)).of(operation, *args)
+            return _Number(graph, graph.constant(0.0)).of(operation, *args)
 
         return function
 
@@ -798,7 +812,7 @@ def _extreme(name: str, args: Any, kwargs: Any) -> Any:
         graph.refuse(f"{name}() looks at the elements of an array; use np.{name}imum(x, y)")
     most = given[0]
     for other in given[1:]:
-        most = _Number(graph, graph.number("const", 0.0)).of(name, most, other)
+        most = _Number(graph, graph.constant(0.0)).of(name, most, other)
     return most
 
 

@@ -30,11 +30,14 @@ impl Node {
     }
 }
 
-/// The instructions for a block, and the number of buffers that they need.
+/// The instructions for a block, and what they need.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Code {
     pub(super) instructions: Vec<Instruction>,
+    /// The number of buffers.
     pub(super) buffers: usize,
+    /// The numbers that something is divided by.
+    pub(super) divisors: Vec<usize>,
 }
 
 /// The graph of a formula, and which of its values the arrays get: each role at most once.
@@ -91,6 +94,7 @@ struct Assembly<'a> {
     old: Vec<Option<usize>>,
     free: Vec<usize>,
     buffers: usize,
+    divisors: Vec<usize>,
 }
 
 impl<'a> Assembly<'a> {
@@ -107,6 +111,7 @@ impl<'a> Assembly<'a> {
             old: vec![None; graph.roles],
             free: Vec::new(),
             buffers: 0,
+            divisors: Vec::new(),
         };
         for &(_, node) in outputs {
             this.uses[node] += 1;
@@ -131,7 +136,8 @@ impl<'a> Assembly<'a> {
             this.flush();
         }
         assert!(this.waiting.is_empty(), "in the end every array is free to be written");
-        Code { instructions: this.instructions, buffers: this.buffers }
+        let Self { instructions, buffers, divisors, .. } = this;
+        Code { instructions, buffers, divisors }
     }
 
     fn emit(&mut self, instruction: Instruction) {
@@ -306,6 +312,14 @@ impl<'a> Assembly<'a> {
             return;
         }
         self.take(x);
+        if operation == Binary::Div && !reversed {
+            let known = self.divisors.iter().position(|&divisor| divisor == number);
+            let place = known.unwrap_or(self.divisors.len());
+            if known.is_none() {
+                self.divisors.push(number);
+            }
+            return self.emit(Instruction::DivNumber(place));
+        }
         self.emit(Instruction::with_number(operation, number, reversed));
     }
 

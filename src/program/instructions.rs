@@ -88,6 +88,7 @@ pub(super) enum Instruction {
     SubNumber(usize),
     SubFromNumber(usize),
     MulNumber(usize),
+    /// By one of the divisors.
     DivNumber(usize),
     DivIntoNumber(usize),
     /// And a product of a number and what lies in a slot.
@@ -119,7 +120,6 @@ impl Instruction {
             (Binary::Sub, false) => Self::SubNumber(number),
             (Binary::Sub, true) => Self::SubFromNumber(number),
             (Binary::Mul, _) => Self::MulNumber(number),
-            (Binary::Div, false) => Self::DivNumber(number),
             (Binary::Div, true) => Self::DivIntoNumber(number),
             _ => Self::BinaryNumber(operation, number, reversed),
         }

@@ -1,5 +1,7 @@
 //! The loop that runs a program: block by block, with the accumulator in registers.
 
+use std::array;
+
 use super::assemble::Code;
 use super::instructions::{ARRAYS, Binary, Instruction, Slot, Unary};
 use super::portable::Portable;
@@ -8,12 +10,17 @@ use crate::element::{Element, Float};
 use crate::environment;
 use crate::isa::{self, Kernel, Level};
 use crate::roots::{Instructions, Register, Registers};
+use crate::rules::MAX_STATES;
+use crate::walk::FIRST_STATE;
 
 /// The registers of the accumulator.
 const COUNT: usize = 8;
 
 /// As many elements as the widest registers hold.
 const WIDEST: usize = 16;
+
+/// In bytes, of buffers: that of the widest registers.
+const ALIGNMENT: usize = 64;
 
 /// Runs a program over slices of one length.
 ///
@@ -30,7 +37,7 @@ pub(super) fn run<F: Registers>(
     let quick = level.width() > 0 && environment::has_default_floats();
     let numbers: Vec<_> = numbers.iter().map(|&number| F::nearest(number)).collect();
     let divisors: Vec<_> =
-        numbers.iter().map(|&number| Divisor::of(level, quick, number)).collect();
+        code.divisors.iter().map(|&n| Divisor::of(level, quick, numbers[n])).collect();
     isa::run(level, Machine { code, numbers: &numbers, divisors: &divisors, p, g, states });
 }
 
@@ -85,33 +92,37 @@ impl<F: Registers> Machine<'_, '_, F> {
         let block = COUNT * V::N;
         let n = p.len();
         let whole = n - n % block;
-        let mut buffers = vec![F::default(); code.buffers * block];
+        // Buffers, and copies of what is left over in the end.
+        let copies = if whole < n { FIRST_STATE + states.len() } else { 0 };
+        let count = (code.buffers + copies) * block;
+        let mut room = vec![F::ONE; count + ALIGNMENT / size_of::<F>()];
+        let start = room.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT / size_of::<F>());
+        let (buffers, copies) = room[start..][..count].split_at_mut(code.buffers * block);
         let program = Program { instructions: &code.instructions, numbers, divisors };
-        {
-            let mut memory = Memory::<F>::new(p, g, states, &mut buffers, block, whole);
-            for at in (0..whole).step_by(block) {
-                memory.at = at;
+        if whole > 0 {
+            let states = states.iter_mut().map(|state| &mut state[..whole]);
+            let mut memory = Memory::new(&mut p[..whole], &g[..whole], states, buffers, block);
+            while memory.at < whole {
                 program.block::<V>(&mut memory);
+                memory.at += block;
             }
         }
         if whole < n {
-            // What is left is done in copies as long as a block.
-            let mut copies = [[F::ONE; COUNT * WIDEST]; ARRAYS];
             let rest = n - whole;
-            let [p_copy, g_copy, state_copies @ ..] = &mut copies;
+            let mut copies = copies.chunks_exact_mut(block);
+            let mut next = || copies.next().expect("one for each role");
+            let (p_copy, g_copy) = (next(), next());
             p_copy[..rest].copy_from_slice(&p[whole..]);
             g_copy[..rest].copy_from_slice(&g[whole..]);
-            for (copy, state) in state_copies.iter_mut().zip(states.iter()) {
+            let mut copied: [&mut [F]; MAX_STATES] = array::from_fn(|_| &mut [][..]);
+            for (copy, state) in copied.iter_mut().zip(states.iter()) {
+                *copy = next();
                 copy[..rest].copy_from_slice(&state[whole..]);
             }
-            let mut slices = state_copies.each_mut().map(|copy| &mut copy[..block]);
-            let slices = &mut slices[..states.len()];
-            let (p_block, g_block) = (&mut p_copy[..block], &g_copy[..block]);
-            let mut memory = Memory::<F>::new(p_block, g_block, slices, &mut buffers, block, block);
-            program.block::<V>(&mut memory);
-            drop(memory);
+            let of_states = copied.iter_mut().take(states.len()).map(|copy| &mut **copy);
+            program.block::<V>(&mut Memory::new(p_copy, g_copy, of_states, buffers, block));
             p[whole..].copy_from_slice(&p_copy[..rest]);
-            for (copy, state) in state_copies.iter().zip(states.iter_mut()) {
+            for (copy, state) in copied.iter().zip(states.iter_mut()) {
                 state[whole..].copy_from_slice(&copy[..rest]);
             }
         }
@@ -132,18 +143,16 @@ impl<'a, F> Memory<'a, F> {
     fn new(
         p: &'a mut [F],
         g: &'a [F],
-        states: &'a mut [&mut [F]],
+        states: impl Iterator<Item = &'a mut [F]>,
         buffers: &'a mut [F],
         block: usize,
-        len: usize,
     ) -> Self {
         let mut slots: Vec<&'a mut [F]> = Vec::with_capacity(ARRAYS + buffers.len() / block);
-        slots.push(&mut p[..len]);
-        slots.push(&mut []);
-        slots.extend(states.iter_mut().map(|state| &mut state[..len]));
+        slots.extend([p, &mut []]);
+        slots.extend(states);
         slots.resize_with(ARRAYS, || &mut []);
         slots.extend(buffers.chunks_exact_mut(block));
-        Self { slots, g: &g[..len], at: 0, block }
+        Self { slots, g, at: 0, block }
     }
 
     #[inline(always)]
@@ -372,7 +381,7 @@ fn choose<V: Instructions>(condition: Register<V>, x: Register<V>, y: Register<V
     let (c, x, y) = (elements(condition), elements(x), elements(y));
     let mut z = [zero; WIDEST];
     for k in 0..V::N {
-        z[k] = if c[k] != zero { x[k] } else { y[k] };
+        z[k] = if c[k] == zero { y[k] } else { x[k] };
     }
     Register::load(&z)
 }

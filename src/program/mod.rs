@@ -35,8 +35,10 @@ pub struct Formula {
     pub hypers: Vec<String>,
     /// The names of the state arrays.
     pub states: Vec<String>,
-    /// Operations on numbers: the name of each, its operands, and what errors call it.
-    pub numbers: Vec<(String, Vec<f64>, String)>,
+    /// Constants among the numbers.
+    pub constants: Vec<f64>,
+    /// Operations on numbers: the name of each, its operands, and what errors say of it.
+    pub numbers: Vec<(String, Vec<usize>, String)>,
     /// Operations on arrays: the name of each and its operands.
     pub values: Vec<(String, Vec<usize>)>,
     /// The new parameter and states, by their numbers among the values.
@@ -78,7 +80,7 @@ impl Program {
     /// # Errors
     /// What is wrong with a graph that is none.
     pub fn new(formula: Formula) -> Result<Self, String> {
-        let Formula { name, hypers, states, numbers, values, outputs, recipe } = formula;
+        let Formula { name, hypers, states, constants, numbers, values, outputs, recipe } = formula;
         if hypers.len() > MAX_HYPERS {
             return Err(format!("{} numbers; wanted {MAX_HYPERS} at most", hypers.len()));
         }
@@ -88,7 +90,7 @@ impl Program {
         let (mut known, mut places) = (Numbers::default(), Vec::with_capacity(numbers.len()));
         for (operation, operands, place) in numbers {
             known
-                .push(&operation, &operands, hypers.len())
+                .push(&operation, &operands, &constants, hypers.len())
                 .ok_or_else(|| format!("no number: {operation}{operands:?}"))?;
             places.push(place);
         }

@@ -1,5 +1,7 @@
 //! The numbers of a program: what a step computes of its hyper-parameters, in `f64`, as Python does.
 
+use std::cmp::Ordering;
+
 /// The operations, each with its name and how many operands it has.
 #[derive(Clone, Copy)]
 enum Operation {
@@ -38,8 +40,8 @@ static OPERATIONS: &[(&str, Operation)] = &[
     ("le", Two(|x, y| truth(x <= y))),
     ("gt", Two(|x, y| truth(x > y))),
     ("ge", Two(|x, y| truth(x >= y))),
-    ("eq", Two(|x, y| truth(x == y))),
-    ("ne", Two(|x, y| truth(x != y))),
+    ("eq", Two(|x, y| truth(x.partial_cmp(&y) == Some(Ordering::Equal)))),
+    ("ne", Two(|x, y| truth(x.partial_cmp(&y) != Some(Ordering::Equal)))),
     ("where", Where),
 ];
 
@@ -98,19 +100,19 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Adds a number: `const` of a value, `hyper` of an index, or an operation on earlier numbers.
+    /// Adds a number: `const` or `hyper`, of an index, or an operation on earlier numbers.
     ///
     /// Returns `None` if it is none of these.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "indices, and what is none is refused"
-    )]
-    pub(super) fn push(&mut self, name: &str, operands: &[f64], hypers: usize) -> Option<()> {
-        let index = |below: usize, x: f64| Some(x as usize).filter(|&i| i < below && i as f64 == x);
+    pub(super) fn push(
+        &mut self,
+        name: &str,
+        operands: &[usize],
+        constants: &[f64],
+        hypers: usize,
+    ) -> Option<()> {
         let number = match (name, operands) {
-            ("const", &[value]) => Number::Constant(value),
-            ("hyper", &[i]) => Number::Hyper(index(hypers, i)?),
+            ("const", &[i]) => Number::Constant(*constants.get(i)?),
+            ("hyper", &[i]) if i < hypers => Number::Hyper(i),
             _ => {
                 let operation = OPERATIONS.iter().position(|&(known, _)| known == name)?;
                 let count = match OPERATIONS[operation].1 {
@@ -119,12 +121,10 @@ impl Numbers {
                     Where => 3,
                 };
                 let mut places = [0; 3];
-                if operands.len() != count {
+                if operands.len() != count || operands.iter().any(|&i| i >= self.all.len()) {
                     return None;
                 }
-                for (place, &operand) in places.iter_mut().zip(operands) {
-                    *place = index(self.all.len(), operand)?;
-                }
+                places[..count].copy_from_slice(operands);
                 Number::Computed { operation, operands: places }
             }
         };
@@ -147,16 +147,16 @@ impl Numbers {
                 Number::Constant(value) => value,
                 Number::Hyper(hyper) => hypers[hyper],
                 Number::Computed { operation, operands } => {
-                    let [x, y, z] = operands.map(|operand| values.get(operand).copied());
-                    let (x, y, z) = (x.unwrap_or(0.0), y.unwrap_or(0.0), z.unwrap_or(0.0));
+                    // The first ones stand in for operands that the operation does not have.
+                    let [x, y, z] = operands.map(|operand| values[operand]);
                     match OPERATIONS[operation].1 {
                         One(f) => f(x).ok_or(i)?,
                         Two(f) => f(x, y).ok_or(i)?,
                         Where => {
-                            if x != 0.0 {
-                                y
-                            } else {
+                            if x == 0.0 {
                                 z
+                            } else {
+                                y
                             }
                         }
                     }

@@ -42,7 +42,7 @@ impl<F: Element> Instructions for Portable<F> {
             } else if x.0[i] == zero {
                 x.0[i]
             } else {
-                zero / zero
+                F::nearest(f64::NAN)
             }
         }))
     };

@@ -8,7 +8,7 @@ use std::{array, iter};
 use super::rule::BoundRule;
 use super::view::{Dtype, View};
 use crate::element::Element;
-use crate::extras::Extras;
+use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::Level;
 use crate::walk::{self, Axis, GRADIENT, Indices, MAX_ROLES, PARAMETER, Walk};
@@ -64,9 +64,6 @@ impl Work {
         self.extras.step(step, self.level, p, g, state, average, scratch);
     }
 }
-
-/// What a rule does to parameter, gradient and states.
-pub(super) type Step<'a, F> = &'a dyn Fn(&mut [F], &[F], &mut [&mut [F]]);
 
 impl Job {
     /// `views` of one shape and dtype, one for each role.

@@ -7,12 +7,12 @@
 
 use std::{array, slice};
 
-use super::job::{Job, PIECE, Step, Work};
+use super::job::{Job, PIECE, Work};
 use super::rule::BoundRule;
 use super::tiles::{self, Scratch, Tiles};
 use super::view::Dtype;
 use crate::element::Element;
-use crate::extras::Extras;
+use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::Level;
 use crate::walk::{

@@ -40,22 +40,23 @@ impl PyRecipe {
         Ok(Self { rule: Rule::Recipe(recipe), level: level(isa)? })
     }
 
-    /// The program of a formula: its name; the names of its numbers and of its states; operations on
-    /// numbers and on arrays; which values are the new arrays; and the recipe that it is, if any.
+    /// The program of a formula: its name; the names of its numbers and of its states; constants, operations
+    /// on numbers and on arrays; which values are the new arrays; and the recipe that it is, if any.
     #[staticmethod]
-    #[pyo3(signature = (name, hypers, states, numbers, values, outputs, recipe=None, isa=None))]
+    #[pyo3(signature = (name, hypers, states, constants, numbers, values, outputs, recipe=None, isa=None))]
     #[expect(clippy::too_many_arguments, reason = "what a formula has")]
     fn of_formula(
         name: String,
         hypers: Vec<String>,
         states: Vec<String>,
-        numbers: Vec<(String, Vec<f64>, String)>,
+        constants: Vec<f64>,
+        numbers: Vec<(String, Vec<usize>, String)>,
         values: Vec<(String, Vec<usize>)>,
         outputs: Vec<usize>,
         recipe: Option<(String, Vec<usize>, Vec<usize>)>,
         isa: Option<&str>,
     ) -> Result<Self, Error> {
-        let formula = Formula { name, hypers, states, numbers, values, outputs, recipe };
+        let formula = Formula { name, hypers, states, constants, numbers, values, outputs, recipe };
         let program = Program::new(formula).map_err(Error::Value)?;
         Ok(Self { rule: Rule::Program(Arc::new(program)), level: level(isa)? })
     }
