@@ -15,6 +15,7 @@ import numpy as np
 from instep import _instep, reference
 from instep.checks import check_flag, check_integer, check_number, kind_of
 from instep.optimizer import Optimizer
+from instep.recognition import Recognized, recipe_of
 from instep.rule import TOO_MANY_STEPS, Options
 from instep.tracing import Graph, trace
 from instep.tree import called
@@ -127,10 +128,11 @@ class _Traced:
                 f"{self.name} is another formula each time it is called; what changes from step to "
                 "step has to be a keyword or a state"
             )
-        self.compiled = self.compile()
+        self.recipe = recipe_of(self.graph, len(self.roles) - 2)
+        self.compiled = self.compile(self.recipe)
 
-    def compile(self, isa: str | None = None) -> _instep.Recipe:
-        """Return the program, for an instruction level."""
+    def compile(self, recipe: Recognized | None, isa: str | None = None) -> _instep.Recipe:
+        """Return what is run for the formula, which may be a recipe, at an instruction level."""
         graph = self.graph
         return _instep.Recipe.of_formula(
             self.name,
@@ -140,7 +142,7 @@ class _Traced:
             graph.numbers,
             graph.values,
             graph.outputs,
-            None,
+            recipe,
             isa,
         )
 
