@@ -96,16 +96,16 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     """
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"function is {kind_of(function)}; wanted a function made with def")
-    return OwnRuleType(
-        function.__name__,
-        (OwnRule,),
-        {
-            "__doc__": function.__doc__,
-            "__module__": function.__module__,
-            "__qualname__": function.__qualname__,
-            "_traced": _Traced(function),
-        },
-    )
+    traced = _Traced(function)
+    space = {
+        "__doc__": function.__doc__,
+        "__module__": function.__module__,
+        "__qualname__": function.__qualname__,
+        "_traced": traced,
+    }
+    if traced.outside:
+        space["step"] = _checked_step
+    return OwnRuleType(function.__name__, (OwnRule,), space)
 
 
 class _Traced:
@@ -286,6 +286,12 @@ def _refuse_other_order(function: types.FunctionType, wanted: list[str]) -> None
                 )
 
 
+def _checked_step(self: "OwnRule", grads: Any, **asked: Any) -> Any:
+    """Do one step, in place: see `Optimizer.step`."""
+    self._traced.check_outside()
+    return Optimizer.step(self, grads, **asked)
+
+
 class OwnRuleType(ABCMeta):
     """The type of own rules: what `rule` returns is called, asked and shown in its own ways."""
 
@@ -373,12 +379,6 @@ class OwnRule(Optimizer, metaclass=OwnRuleType):
             if option is inspect.Parameter.empty:
                 raise TypeError(f"{traced.name} was made without {name}; it has no default")
         super().__init__(params, own, **common)
-
-    def step(self, grads: Any, **asked: Any) -> Any:
-        """Do one step, in place: see `Optimizer.step`."""
-        if self._traced.outside:
-            self._traced.check_outside()
-        return super().step(grads, **asked)
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:

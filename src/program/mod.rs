@@ -43,6 +43,8 @@ pub struct Formula {
     pub values: Vec<(String, Vec<usize>)>,
     /// The new parameter and states, by their numbers among the values.
     pub outputs: Vec<usize>,
+    /// Hyper-parameters that are norms of whole arrays before the step: which, and of which role.
+    pub norms: Vec<(usize, usize)>,
     /// The recipe that it is, if any: its name, and for each of its hyper-parameters and states which
     /// number it is of these, and which state.
     pub recipe: Option<(String, Vec<usize>, Vec<usize>)>,
@@ -56,6 +58,7 @@ pub struct Program {
     states: Vec<String>,
     numbers: Numbers,
     places: Vec<String>,
+    norms: Vec<(usize, usize)>,
     body: Body,
 }
 
@@ -80,7 +83,8 @@ impl Program {
     /// # Errors
     /// What is wrong with a graph that is none.
     pub fn new(formula: Formula) -> Result<Self, String> {
-        let Formula { name, hypers, states, constants, numbers, values, outputs, recipe } = formula;
+        let Formula { name, hypers, states, constants, numbers, values, outputs, norms, recipe } =
+            formula;
         if hypers.len() > MAX_HYPERS {
             return Err(format!("{} numbers; wanted {MAX_HYPERS} at most", hypers.len()));
         }
@@ -95,6 +99,9 @@ impl Program {
             places.push(place);
         }
         let roles = 2 + states.len();
+        if norms.iter().any(|&(hyper, role)| hyper >= hypers.len() || role > 1) {
+            return Err("wanted norms of parameter and gradient".to_owned());
+        }
         let body = if let Some((name, hypers, order)) = recipe {
             let recipe = recipes::find(&name).ok_or_else(|| format!("no recipe: {name}"))?;
             let sorted = |mut order: Vec<usize>| {
@@ -130,7 +137,7 @@ impl Program {
             }
             Body::Code { code, numbers: used }
         };
-        Ok(Self { name, hypers, states, numbers: known, places, body })
+        Ok(Self { name, hypers, states, numbers: known, places, norms, body })
     }
 
     /// The rule's name.
@@ -149,6 +156,12 @@ impl Program {
     #[must_use]
     pub fn states(&self) -> &[String] {
         &self.states
+    }
+
+    /// The hyper-parameters that are norms of whole arrays before the step, each with the array's role.
+    #[must_use]
+    pub fn norms(&self) -> &[(usize, usize)] {
+        &self.norms
     }
 
     /// The numbers of a step.

@@ -65,16 +65,16 @@ impl Piece<'_> {
         self.job.first_piece + self.start / PIECE
     }
 
-    /// The sum of the squares of the gradient.
-    pub(super) fn sum_of_squares(&self, level: Level) -> f64 {
-        fn sum<F: Element>(piece: &Piece<'_>, level: Level) -> f64 {
+    /// The sum of the squares of the array of a role.
+    pub(super) fn sum_of_squares(&self, role: usize, level: Level) -> f64 {
+        fn sum<F: Element>(piece: &Piece<'_>, role: usize, level: Level) -> f64 {
             let mut squares = gradient::Squares::default();
-            piece.each_tile::<F>(|tile| squares.add(level, tile));
+            piece.each_tile::<F>(role, |tile| squares.add(level, tile));
             squares.sum()
         }
         match self.job.dtype {
-            Dtype::F32 => sum::<f32>(self, level),
-            Dtype::F64 => sum::<f64>(self, level),
+            Dtype::F32 => sum::<f32>(self, role, level),
+            Dtype::F64 => sum::<f64>(self, role, level),
         }
     }
 
@@ -82,7 +82,7 @@ impl Piece<'_> {
     pub(super) fn is_finite(&self, level: Level) -> bool {
         fn finite<F: Element>(piece: &Piece<'_>, level: Level) -> bool {
             let mut finite = true;
-            piece.each_tile::<F>(|tile| finite &= gradient::all_finite(level, tile));
+            piece.each_tile::<F>(GRADIENT, |tile| finite &= gradient::all_finite(level, tile));
             finite
         }
         match self.job.dtype {
@@ -112,6 +112,7 @@ impl Piece<'_> {
             (Dtype::F64, BoundRule::Recipe(recipe, c)) => {
                 self.sweep(work, &|p, g, s| (recipe.step_f64)(level, c, p, g, s));
             }
+            (_, BoundRule::Normed(..)) => unreachable!("`Plan::run` gives it its norms"),
             (Dtype::F32, BoundRule::Program(program, bound)) => {
                 self.sweep(work, &|p, g, s| program.step_f32(level, bound, p, g, s));
             }
@@ -252,23 +253,24 @@ impl Piece<'_> {
         cuts(self.len, size)
     }
 
-    /// Visits the gradient in order: as it is if it is dense, else gathered a tile at a time.
-    fn each_tile<F: Element>(&self, mut visit: impl FnMut(&[F])) {
-        if self.job.walk.as_ref().is_none_or(|walk| walk.gradient_is_dense()) {
-            visit(self.gradient());
+    /// Visits the array of a role in order: as it is if it is dense, else gathered a tile at a time.
+    fn each_tile<F: Element>(&self, role: usize, mut visit: impl FnMut(&[F])) {
+        let walk = self.job.walk.as_ref();
+        if walk.is_none_or(|walk| role == GRADIENT && walk.gradient_is_dense()) {
+            visit(self.dense(role));
         } else {
             let mut room = Tiles::<TILE_BYTES>::new();
             for (start, n) in self.tiles(TILE_BYTES / size_of::<F>()) {
-                visit(self.gather(GRADIENT, start, n, &mut room));
+                visit(self.gather(role, start, n, &mut room));
             }
         }
     }
 
-    /// The gradient as a slice, if it is dense.
-    fn gradient<F: Element>(&self) -> &[F] {
+    /// The array of a role as a slice, if it is dense.
+    fn dense<F: Element>(&self, role: usize) -> &[F] {
         assert!(size_of::<F>() == self.job.dtype.size());
-        let data = self.job.data[GRADIENT].cast::<F>().wrapping_add(self.start);
-        // SAFETY: as in `slices`, for the gradient alone, of which the walk may have said that it is
+        let data = self.job.data[role].cast::<F>().wrapping_add(self.start);
+        // SAFETY: as in `slices`, for one array alone, of which the walk may have said that it is
         // dense; and nothing writes while it is borrowed, as writing borrows the piece mutably.
         unsafe { slice::from_raw_parts(data, self.len) }
     }

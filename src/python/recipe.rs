@@ -41,9 +41,10 @@ impl PyRecipe {
     }
 
     /// The program of a formula: its name; the names of its numbers and of its states; constants, operations
-    /// on numbers and on arrays; which values are the new arrays; and the recipe that it is, if any.
+    /// on numbers and on arrays; which values are the new arrays; which numbers are
+    /// norms of which arrays; and the recipe that it is, if any.
     #[staticmethod]
-    #[pyo3(signature = (name, hypers, states, constants, numbers, values, outputs, recipe=None, isa=None))]
+    #[pyo3(signature = (name, hypers, states, constants, numbers, values, outputs, norms, recipe=None, isa=None))]
     #[expect(clippy::too_many_arguments, reason = "what a formula has")]
     fn of_formula(
         name: String,
@@ -53,10 +54,12 @@ impl PyRecipe {
         numbers: Vec<(String, Vec<usize>, String)>,
         values: Vec<(String, Vec<usize>)>,
         outputs: Vec<usize>,
+        norms: Vec<(usize, usize)>,
         recipe: Option<(String, Vec<usize>, Vec<usize>)>,
         isa: Option<&str>,
     ) -> Result<Self, Error> {
-        let formula = Formula { name, hypers, states, constants, numbers, values, outputs, recipe };
+        let formula =
+            Formula { name, hypers, states, constants, numbers, values, outputs, norms, recipe };
         let program = Program::new(formula).map_err(Error::Value)?;
         Ok(Self { rule: Rule::Program(Arc::new(program)), level: level(isa)? })
     }
@@ -156,9 +159,9 @@ impl PyRecipe {
         let extras = Extras { scale, weight_decay, shrink, ..Extras::NONE };
         let work = Work { rule, level: self.level, extras, clear_gradient: false };
         if plan.len() < DETACH_FROM {
-            plan.run(&[work]);
+            plan.run(&[work])?;
         } else {
-            py.detach(|| plan.run(&[work]));
+            py.detach(|| plan.run(&[work]))?;
         }
         update.map_or(Ok(()), |(dict, by)| dict.update(by.as_mapping()))
     }

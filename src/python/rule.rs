@@ -20,6 +20,8 @@ pub(super) enum Rule {
 pub(super) enum BoundRule {
     Recipe(&'static Recipe, Coefficients),
     Program(Arc<Program>, Arc<Bound>),
+    /// A program that is to have the norms of arrays among these numbers, before it is run.
+    Normed(Arc<Program>, Arc<[f64]>),
 }
 
 impl Rule {
@@ -57,12 +59,11 @@ impl Rule {
                 .map(|coefficients| BoundRule::Recipe(recipe, coefficients))
                 .ok_or_else(|| self.wrong_count(numbers.len())),
             Self::Program(program) if numbers.len() == program.hypers().len() => {
-                let bound = program.bind(numbers).map_err(|place| {
-                    let given = iter::zip(program.hypers(), numbers);
-                    let given: Vec<_> = given.map(|(name, x)| format!("{name}={x:?}")).collect();
-                    Error::Value(format!("{place}, with {}", given.join(", ")))
-                })?;
-                Ok(BoundRule::Program(Arc::clone(program), Arc::new(bound)))
+                if program.norms().is_empty() {
+                    bound(program, numbers)
+                } else {
+                    Ok(BoundRule::Normed(Arc::clone(program), numbers.into()))
+                }
             }
             Self::Program(_) => Err(self.wrong_count(numbers.len())),
         }
@@ -73,12 +74,43 @@ impl Rule {
     }
 }
 
+fn bound(program: &Arc<Program>, numbers: &[f64]) -> Result<BoundRule, Error> {
+    let bound = program.bind(numbers).map_err(|place| {
+        let given = iter::zip(program.hypers(), numbers);
+        let given: Vec<_> = given.map(|(name, x)| format!("{name}={x:?}")).collect();
+        Error::Value(format!("{place}, with {}", given.join(", ")))
+    })?;
+    Ok(BoundRule::Program(Arc::clone(program), Arc::new(bound)))
+}
+
 impl BoundRule {
     /// How many states it has.
     pub(super) fn states(&self) -> usize {
         match self {
             Self::Recipe(recipe, _) => recipe.states.len(),
-            Self::Program(program, _) => program.states().len(),
+            Self::Program(program, _) | Self::Normed(program, _) => program.states().len(),
         }
+    }
+
+    /// The roles of which it has to have norms.
+    pub(super) fn normed_roles(&self) -> impl Iterator<Item = usize> {
+        let norms = match self {
+            Self::Normed(program, _) => program.norms(),
+            _ => &[],
+        };
+        norms.iter().map(|&(_, role)| role)
+    }
+
+    /// The rule with the norms of its arrays, by role.
+    ///
+    /// # Errors
+    /// When something can't be computed of them.
+    pub(super) fn with_norms(&self, norms: [f64; 2]) -> Result<Self, Error> {
+        let Self::Normed(program, numbers) = self else { return Ok(self.clone()) };
+        let mut numbers = numbers.to_vec();
+        for &(hyper, role) in program.norms() {
+            numbers[hyper] = norms[role];
+        }
+        bound(program, &numbers)
     }
 }

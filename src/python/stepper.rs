@@ -460,8 +460,9 @@ impl Stepper {
         let is_small = plan.len() < DETACH_FROM;
         let mut sweep = || asked.sweep(&mut plan, &mut works, skips);
         self.changes.fetch_add(1, Ordering::SeqCst);
-        let (norm, found) = if is_small { sweep() } else { py.detach(sweep) };
+        let done = if is_small { sweep() } else { py.detach(sweep) };
         state.plan = Some(plan);
+        let (norm, found) = done?;
         match found {
             Found::Nothing => {
                 state.skips = 0;
