@@ -1,6 +1,6 @@
 """Random rules: the program that is traced from a function is bit-for-bit identical to the function.
 
-`RANDOM_RULES` in the environment says how many are tried, 400 without it; `make rules-million` tries a
+`RANDOM_RULES` in the environment says how many are tried, 400 without it; `make random-rules` tries a
 million.
 """
 
@@ -31,6 +31,7 @@ def compiled(source: random_rules.Source, isa: str) -> _instep.Recipe:
         graph.numbers,
         graph.values,
         graph.outputs,
+        [],
         None,
         isa,
     )

@@ -44,6 +44,7 @@ class Recipe:
         numbers: Sequence[tuple[str, Sequence[int], str]],
         values: Sequence[tuple[str, Sequence[int]]],
         outputs: Sequence[int],
+        norms: Sequence[tuple[int, int]],
         recipe: tuple[str, Sequence[int], Sequence[int]] | None = None,
         isa: str | None = None,
     ) -> Recipe: ...

@@ -4,10 +4,11 @@ import ast
 import dis
 import inspect
 import math
+import re
 import textwrap
 import types
 from abc import ABCMeta
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,68 @@ from instep.rule import TOO_MANY_STEPS, Options
 from instep.tracing import Graph, trace
 from instep.tree import called
 
-__all__ = ["OwnRule", "rule"]
+__all__ = ["OwnRule", "norm", "rule"]
 
 MAX_STATES = 4
 MAX_NUMBERS = 32
 
 # What every optimizer takes; a rule can't have keywords of these names.
 _TAKEN = ("params", "maximize", "zero_grads", "average", "groups", "weight_decay_mask", "freeze")
+
+
+class Norm:
+    """The norm of a whole array, as the default of a keyword: made by `norm`."""
+
+    def __init__(self, of: str) -> None:
+        self.of = of
+
+    def __repr__(self) -> str:
+        """Show how it is made."""
+        return f"instep.norm({self.of!r})"
+
+
+def norm(of: str) -> Norm:
+    """Ask for the norm of a whole array, as the default of a keyword of a `rule`.
+
+    Parameters
+    ----------
+    of : {"p", "g"}
+        Of the parameter or of its gradient, before the step. That of the gradient is what the rule
+        sees: times ``grad_scale`` and the factors of clipping by norms.
+
+    Returns
+    -------
+    Norm
+        For nothing else than to be a default.
+
+    Raises
+    ------
+    ValueError
+        Another word.
+
+    Notes
+    -----
+    The root of the sum of squares, in float64 and in a fixed order, as `reference.gradient_norm`
+    defines it: it is one number for each array, and takes one more pass over it. A step with such
+    a rule takes no `Rows` and no ``max_value``, and a ``weight_decay`` that the rule itself has.
+
+    Examples
+    --------
+    LARS, without momentum:
+
+    >>> import numpy as np
+    >>> import instep
+    >>> @instep.rule
+    ... def lars(p, g, *, lr=0.1, trust=0.001, p_norm=instep.norm("p"), g_norm=instep.norm("g")):
+    ...     return p - lr * (trust * p_norm / g_norm) * g
+    >>> p = np.array([3.0, 4.0])
+    >>> result = lars(p, lr=1.0, trust=0.5).step(np.array([0.0, 2.0]))
+    >>> p
+    array([3. , 1.5])
+    """
+    if of not in ("p", "g"):
+        raise ValueError(f"of is {of!r}; wanted 'p' or 'g', the parameter or its gradient")
+    return Norm(of)
 
 
 def rule(function: Callable[..., Any]) -> "OwnRuleType":
@@ -116,7 +172,12 @@ class _Traced:
         self.name = function.__name__
         self.roles, self.initial, self.defaults = _arguments(function)
         self.numbers = tuple(self.defaults)
-        self.options = tuple(name for name in self.numbers if name != "t")
+        self.norms = {
+            name: "pg".index(default.of)
+            for name, default in self.defaults.items()
+            if isinstance(default, Norm)
+        }
+        self.options = tuple(n for n in self.numbers if n != "t" and n not in self.norms)
         self.outside = dict(_numbers_outside(function))
         _refuse_other_order(function, [self.roles[0], *self.roles[2:]])
         _refuse_assignments(function)
@@ -142,6 +203,7 @@ class _Traced:
             graph.numbers,
             graph.values,
             graph.outputs,
+            [(self.numbers.index(name), role) for name, role in self.norms.items()],
             recipe,
             isa,
         )
@@ -158,10 +220,10 @@ class _Traced:
     def call_numbers(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the numbers of one call, with defaults."""
         for name in given:
-            if name not in self.numbers:
-                wanted = ", ".join(self.numbers)
+            if name not in self.options and name != "t":
+                wanted = ", ".join(n for n in self.numbers if n not in self.norms)
                 raise TypeError(f"{self.name} has no keyword {name!r}; wanted {wanted}")
-        numbers = {**self.defaults, **given}
+        numbers = {**self.defaults, **dict.fromkeys(self.norms, 1.0), **given}
         for name, number in numbers.items():
             if number is inspect.Parameter.empty:
                 what = ", the number of the step counted from 1" if name == "t" else ""
@@ -218,10 +280,18 @@ def _arguments(
         if key in _TAKEN:
             raise TypeError(f"{name} has the keyword {key}, which all optimizers have; rename it")
         default = argument.default
-        if default is not argument.empty and key != "t":
-            default = _number(key, default)
+        if default is not argument.empty and key != "t" and not isinstance(default, Norm):
+            default = _default(name, key, default)
         defaults[key] = argument.empty if key == "t" else default
     return names, initial, defaults
+
+
+def _default(name: str, key: str, default: Any) -> float:
+    if isinstance(default, (bool, str)):
+        raise TypeError(
+            f"{name} has the keyword {key}={default!r}; wanted a number: write a rule for each case"
+        )
+    return _number(key, default)
 
 
 def _number(name: str, number: Any) -> float:
@@ -302,6 +372,9 @@ class OwnRuleType(ABCMeta):
         if len(args) < 2:
             return super().__call__(*args, **kwargs)
         traced = cls._traced
+        for name, role in traced.norms.items():
+            if name not in kwargs:
+                kwargs[name] = reference.gradient_norm(args[role])
         return traced.function(*args, **kwargs)
 
     @property
@@ -323,12 +396,75 @@ class OwnRuleType(ABCMeta):
 
 
 def _summary(traced: _Traced) -> str:
-    return f"{len(traced.compiled.listing.splitlines())} instructions"
+    if traced.recipe is not None:
+        return f"runs the recipe {traced.recipe[0]}"
+    return f"runs {len(traced.compiled.listing.splitlines())} instructions"
 
 
 def _explanation(traced: _Traced) -> Iterator[str]:
-    yield repr(traced.name)
-    yield traced.compiled.listing
+    graph = traced.graph
+    arrays, numbers = traced.roles, traced.numbers
+    yield f"{traced.name}({', '.join(arrays)}, *, {', '.join(numbers)})"
+    operations = sum(operation not in ("array", "number") for operation, _ in graph.values)
+    written = len(arrays) - 1
+    elements = len(arrays) + written
+    yield (
+        f"per element: {operations} operations; {elements} numbers read or written, "
+        f"{8 * elements} bytes in float64, {4 * elements} in float32"
+    )
+    yield (
+        "bound: where no cache holds the arrays, moving these bytes; else the operations, of which "
+        f"{sum(operation in ('div', 'sqrt') for operation, _ in graph.values)} divide or take roots"
+    )
+    if traced.recipe is not None:
+        yield f"runs the compiled recipe {traced.recipe[0]}, which is the same formula"
+        return
+    yield "runs these instructions on blocks of elements; x is what is in the registers"
+    names = {**dict(enumerate(arrays)), **{i: f"buffer{i - 6}" for i in range(7, 256)}}
+    for instruction in traced.compiled.listing.splitlines():
+        yield f"    {_readable(instruction, names, traced)}"
+
+
+def _readable(instruction: str, names: Mapping[int, str], traced: _Traced) -> str:
+    """Return an instruction with the names of slots, and how its numbers are made."""
+
+    def slot(match: re.Match[str]) -> str:
+        return names[int(match[1])]
+
+    def number(match: re.Match[str]) -> str:
+        return f"[{_formula_of(traced.graph, int(match[1]), traced.numbers)}]"
+
+    return re.sub(r"#(\d+)", number, re.sub(r"@(\d+)", slot, instruction))
+
+
+_SIGNS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "pow": "**",
+    "floordiv": "//",
+    "mod": "%",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "eq": "==",
+    "ne": "!=",
+}
+
+
+def _formula_of(graph: Graph, number: int, names: Sequence[str]) -> str:
+    """Return a number as Python has it."""
+    operation, operands, _ = graph.numbers[number]
+    if operation == "const":
+        return f"{graph.constants[operands[0]]:g}"
+    if operation == "hyper":
+        return names[operands[0]]
+    inner = [_formula_of(graph, operand, names) for operand in operands]
+    if operation in _SIGNS:
+        return f"({inner[0]} {_SIGNS[operation]} {inner[1]})"
+    return f"-{inner[0]}" if operation == "neg" else f"{operation}({', '.join(inner)})"
 
 
 class _Step:
@@ -386,6 +522,14 @@ class OwnRule(Optimizer, metaclass=OwnRuleType):
         return f"{cls._traced.name} {cls._traced.hash[:16]}"
 
     @classmethod
+    def not_the_same(cls, saved: Any, own: str) -> str:
+        """Return what is wrong with a saved formula."""
+        return (
+            f"is {saved!r}, and the formula of {cls._traced.name} is {own!r} now: it was changed "
+            "after the state was saved. Load it with the function as it was, or begin anew"
+        )
+
+    @classmethod
     def compiled(cls, options: Options, t: int) -> _instep.Recipe:
         """Return the program."""
         return cls._traced.compiled
@@ -394,15 +538,20 @@ class OwnRule(Optimizer, metaclass=OwnRuleType):
     def checked(cls, options: Options) -> dict[str, Any]:
         """Return the options with their numbers checked."""
         own = {n: _number(n, options[n]) for n in cls._traced.options if n != "lr"}
-        decay = options["weight_decay"]
         if "weight_decay" not in own:
-            own["weight_decay"] = check_number("weight_decay", decay)
+            decay = check_number("weight_decay", options["weight_decay"])
+            if decay and cls._traced.norms:
+                raise ValueError(
+                    f"weight_decay is {decay}, and {cls._traced.name} asks for norms; wanted 0: "
+                    "give the function a keyword weight_decay, and decay in it"
+                )
+            own["weight_decay"] = decay
         return {**options, **own, "maximize": check_flag("maximize", options["maximize"])}
 
     @classmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
         """Return the numbers of the program for step `t`."""
-        given = {**options, "lr": lr, "t": float(t)}
+        given = {**options, **dict.fromkeys(cls._traced.norms, 1.0), "lr": lr, "t": float(t)}
         return tuple(given[name] for name in cls._traced.numbers)
 
     @classmethod

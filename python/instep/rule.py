@@ -51,6 +51,11 @@ class Rule(ABC):
         """
 
     @classmethod
+    def not_the_same(cls, saved: Any, own: str) -> str:
+        """Return what is wrong with a saved recipe that is not that of the options."""
+        return f"is {saved!r}; its options are those of {own!r}"
+
+    @classmethod
     def varies(cls, options: Options) -> bool:
         """Return whether Python has to be asked for the numbers of every step.
 

@@ -1,5 +1,7 @@
 //! What a program is made of: instructions on an accumulator, which holds a block of elements.
 
+use std::fmt;
+
 /// Where a block of elements lies: the array of a role, or a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(u8);
@@ -101,7 +103,59 @@ pub(super) enum Instruction {
     Where(Slot, Slot),
 }
 
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}", self.0)
+    }
+}
+
 impl Instruction {
+    /// As text, with `x` for the accumulator, `@` before slots and `#` before what `number` makes of a
+    /// number, and `divisor` of a divisor.
+    pub(super) fn text(
+        self,
+        number: impl Fn(usize) -> usize,
+        divisor: impl Fn(usize) -> usize,
+    ) -> String {
+        let n = |place: usize| format!("#{}", number(place));
+        match self {
+            Self::Load(slot) => format!("x = {slot}"),
+            Self::LoadNumber(place) => format!("x = {}", n(place)),
+            Self::Store(slot) => format!("{slot} = x"),
+            Self::Scaled(place, slot) => format!("x = {}*{slot}", n(place)),
+            Self::Squared(slot) => format!("x = {slot}*{slot}"),
+            Self::Square => "x = x*x".to_owned(),
+            Self::Unary(operation) => format!("x = {operation:?}(x)").to_lowercase(),
+            Self::Add(slot) => format!("x = x + {slot}"),
+            Self::Sub(slot) => format!("x = x - {slot}"),
+            Self::SubFrom(slot) => format!("x = {slot} - x"),
+            Self::Mul(slot) => format!("x = x*{slot}"),
+            Self::Div(slot) => format!("x = x/{slot}"),
+            Self::DivInto(slot) => format!("x = {slot}/x"),
+            Self::AddNumber(place) => format!("x = x + {}", n(place)),
+            Self::SubNumber(place) => format!("x = x - {}", n(place)),
+            Self::SubFromNumber(place) => format!("x = {} - x", n(place)),
+            Self::MulNumber(place) => format!("x = x*{}", n(place)),
+            Self::DivNumber(place) => format!("x = x/#{}", divisor(place)),
+            Self::DivIntoNumber(place) => format!("x = {}/x", n(place)),
+            Self::AddScaled(place, slot) => format!("x = x + {}*{slot}", n(place)),
+            Self::SubScaled(place, slot) => format!("x = x - {}*{slot}", n(place)),
+            Self::SubFromScaled(place, slot) => format!("x = {}*{slot} - x", n(place)),
+            Self::Binary(operation, slot, reversed) => {
+                Self::call(operation, &slot.to_string(), reversed)
+            }
+            Self::BinaryNumber(operation, place, reversed) => {
+                Self::call(operation, &n(place), reversed)
+            }
+            Self::Where(first, second) => format!("x = where(x, {first}, {second})"),
+        }
+    }
+
+    fn call(operation: Binary, other: &str, reversed: bool) -> String {
+        let name = format!("{operation:?}").to_lowercase();
+        if reversed { format!("x = {name}({other}, x)") } else { format!("x = {name}(x, {other})") }
+    }
+
     pub(super) fn binary(operation: Binary, slot: Slot, reversed: bool) -> Self {
         match (operation, reversed) {
             (Binary::Add, _) => Self::Add(slot),

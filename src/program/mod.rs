@@ -242,9 +242,10 @@ impl Program {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.body {
-            Body::Code { code, .. } => {
+            Body::Code { code, numbers } => {
                 for instruction in &code.instructions {
-                    writeln!(f, "{instruction:?}")?;
+                    let divisor = |place: usize| numbers[code.divisors[place]];
+                    writeln!(f, "{}", instruction.text(|place| numbers[place], divisor))?;
                 }
                 Ok(())
             }
