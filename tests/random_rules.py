@@ -1,4 +1,4 @@
-"""Rules that hypothesis draws: expressions over all that a rule can have, run and compared with NumPy."""
+"""Rules that hypothesis draws: expressions over all that a rule can have, and NumPy to compare."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-
 from instep.tracing import trace
-from tests.bits import Array, Layout, LAYOUTS, assert_same_bits, dense
+
+from tests.bits import LAYOUTS, Array, Layout, assert_same_bits, dense
 
 STATES = ("m", "v", "z")
 NUMBERS = {"lr": 0.01, "beta": 0.9, "gamma": -1.5, "t": 1.0}
@@ -182,9 +182,7 @@ def made(source: Source, array_of: Any) -> types.FunctionType:
     return function
 
 
-def run_numpy(
-    source: Source, arrays: list[Array], numbers: dict[str, float]
-) -> list[Array]:
+def run_numpy(source: Source, arrays: list[Array], numbers: dict[str, float]) -> list[Array]:
     """Return what the function gives in NumPy, in the dtype of its arrays."""
     dtype = arrays[0].dtype
 

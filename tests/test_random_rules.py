@@ -1,19 +1,19 @@
-"""Random rules: the program that is traced from a function is bit-for-bit identical to the function.
+"""Random rules: a program is bit-for-bit identical to the function that it is traced from.
 
-`RANDOM_RULES` in the environment says how many are tried, 400 without it; `make random-rules` tries a
-million.
+`RANDOM_RULES` in the environment says how many are tried, 400 without it; `make random-rules` tries
+a million.
 """
 
 import os
 from typing import Any
 
+import instep
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-import instep
 from instep import _instep
+
 from tests import random_rules
 from tests.bits import assert_same_bits
 
@@ -38,8 +38,11 @@ def compiled(source: random_rules.Source, isa: str) -> _instep.Recipe:
 
 
 @settings(
-    max_examples=COUNT, deadline=None, derandomize=COUNT < 10_000,
-    suppress_health_check=list(HealthCheck), database=None,
+    max_examples=COUNT,
+    deadline=None,
+    derandomize=COUNT < 10_000,
+    suppress_health_check=list(HealthCheck),
+    database=None,
 )
 @given(data=st.data(), source=random_rules.sources())
 def test_a_random_rule_is_the_function(data: Any, source: random_rules.Source) -> None:

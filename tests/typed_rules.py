@@ -1,6 +1,5 @@
-"""Rules typed from papers, courses and books, each as its source has it, with no regard to instep."""
+"""Rules typed from papers, courses and books, each as its source has it."""
 
-# ruff: noqa: ANN001, ANN201
 # mypy: disallow-untyped-defs=False, disallow-untyped-decorators=False
 
 import math
@@ -160,16 +159,14 @@ def radam(p, g, m, v, *, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, t):
     longest = 2 / (1 - beta2) - 1
     rho = longest - 2 * t * beta2**t / (1 - beta2**t)
     above = max(rho, 4.1)
-    r = math.sqrt(
-        (above - 4) * (above - 2) * longest / ((longest - 4) * (longest - 2) * above)
-    )
+    r = math.sqrt((above - 4) * (above - 2) * longest / ((longest - 4) * (longest - 2) * above))
     m_hat = m / (1 - beta1**t)
     adapted = r * m_hat / (np.sqrt(v / (1 - beta2**t)) + eps)
     return p - lr * np.where(rho > 4, adapted, m_hat), m, v
 
 
 def cautious_adam(p, g, m, v, *, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, t):
-    """Liang et al. 2024, with the mask not scaled; the rate warms up and then falls like a cosine."""
+    """Liang et al. 2024, the mask not scaled; the rate warms up, then falls like a cosine."""
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
     rate = lr * min(1.0, t / 20) * 0.5 * (1 + math.cos(math.pi * min(t, 250) / 250))
@@ -195,4 +192,6 @@ def lion(p, g, m, *, lr=1e-4, beta1=0.9, beta2=0.99, weight_decay=0.1):
     return p, beta2 * m + (1 - beta2) * g
 
 
-RULES = [thing for thing in list(globals().values()) if getattr(thing, "__module__", "") == __name__]
+RULES = [
+    thing for thing in list(globals().values()) if getattr(thing, "__module__", "") == __name__
+]

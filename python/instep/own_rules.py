@@ -131,8 +131,9 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     formula**: all operations on arrays in the order in which they are typed, each rounded to the
     dtype of the parameter. Numbers are computed in float64, once a step, and then rounded once to
     that dtype; in NumPy 2 a formula in which a ``np.float64`` meets a float32 array goes on in
-    float64, in a rule it does not. In NumPy, ``np.maximum`` and ``np.minimum`` of 0 and -0 depend on
-    the CPU; here they give the second one. A sign that ``np.copysign`` takes from NaN is positive.
+    float64, in a rule it does not. In NumPy, ``np.maximum`` and ``np.minimum`` of 0 and -0 depend
+    on the CPU; here they give the second one. A sign that ``np.copysign`` takes from NaN is
+    positive.
 
     Where the formula is one of the compiled recipes, that is run.
 
@@ -232,7 +233,7 @@ class _Traced:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and (one == other or (one != one and other != other))  # noqa: PLR0124
+    return type(one) is type(other) and (one == other or (one != one and other != other))
 
 
 def _arguments(

@@ -1,9 +1,9 @@
 """Recognition: the recipe that a traced formula is, if it is one.
 
-The definitions of the recipes in `instep.reference` are functions of arrays too, so they are traced in
-the same way, once, when a formula with as many states is looked at. A formula is a recipe if the graphs of
-arrays are the same for some order of the states, and each number of the recipe's graph is what its
-definition says of its hyper-parameters, with a number of the formula in the place of each.
+The definitions of the recipes in `instep.reference` are functions of arrays too, so they are traced
+in the same way, once, when a formula with as many states is looked at. A formula is a recipe if the
+graphs of arrays are the same for some order of the states, and each number of the recipe's graph is
+what its definition says of its hyper-parameters, with a number of the formula in the place of each.
 """
 
 import inspect
@@ -18,8 +18,7 @@ from instep.tracing import Graph, trace
 __all__ = ["Recognized", "recipe_of"]
 
 Recognized: TypeAlias = tuple[str, tuple[int, ...], tuple[int, ...]]
-"""A recipe's name; the formula's number for each of its hyper-parameters; the formula's state for each
-of its states."""
+"""A recipe's name; a number of the formula for each hyper-parameter; a state for each state."""
 
 # They compute in float64 whatever the arrays are, which no rule does.
 _WIDE = frozenset(("adam_dlfs", "adam_hat_wide"))

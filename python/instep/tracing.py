@@ -1,8 +1,8 @@
 """Tracing: from a function of arrays, written in NumPy, to the graph of what it does.
 
-The function is called with stand-ins for its arrays and numbers, and each operation on them is noted
-in a `Graph`. Of two operations that are the same, one is noted. Operations on numbers are kept apart
-from those on arrays: they are done once a step, in float64.
+The function is called with stand-ins for its arrays and numbers, and each operation on them is
+noted in a `Graph`; of two that are the same, one is. Operations on numbers are kept apart from
+those on arrays: they are done once a step, in float64.
 
 `instep.rule` is what to call.
 """
@@ -97,7 +97,7 @@ class Graph:
         key = ("value", operation, *operands)
         if key not in self._known:
             if len(self.values) == MAX_VALUES:
-                self.refuse(f"the rule has more than {MAX_VALUES} operations", TypeError)
+                raise self.refusal(f"the rule has more than {MAX_VALUES} operations")
             self.values.append((operation, operands))
             self._known[key] = len(self.values) - 1
         return self._known[key]
@@ -112,12 +112,12 @@ class Graph:
         shown = f", `{text}`" if text else ""
         return f"{self.name}, line {line}{shown}: {what}"
 
-    def refuse(self, what: str, error: type[Exception] = TypeError) -> NoReturn:
-        """Raise an error that names the line."""
-        raise error(self.place(what))
+    def refusal(self, what: str) -> TypeError:
+        """Return an error that names the line."""
+        return TypeError(self.place(what))
 
     def hashes(self) -> tuple[str, ...]:
-        """Return a hash for each output: equal graphs have equal ones, however they were written."""
+        """Return a hash for each output, the same for equal graphs, however they were written."""
         numbers: list[bytes] = []
         for operation, operands, _ in self.numbers:
             if operation == "const":
@@ -265,14 +265,14 @@ def _as_number(graph: Graph, thing: Any) -> int:
     if _is_number(thing):
         value = float(thing)
         if isinstance(thing, int) and int(value) != thing:
-            graph.refuse(f"{thing} is no float64", TypeError)
+            raise graph.refusal(f"{thing} is no float64")
         return graph.constant(value)
     if isinstance(thing, np.ndarray):
-        graph.refuse(
+        raise graph.refusal(
             f"an array from outside, of dtype {thing.dtype} and shape {thing.shape}: a rule can "
             "only have arrays that are its arguments; make it a state, or a number"
         )
-    graph.refuse(f"{kind_of(thing)} is neither an array of the rule nor a number")
+    raise graph.refusal(f"{kind_of(thing)} is neither an array of the rule nor a number")
 
 
 class _StandIn:
@@ -288,21 +288,25 @@ class _StandIn:
     def check(self, graph: Graph | None = None) -> None:
         if not self.graph.is_open or graph not in (None, self.graph):
             raise TypeError(
-                f"a stand-in of {self.graph.name} was kept outside of it; a rule is called once, to "
-                "be traced, and what it does to things outside is not done again"
+                f"a stand-in of {self.graph.name} was kept outside of it; a rule is called once, "
+                "to be traced, and what it does to things outside is not done again"
             )
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        self.graph.refuse("an array is made of a stand-in; use it as it is, without np.array")
+        raise self.graph.refusal(
+            "an array is made of a stand-in; use it as it is, without np.array"
+        )
 
     def __bool__(self) -> NoReturn:
-        self.graph.refuse(self._BOOL)
+        raise self.graph.refusal(self._BOOL)
 
     def __iter__(self) -> NoReturn:
-        self.graph.refuse("a loop over elements; a rule says what happens to all of them at once")
+        raise self.graph.refusal(
+            "a loop over elements; a rule says what happens to all of them at once"
+        )
 
     def __len__(self) -> NoReturn:
-        self.graph.refuse("the length is asked for, and a rule is for arrays of any length")
+        raise self.graph.refusal("the length is asked for, and a rule is for arrays of any length")
 
     _BOOL = ""
 
@@ -326,7 +330,7 @@ class _Number(_StandIn):
         return _Number(graph, graph.number(operation, *places))
 
     def _to_float(self) -> NoReturn:
-        self.graph.refuse(
+        raise self.graph.refusal(
             "float(), int(), round() or a function of math in another function than the rule "
             "itself was given a number of the rule; use np.sqrt, or move it into the rule"
         )
@@ -361,7 +365,7 @@ class _Number(_StandIn):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        self.graph.refuse(f"a number has no .{name} in a rule")
+        raise self.graph.refusal(f"a number has no .{name} in a rule")
 
 
 class _Array(_StandIn):
@@ -382,7 +386,9 @@ class _Array(_StandIn):
         if other.is_truth != self.is_truth:
             kinds = ("floats", "booleans")
             has, gets = kinds[self.is_truth], kinds[other.is_truth]
-            self.graph.refuse(f"an array of {has} is to hold {gets} in place; use a new name")
+            raise self.graph.refusal(
+                f"an array of {has} is to hold {gets} in place; use a new name"
+            )
         self.value = other.value
         return self
 
@@ -399,16 +405,20 @@ class _Array(_StandIn):
     def __getitem__(self, key: Any) -> "_Array":
         if _is_all(key):
             return self
-        self.graph.refuse("some elements are taken from an array; use np.where(condition, x, y)")
+        raise self.graph.refusal(
+            "some elements are taken from an array; use np.where(condition, x, y)"
+        )
 
     def __setitem__(self, key: Any, item: Any) -> None:
         graph = self.graph
         if isinstance(key, _Array) and key.is_truth:
             if isinstance(item, _Array):
-                graph.refuse("elements are assigned by a condition; use np.where(condition, x, y)")
+                raise graph.refusal(
+                    "elements are assigned by a condition; use np.where(condition, x, y)"
+                )
             self.become(_where(graph, key, item, self))
         elif not _is_all(key):
-            graph.refuse("some elements are assigned to; use np.where(condition, x, y)")
+            raise graph.refusal("some elements are assigned to; use np.where(condition, x, y)")
         else:
             self.become(_as_array(graph, item).copy())
 
@@ -431,23 +441,23 @@ class _Array(_StandIn):
         return _array_function(self.graph, function, args, kwargs)
 
     def __matmul__(self, _: Any) -> NoReturn:
-        self.graph.refuse(_of_others("@"))
+        raise self.graph.refusal(_of_others("@"))
 
     __rmatmul__ = __matmul__
 
     def __float__(self) -> float:
-        self.graph.refuse(self._BOOL)
+        raise self.graph.refusal(self._BOOL)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         if name in _OF_OTHERS:
-            self.graph.refuse(_of_others(f".{name}"))
+            raise self.graph.refusal(_of_others(f".{name}"))
         if name == "astype":
-            self.graph.refuse(
+            raise self.graph.refusal(
                 ".astype: all of a rule is computed in the dtype of its parameter; leave it out"
             )
-        self.graph.refuse(
+        raise self.graph.refusal(
             f".{name} can't be in a rule, which says what happens to every element by itself"
         )
 
@@ -464,17 +474,24 @@ class _Dtype:
         return number
 
 
-_OF_OTHERS = frozenset(
-    "sum mean max min any all prod std var dot norm argmax argmin cumsum cumprod ptp sort argsort "
-    "median average amax amin nansum nanmean nanmax nanmin vdot inner outer matmul einsum tensordot "
-    "linalg.norm quantile percentile partition count_nonzero trace diff roll flip concatenate "
-    "stack allclose array_equal isclose".split()
-)
+# fmt: off
+_OF_OTHERS = frozenset((
+    "sum", "mean", "max", "min", "any", "all", "prod", "std", "var", "dot", "norm", "argmax",
+    "argmin", "cumsum", "cumprod", "ptp", "sort", "argsort", "median", "average", "amax",
+    "amin", "nansum", "nanmean", "nanmax", "nanmin", "vdot", "inner", "outer", "matmul",
+    "einsum", "tensordot", "linalg.norm", "quantile", "percentile", "partition",
+    "count_nonzero", "trace", "diff", "roll", "flip", "concatenate", "stack", "allclose",
+    "array_equal", "isclose",
+))
+# fmt: on
 
-_ROUNDED_UNLIKE = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p tanh sinh cosh sin cos tan arctan arctan2 arcsin arccos "
-    "arcsinh arccosh arctanh cbrt hypot power float_power logaddexp logaddexp2".split()
-)
+# fmt: off
+_ROUNDED_UNLIKE = frozenset((
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sinh", "cosh", "sin",
+    "cos", "tan", "arctan", "arctan2", "arcsin", "arccos", "arcsinh", "arccosh", "arctanh",
+    "cbrt", "hypot", "power", "float_power", "logaddexp", "logaddexp2",
+))
+# fmt: on
 
 
 def _of_others(name: str) -> str:
@@ -518,7 +535,9 @@ def _array_operation(graph: Graph, operation: str, *operands: Any) -> _Array:
     if operation in ("and", "or", "xor", "not"):
         booleans = [isinstance(operand, (bool, np.bool_)) for operand in operands]
         if not all(map(operator.or_, truths, booleans)):
-            graph.refuse("& | ^ ~ take conditions, such as g > 0; put parentheses around each")
+            raise graph.refusal(
+                "& | ^ ~ take conditions, such as g > 0; put parentheses around each"
+            )
         is_truth = True
     elif all(truths) and operation in ("mul", "add"):
         # As NumPy does with two arrays of booleans.
@@ -527,7 +546,7 @@ def _array_operation(graph: Graph, operation: str, *operands: Any) -> _Array:
         if operation in _COMPARISONS:
             is_truth = True
         else:
-            graph.refuse("a condition is used as floats; use np.where(condition, 1.0, 0.0)")
+            raise graph.refusal("a condition is used as floats; use np.where(condition, 1.0, 0.0)")
     else:
         is_truth = operation in _COMPARISONS
     value = graph.value(operation, *(array.value for array in arrays))
@@ -537,7 +556,7 @@ def _array_operation(graph: Graph, operation: str, *operands: Any) -> _Array:
 def _power(graph: Graph, base: Any, exponent: Any, name: str) -> _Array:
     array = _as_array(graph, base)
     if array.is_truth:
-        graph.refuse("a condition is used as floats; use np.where(condition, 1.0, 0.0)")
+        raise graph.refusal("a condition is used as floats; use np.where(condition, 1.0, 0.0)")
     if isinstance(base, _Array) and _is_number(exponent):
         if exponent == 2:
             return _array_operation(graph, "mul", array, array)
@@ -546,7 +565,7 @@ def _power(graph: Graph, base: Any, exponent: Any, name: str) -> _Array:
         if exponent == 1:
             return array.copy()
     hint = "x**2, x**0.5, np.sqrt and products such as x*x*x can be; 1/np.sqrt(x) is x**-0.5"
-    graph.refuse(f"{_rounded_unlike(name)}: {hint}")
+    raise graph.refusal(f"{_rounded_unlike(name)}: {hint}")
 
 
 # The operations of NumPy's functions.
@@ -596,15 +615,15 @@ _NUMBER_UFUNCS = {
 def _ufunc(graph: Graph, ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
     name = ufunc.__name__
     if method != "__call__":
-        graph.refuse(_of_others(f"np.{name}.{method}"))
+        raise graph.refusal(_of_others(f"np.{name}.{method}"))
     out = kwargs.pop("out", None)
     if kwargs:
-        graph.refuse(f"np.{name} has {next(iter(kwargs))}=, which can't be in a rule")
+        raise graph.refusal(f"np.{name} has {next(iter(kwargs))}=, which can't be in a rule")
     result = _called(graph, name, inputs)
     if out is None:
         return result
     if len(out) != 1 or not isinstance(out[0], _Array):
-        graph.refuse(f"np.{name} has an out= that is no array of the rule")
+        raise graph.refusal(f"np.{name} has an out= that is no array of the rule")
     return out[0].become(_as_array(graph, result))
 
 
@@ -612,7 +631,7 @@ def _called(graph: Graph, name: str, inputs: Sequence[Any]) -> Any:
     if not any(isinstance(operand, _Array) for operand in inputs):
         # One of them is a number, or NumPy would not have asked.
         if name not in _NUMBER_UFUNCS or not inputs:
-            graph.refuse(
+            raise graph.refusal(
                 f"np.{name} of a number can't be in a rule; Python's operators and the functions "
                 "of math can, such as math.exp and **"
             )
@@ -634,11 +653,11 @@ def _called(graph: Graph, name: str, inputs: Sequence[Any]) -> Any:
     if name == "clip":
         return _clip(graph, *inputs)
     if name in _ROUNDED_UNLIKE:
-        graph.refuse(_rounded_unlike(f"np.{name}"))
+        raise graph.refusal(_rounded_unlike(f"np.{name}"))
     if name == "matmul":
-        graph.refuse(_of_others("@"))
+        raise graph.refusal(_of_others("@"))
     if name not in _UFUNCS:
-        graph.refuse(f"np.{name} can't be in a rule; the documentation lists what can")
+        raise graph.refusal(f"np.{name} can't be in a rule; the documentation lists what can")
     return _array_operation(graph, _UFUNCS[name], *inputs)
 
 
@@ -656,8 +675,8 @@ def _array_function(graph: Graph, function: Any, args: Any, kwargs: dict[str, An
         return args[0].copy()
     if name in _OF_OTHERS:
         of_linalg = "linalg." if name == "norm" else ""
-        graph.refuse(_of_others(f"np.{of_linalg}{name}"))
-    graph.refuse(f"np.{name} can't be in a rule, or not with these arguments")
+        raise graph.refusal(_of_others(f"np.{of_linalg}{name}"))
+    raise graph.refusal(f"np.{name} can't be in a rule, or not with these arguments")
 
 
 def _where(graph: Graph, condition: Any, x: Any, y: Any) -> Any:
@@ -686,7 +705,7 @@ def _clip_call(
 
 
 def _clip(graph: Graph, x: Any, least: Any, most: Any) -> _Array:
-    """Note what NumPy does: of two equal zeros it keeps that of the array, if bounds are numbers."""
+    """Note what NumPy does: of two zeros it keeps that of the array, if bounds are numbers."""
     if least is None or most is None:
         if least is None and most is None:
             return _as_array(graph, x).copy()
@@ -706,7 +725,7 @@ def _binary_methods(operation: str, name: str) -> tuple[Callable[..., Any], ...]
         if name == "pow":
             return _power(graph, x, y, "**")
         if operation in ("floordiv", "mod"):
-            graph.refuse("// and % of arrays can't be in a rule")
+            raise graph.refusal("// and % of arrays can't be in a rule")
         return _array_operation(graph, operation, x, y)
 
     def of_arrays(self: _Array, other: Any) -> Any:
@@ -774,10 +793,10 @@ class _Math:
                 return real(*args)
             graph = stand_ins[0].graph
             if any(isinstance(arg, _Array) for arg in args):
-                graph.refuse(f"math.{name} takes no arrays; use np.{name}")
+                raise graph.refusal(f"math.{name} takes no arrays; use np.{name}")
             operation = {"fabs": "abs"}.get(name, name)
             if operation not in _MATH_FUNCTIONS or len(args) != _MATH_FUNCTIONS[operation]:
-                graph.refuse(
+                raise graph.refusal(
                     f"math.{name} can't be in a rule; {', '.join(_MATH_FUNCTIONS)} can"
                 )
             return _Number(graph, graph.constant(0.0)).of(operation, *args)
@@ -809,7 +828,7 @@ def _extreme(name: str, args: Any, kwargs: Any) -> Any:
         return real(*args, **kwargs)
     graph = stand_ins[0].graph
     if any(isinstance(arg, _Array) for arg in given):
-        graph.refuse(f"{name}() looks at the elements of an array; use np.{name}imum(x, y)")
+        raise graph.refusal(f"{name}() looks at the elements of an array; use np.{name}imum(x, y)")
     most = given[0]
     for other in given[1:]:
         most = _Number(graph, graph.constant(0.0)).of(name, most, other)
