@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from bits import LAYOUTS, Array, Layout, assert_same_bits, dense
 from hypothesis import strategies as st
 from instep.tracing import trace
-
-from tests.bits import LAYOUTS, Array, Layout, assert_same_bits, dense
 
 STATES = ("m", "v", "z")
 NUMBERS = {"lr": 0.01, "beta": 0.9, "gamma": -1.5, "t": 1.0}

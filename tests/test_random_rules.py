@@ -10,12 +10,11 @@ from typing import Any
 import instep
 import numpy as np
 import pytest
+import random_rules
+from bits import assert_same_bits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from instep import _instep
-
-from tests import random_rules
-from tests.bits import assert_same_bits
 
 COUNT = int(os.environ.get("RANDOM_RULES", "400"))
 STEPS = 3
