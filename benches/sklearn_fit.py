@@ -1,7 +1,7 @@
 """Time `fit` of scikit-learn's MLPClassifier against instep's, in turns, and print a table.
 
-    python benches/sklearn_fit.py                        every row, some 15 minutes
-    python benches/sklearn_fit.py  --data digits --threads 1
+python benches/sklearn_fit.py                        every row, some 15 minutes
+python benches/sklearn_fit.py  --data digits --threads 1
 """
 
 import argparse
@@ -30,7 +30,9 @@ CHOICES: dict[str, list[str]] = {
     "dtype": ["float64", "float32"],
     "threads": ["1", "default"],
 }
-HEAD = "| data | hidden | batch | solver | dtype | threads | scikit-learn | instep | times as fast |"
+HEAD = (
+    "| data | hidden | batch | solver | dtype | threads | scikit-learn | instep | times as fast |"
+)
 
 
 def load(name: str, dtype: str) -> tuple[Array, Array]:

@@ -35,7 +35,7 @@ def main(how: str, *options: str) -> int:
     else:
         raise SystemExit(f"{how} is neither subclass nor patch")
     # The tests of the optimizers make them by themselves: there, and nowhere else, they are ours.
-    ours = {"AdamOptimizer": instep.sklearn._Adam, "SGDOptimizer": instep.sklearn._SGD}
+    ours = {name: getattr(instep.sklearn, name) for name in ("AdamOptimizer", "SGDOptimizer")}
     with patch.multiple(_stochastic_optimizers, **ours):
         importlib.import_module(f"{TESTS}test_stochastic_optimizers")
     # Settings of this repository are not for them.

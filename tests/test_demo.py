@@ -96,7 +96,7 @@ def test_one_bit_of_difference_fails(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("host", ["cs231n", "dlfs", "nnfs"])
+@pytest.mark.parametrize("host", ["cs231n", "dlfs", "nnfs", "sklearn"])
 def test_each_host_gives_identical_bits(
     host: str, dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +114,7 @@ def test_each_host_gives_identical_bits(
         ("cs231n", "adam", 'configs["W1"]["v"]'),
         ("dlfs", "Adam", 'optimizer.m["b2"]'),
         ("nnfs", "Adam", "layers[1].bias_cache"),
+        ("sklearn", "nesterov", "optimizer.velocities[3]"),
     ],
 )
 def test_one_bit_in_a_host_s_state_is_seen(host: str, rule: str, array: str) -> None:

@@ -20,7 +20,6 @@ from bits import Array, assert_same_bits
 from instep.sklearn import accelerate, patch, patched, step_counts, unpatch
 from sklearn import neural_network
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import _stochastic_optimizers as optimizers
 from sklearn.pipeline import make_pipeline

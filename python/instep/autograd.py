@@ -208,9 +208,7 @@ def adam(
     if (start := _start(x0, step_size, b1, b2, eps)) is None:
         return host.adam(*given)
     states = np.zeros_like(start[0]), np.zeros_like(start[0])
-    rule = _Rule(
-        _ADAM, lambda i: (step_size, b1, b2, eps, b1 ** (i + 1), b2 ** (i + 1)), states
-    )
+    rule = _Rule(_ADAM, lambda i: (step_size, b1, b2, eps, b1 ** (i + 1), b2 ** (i + 1)), states)
     return _run(rule, grad, *start, callback, num_iters)
 
 

@@ -34,15 +34,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import neural_network
+from sklearn.neural_network import _stochastic_optimizers as host
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
-from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from instep._instep import Recipe
 from instep.checks import kind_of
 
 __all__ = [
+    "AdamOptimizer",
     "MLPClassifier",
     "MLPRegressor",
+    "SGDOptimizer",
     "StepCounts",
     "accelerate",
     "patch",
@@ -105,10 +107,59 @@ class _Count:
 _NATIVE, _HOST = _Count(), _Count()
 
 
-class _Adam(AdamOptimizer):  # type: ignore[misc]
-    """scikit-learn's optimizer, but that a step goes through instep where it can."""
+class AdamOptimizer(host.AdamOptimizer):  # type: ignore[misc]
+    """The optimizer of scikit-learn's ``solver="adam"``, with steps by instep.
+
+    For loops of one's own; `MLPClassifier` and `MLPRegressor` make theirs by themselves.
+
+    Parameters
+    ----------
+    params : list of ndarray
+        The parameters, for the shapes and dtypes of the state alone: no reference is kept.
+    learning_rate_init : float, default 0.001
+        The learning rate.
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        The decays of the averages of the gradients and of their squares.
+    epsilon : float, default 1e-8
+        Added to the root.
+
+    Attributes
+    ----------
+    t : int
+        The number of steps done.
+    ms, vs : list of ndarray
+        The averages. **Written in place** by steps.
+    learning_rate : float
+        The rate of the last step, bias correction included.
+
+    Notes
+    -----
+    ``m = beta_1*m + (1-beta_1)*g``, ``v = beta_2*v + (1-beta_2)*g**2``,
+    ``p = p - (a*m) / (sqrt(v) + epsilon)`` with ``a = lr*sqrt(1 - beta_2**t)/(1 - beta_1**t)``.
+    Under NumPy 2, ``p`` of float32 is computed in float64 from ``a*m`` on and rounded once. Source:
+    scikit-learn, ``sklearn/neural_network/_stochastic_optimizers.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from instep.sklearn import AdamOptimizer
+    >>> params, grads = [np.ones(3)], [np.array([0.5, -0.5, 0.0])]
+    >>> optimizer = AdamOptimizer(params, learning_rate_init=0.1)
+    >>> optimizer.update_params(params, grads)
+    >>> params[0].round(6)
+    array([0.9, 1.1, 1. ])
+    """
 
     def update_params(self, params: list[NDArray[Any]], grads: list[NDArray[Any]]) -> None:
+        """Do a step, in place.
+
+        Parameters
+        ----------
+        params : list of ndarray
+            The parameters. **Written in place.**
+        grads : list of ndarray
+            Their gradients.
+        """
         beta1, beta2, eps = self.beta_1, self.beta_2, self.epsilon
         lr = self.learning_rate_init
         if _keep_dtypes(params, beta1, beta2, eps, lr) and 0 <= beta1 < 1 and 0 <= beta2 < 1:
@@ -123,10 +174,60 @@ class _Adam(AdamOptimizer):  # type: ignore[misc]
         super().update_params(params, grads)
 
 
-class _SGD(SGDOptimizer):  # type: ignore[misc]
-    """scikit-learn's optimizer, but that a step goes through instep where it can."""
+class SGDOptimizer(host.SGDOptimizer):  # type: ignore[misc]
+    """The optimizer of scikit-learn's ``solver="sgd"``, with steps by instep.
+
+    For loops of one's own; `MLPClassifier` and `MLPRegressor` make theirs by themselves.
+
+    Parameters
+    ----------
+    params : list of ndarray
+        The parameters, for the shapes and dtypes of the state alone: no reference is kept.
+    learning_rate_init : float, default 0.1
+        The learning rate.
+    lr_schedule : {"constant", "adaptive", "invscaling"}, default "constant"
+        What ``iteration_ends`` and ``trigger_stopping`` do to the rate.
+    momentum : float, default 0.9
+        The decay of the velocity.
+    nesterov : bool, default True
+        Whether to look ahead.
+    power_t : float, default 0.5
+        The exponent of ``"invscaling"``.
+
+    Attributes
+    ----------
+    learning_rate : float
+        The rate of the next step.
+    velocities : list of ndarray
+        The velocities. **Written in place** by steps.
+
+    Notes
+    -----
+    ``v = momentum*v - lr*g``, ``p = p + v``; with Nesterov's momentum
+    ``p = p + (momentum*v - lr*g)``. Source: scikit-learn,
+    ``sklearn/neural_network/_stochastic_optimizers.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from instep.sklearn import SGDOptimizer
+    >>> params, grads = [np.ones(3)], [np.array([0.5, -0.5, 0.0])]
+    >>> optimizer = SGDOptimizer(params, nesterov=False)
+    >>> optimizer.update_params(params, grads)
+    >>> params[0]
+    array([0.95, 1.05, 1.  ])
+    """
 
     def update_params(self, params: list[NDArray[Any]], grads: list[NDArray[Any]]) -> None:
+        """Do a step, in place.
+
+        Parameters
+        ----------
+        params : list of ndarray
+            The parameters. **Written in place.**
+        grads : list of ndarray
+            Their gradients.
+        """
         hypers = self.learning_rate, self.momentum
         if _keep_dtypes(params, *hypers):
             recipe = _NESTEROV if self.nesterov else _MOMENTUM
@@ -199,21 +300,13 @@ class MLPClassifier(neural_network.MLPClassifier):  # type: ignore[misc]
     """`sklearn.neural_network.MLPClassifier`, with steps by instep.
 
     Everything but the step is scikit-learn's: parameters, attributes, methods, errors; see its own
-    documentation. Models are bit-for-bit identical to its.
+    documentation. Models are bit-for-bit identical to its. The formulas are in `AdamOptimizer` and
+    `SGDOptimizer`.
 
     See Also
     --------
     patch : The same for scikit-learn's own class.
     accelerate : The same for an estimator that has begun.
-
-    Notes
-    -----
-    ``m = beta_1*m + (1-beta_1)*g``, ``v = beta_2*v + (1-beta_2)*g**2``,
-    ``p = p - (a*m) / (sqrt(v) + epsilon)`` with ``a = lr*sqrt(1 - beta_2**t)/(1 - beta_1**t)`` for
-    ``solver="adam"``; under NumPy 2, ``p`` of float32 is computed in float64 from ``a*m`` on and
-    rounded once. ``v = momentum*v - lr*g``, ``p = p + v``, with Nesterov's momentum
-    ``p = p + (momentum*v - lr*g)``, for ``solver="sgd"``. Source: scikit-learn,
-    ``sklearn/neural_network/_stochastic_optimizers.py``.
 
     Examples
     --------
@@ -236,7 +329,8 @@ class MLPRegressor(neural_network.MLPRegressor):  # type: ignore[misc]
     """`sklearn.neural_network.MLPRegressor`, with steps by instep.
 
     Everything but the step is scikit-learn's: parameters, attributes, methods, errors; see its own
-    documentation. Models are bit-for-bit identical to its. The formulas are in `MLPClassifier`.
+    documentation. Models are bit-for-bit identical to its. The formulas are in `AdamOptimizer` and
+    `SGDOptimizer`.
 
     See Also
     --------
@@ -369,7 +463,7 @@ _CLASSES = {
     MLPClassifier: MLPClassifier,
     MLPRegressor: MLPRegressor,
 }
-_VIEWS = {AdamOptimizer: _Adam, SGDOptimizer: _SGD}
+_VIEWS = {host.AdamOptimizer: AdamOptimizer, host.SGDOptimizer: SGDOptimizer}
 
 _KEPT_BY_ALL = frozenset({float, int})
 _KEPT_BY_FLOAT64 = _KEPT_BY_ALL | {np.float64}

@@ -17,8 +17,6 @@ contiguous.
 It needs the extra: ``pip install 'instep[thinc]'``.
 """
 
-from typing import Any
-
 import numpy as np
 from thinc import optimizers as host
 from thinc.backends import get_array_ops

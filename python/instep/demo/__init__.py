@@ -2,13 +2,13 @@
 
 It trains the course's network on scanned digits, with gradient descent, momentum, RMSprop and Adam;
 each rule once with the update loop of the notebooks and once with instep; or with the rules of
-another course or book, in its format. The modules, in the order
+another course or book or of scikit-learn, in its format. The modules, in the order
 in which they come into play:
 
 - `instep.demo.digits`: the data;
 - `instep.demo.network`: forward and backward pass, in NumPy;
 - `instep.demo.updates_numpy`: the update loop that a notebook has; `updates_cs231n`,
-  `updates_dlfs` and `updates_nnfs`: those of the other formats;
+  `updates_dlfs` and `updates_nnfs`: those of the other formats; scikit-learn has its own;
 - `instep.demo.training`: both runs of a rule, batch by batch in turn, compared to the bit;
 - `instep.demo.report`: the table and the picture.
 
@@ -36,6 +36,7 @@ HOST_NAMES = {
     "cs231n": "CS231n",
     "dlfs": "Deep Learning from Scratch",
     "nnfs": "Neural Networks from Scratch",
+    "sklearn": "scikit-learn's perceptrons",
 }
 
 
@@ -44,7 +45,7 @@ def run(
     epochs: int,
     dtype: Literal["float32", "float64"],
     out: Path,
-    host: Literal["course", "cs231n", "dlfs", "nnfs"] = "course",
+    host: Literal["course", "cs231n", "dlfs", "nnfs", "sklearn"] = "course",
 ) -> bool:
     """Train, print the table and draw the picture.
 
@@ -58,7 +59,7 @@ def run(
         Of data, weights and state.
     out : Path
         Where to write the picture, a PNG.
-    host : {"course", "cs231n", "dlfs", "nnfs"}, default "course"
+    host : {"course", "cs231n", "dlfs", "nnfs", "sklearn"}, default "course"
         Whose rules, in whose format.
 
     Returns
