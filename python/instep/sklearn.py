@@ -168,7 +168,7 @@ class AdamOptimizer(host.AdamOptimizer):  # type: ignore[misc]
             rate = np.float64(lr * math.sqrt(1 - power2) / (1 - power1))
             hypers = (lr, beta1, beta2, eps, power1, power2)
             new = {"t": t, "learning_rate": rate}
-            if _step(_ADAM, hypers, params, grads, (self.ms, self.vs), (vars(self), new)):
+            if _step(_ADAM, hypers, params, grads, (self.ms, self.vs), (self.__dict__, new)):
                 return
         _HOST.add()
         super().update_params(params, grads)

@@ -17,16 +17,21 @@ contiguous.
 It needs the extra: ``pip install 'instep[thinc]'``.
 """
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from thinc import optimizers as host
 from thinc.backends import get_array_ops
 from thinc.config import registry
-from thinc.optimizers import ADAM_DEFAULTS, KeyT, ScheduleT
+from thinc.optimizers import ADAM_DEFAULTS
 from thinc.types import FloatsXd
 
 from instep._instep import Recipe
 
 __all__ = ["Adam", "Optimizer"]
+
+# Whose parameter: the number of a model, and a name.
+Key: TypeAlias = tuple[int, str]
 
 
 class Optimizer(host.Optimizer):  # type: ignore[misc]
@@ -49,7 +54,7 @@ class Optimizer(host.Optimizer):  # type: ignore[misc]
     __slots__ = ()
 
     def __call__(
-        self, key: KeyT, weights: FloatsXd, gradient: FloatsXd, *, lr_scale: float = 1.0
+        self, key: Key, weights: FloatsXd, gradient: FloatsXd, *, lr_scale: float = 1.0
     ) -> tuple[FloatsXd, FloatsXd]:
         """Do a step of one parameter, in place.
 
@@ -69,8 +74,7 @@ class Optimizer(host.Optimizer):  # type: ignore[misc]
         weights, gradient : ndarray
             The arrays themselves.
         """
-        now = {"key": key, "last_score": self.last_score}
-        beta1, beta2 = self.b1(self.step, **now), self.b2(self.step, **now)
+        beta1, beta2 = self._now("b1", key), self._now("b2", key)
         if self.use_radam or not (0 < beta1 < 1 and 0 < beta2 < 1 and _fits(weights, gradient)):
             return super().__call__(key, weights, gradient, lr_scale=lr_scale)  # type: ignore[no-any-return]
 
@@ -80,16 +84,16 @@ class Optimizer(host.Optimizer):  # type: ignore[misc]
         for moments in (self.mom1, self.mom2):
             if key not in moments:
                 moments[key] = ops.alloc1f(weights.size)
-        lr = lr_scale * self.learn_rate(self.step, **now)
-        penalty = self.L2(self.step, **now)
+        lr = lr_scale * self._now("learn_rate", key)
+        penalty = self._now("L2", key)
         if penalty and not self.L2_is_weight_decay:
             gradient += penalty * weights
         scale = 1.0
-        if clip := self.grad_clip(self.step, **now):
+        if clip := self._now("grad_clip", key):
             norm = float(np.linalg.norm(gradient))
             scale = clip / norm if norm >= clip else 1.0
         rounded = (float(np.float32(beta)) for beta in (beta1, beta2))
-        hypers = (lr, *rounded, self.eps(self.step, **now), beta1**t, beta2**t)
+        hypers = (lr, *rounded, self._now("eps", key), beta1**t, beta2**t)
         one, other = (moments[key].reshape(weights.shape) for moments in (self.mom1, self.mom2))
         around = (scale, 0.0, 1.0)
         _ADAM.step(hypers, (weights,), (gradient,), ((one,), (other,)), _describe, around)
@@ -106,6 +110,13 @@ class Optimizer(host.Optimizer):  # type: ignore[misc]
             average = (self.averages[key],)
             _DESCENT.step((rest,), average, (weights,), (), _describe, (-1.0, 1.0, 1.0))
         return weights, gradient
+
+    def _now(self, name: str, key: Key) -> Any:
+        """Return a number as it is now: from Thinc 9 on, attributes are schedules."""
+        value = getattr(self, name)
+        if not callable(value):
+            return value
+        return value(self.step, key=key, last_score=self.last_score)
 
 
 def _fits(weights: FloatsXd, gradient: FloatsXd) -> bool:
@@ -126,13 +137,13 @@ def _describe(_group: int, role: int, _index: int) -> str:
 
 @registry.optimizers("instep.Adam.v1")  # type: ignore[untyped-decorator]
 def Adam(
-    learn_rate: ScheduleT = ADAM_DEFAULTS["learn_rate"],
+    learn_rate: Any = ADAM_DEFAULTS["learn_rate"],
     *,
-    L2: ScheduleT = ADAM_DEFAULTS["L2"],
-    beta1: ScheduleT = ADAM_DEFAULTS["beta1"],
-    beta2: ScheduleT = ADAM_DEFAULTS["beta2"],
-    eps: ScheduleT = ADAM_DEFAULTS["eps"],
-    grad_clip: ScheduleT = ADAM_DEFAULTS["grad_clip"],
+    L2: Any = ADAM_DEFAULTS["L2"],
+    beta1: Any = ADAM_DEFAULTS["beta1"],
+    beta2: Any = ADAM_DEFAULTS["beta2"],
+    eps: Any = ADAM_DEFAULTS["eps"],
+    grad_clip: Any = ADAM_DEFAULTS["grad_clip"],
     L2_is_weight_decay: bool = True,
     use_averages: bool = True,
 ) -> Optimizer:
