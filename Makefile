@@ -10,9 +10,10 @@ BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_COMPILE=0 $(BIN)/python -m pip install --quiet
 # Of pytest: a process for each CPU. And what `make test-fast` leaves out: processes, other libraries, searches.
 PARALLEL := -n logical --dist loadgroup -p no:benchmark
-FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,bench benches demo interop machine memory peers processes)) \
-	--ignore=python/instep/bench --ignore=python/instep/demo \
-	-k "not any_values and not hard_values and not million and not baseline and not every_instruction_level"
+FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,autograd bench benches demo examples interop \
+	machine memory peers processes run sklearn sklearn_adam thinc)) \
+	$(addprefix --ignore=python/instep/,autograd.py bench demo sklearn.py thinc.py) \
+	-k "not python_blocks and not any_values and not hard_values and not million and not baseline and not every_instruction_level"
 NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .PHONY: help
@@ -49,6 +50,11 @@ test: .venv/with-test  ## 5 min | Run every test, Rust and Python, docstring exa
 .PHONY: test-fast
 test-fast: .venv/with-test-fast  ## 50 s | Run the tests that find most, for the loop of work
 	$(BIN)/python -m pytest $(PARALLEL) $(FAST)
+
+.PHONY: sklearn-host
+sklearn-host: .venv/with-test  ## 1 min | Run scikit-learn's own tests with instep's estimators, and with its patch
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.sklearn_host subclass
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.sklearn_host patch
 
 .PHONY: bench
 bench: .venv/with-bench  ## 10 min | Time the course's NumPy loop against instep, and every recipe against the limit
