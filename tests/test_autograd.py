@@ -26,7 +26,6 @@ every_case = pytest.mark.parametrize(("name", "numbers"), CASES)
 
 def start() -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    # A zero has two signs, and a gradient of 0 shows which formula it was.
     edges = np.array([-0.0, 0.0, 1e-310])
     return {"W": rng.standard_normal((37, 5)), "b": [rng.standard_normal(9), (edges, 2.5)]}
 
@@ -108,6 +107,26 @@ def test_bits_of_the_path_and_of_its_end(
         assert i == their_i
         assert_same_trees(x, their_x)
         assert_same_trees(g, their_g)
+
+
+@every_case
+def test_one_array_and_the_signs_of_zero(name: str, numbers: dict[str, float]) -> None:
+    """Of one array, what `grad` and `callback` get is a view of the memory that is stepped."""
+    x0 = np.array([-0.0, 0.0, 1e-310, 1.5, -0.0])
+    seen: list[list[Array]] = [[], []]
+    ends = [
+        getattr(module, name)(
+            lambda x, i: np.array([0.0, -0.0, 0.0, x[3], -0.0]),
+            x0,
+            lambda x, i, g, to=to: to.append(x),
+            num_iters=5,
+            **numbers,
+        )
+        for module, to in zip((instep.autograd, host), seen, strict=True)
+    ]
+    assert_same_bits(ends[0], ends[1])
+    for i, (ours, theirs) in enumerate(zip(*seen, strict=True)):
+        assert_same_bits(ours, theirs, f"x of iteration {i}")
 
 
 @every_case
