@@ -41,6 +41,7 @@ pub mod overlap;
 pub mod parallel;
 mod quick;
 pub mod recipes;
+mod registers;
 mod roots;
 pub mod rules;
 pub mod sweep;

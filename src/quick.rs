@@ -5,7 +5,8 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use crate::division::Reciprocal;
 use crate::element::{Element, Float};
-use crate::roots::{self, Instructions, Register};
+use crate::registers::{Instructions, Register};
+use crate::roots;
 use crate::rules::Rule;
 
 /// A register of floats that divides by coefficients in two operations (`TWO`) or in four, and takes

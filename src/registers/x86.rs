@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "it would be a page")]
 use std::arch::x86_64::*;
 
-use super::{Instructions, Registers};
+use super::{Binary, Fill, Instructions, Quaternary, Registers, Ternary, Test, Unary};
 
 impl Registers for f32 {
     type Of32 = __m256;
@@ -17,70 +17,70 @@ impl Registers for f64 {
 
 impl Instructions for __m256d {
     type Element = f64;
-    const SET: unsafe fn(f64) -> Self = _mm256_set1_pd;
-    const ADD: unsafe fn(Self, Self) -> Self = _mm256_add_pd;
-    const SUB: unsafe fn(Self, Self) -> Self = _mm256_sub_pd;
-    const MUL: unsafe fn(Self, Self) -> Self = _mm256_mul_pd;
-    const DIV: unsafe fn(Self, Self) -> Self = _mm256_div_pd;
-    const SQRT: unsafe fn(Self) -> Self = _mm256_sqrt_pd;
-    const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm256_fmadd_pd;
-    const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm256_fmsub_pd;
-    const ABS: unsafe fn(Self) -> Self = abs_d4;
-    const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_d4;
-    const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_d4;
-    const HAS_NAN: unsafe fn(Self) -> bool = has_nan_d4;
-    const ESTIMATE: Option<unsafe fn(Self) -> Self> = None;
+    const SET: Fill<Self> = _mm256_set1_pd;
+    const ADD: Binary<Self> = _mm256_add_pd;
+    const SUB: Binary<Self> = _mm256_sub_pd;
+    const MUL: Binary<Self> = _mm256_mul_pd;
+    const DIV: Binary<Self> = _mm256_div_pd;
+    const SQRT: Unary<Self> = _mm256_sqrt_pd;
+    const MUL_ADD: Ternary<Self> = _mm256_fmadd_pd;
+    const MUL_SUB: Ternary<Self> = _mm256_fmsub_pd;
+    const ABS: Unary<Self> = abs_d4;
+    const MAXIMUM: Binary<Self> = maximum_d4;
+    const GUARDED: Quaternary<Self> = guarded_d4;
+    const HAS_NAN: Test<Self> = has_nan_d4;
+    const ESTIMATE: Option<Unary<Self>> = None;
 }
 
 impl Instructions for __m256 {
     type Element = f32;
-    const SET: unsafe fn(f32) -> Self = _mm256_set1_ps;
-    const ADD: unsafe fn(Self, Self) -> Self = _mm256_add_ps;
-    const SUB: unsafe fn(Self, Self) -> Self = _mm256_sub_ps;
-    const MUL: unsafe fn(Self, Self) -> Self = _mm256_mul_ps;
-    const DIV: unsafe fn(Self, Self) -> Self = _mm256_div_ps;
-    const SQRT: unsafe fn(Self) -> Self = _mm256_sqrt_ps;
-    const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm256_fmadd_ps;
-    const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm256_fmsub_ps;
-    const ABS: unsafe fn(Self) -> Self = abs_s8;
-    const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_s8;
-    const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_s8;
-    const HAS_NAN: unsafe fn(Self) -> bool = has_nan_s8;
-    const ESTIMATE: Option<unsafe fn(Self) -> Self> = None;
+    const SET: Fill<Self> = _mm256_set1_ps;
+    const ADD: Binary<Self> = _mm256_add_ps;
+    const SUB: Binary<Self> = _mm256_sub_ps;
+    const MUL: Binary<Self> = _mm256_mul_ps;
+    const DIV: Binary<Self> = _mm256_div_ps;
+    const SQRT: Unary<Self> = _mm256_sqrt_ps;
+    const MUL_ADD: Ternary<Self> = _mm256_fmadd_ps;
+    const MUL_SUB: Ternary<Self> = _mm256_fmsub_ps;
+    const ABS: Unary<Self> = abs_s8;
+    const MAXIMUM: Binary<Self> = maximum_s8;
+    const GUARDED: Quaternary<Self> = guarded_s8;
+    const HAS_NAN: Test<Self> = has_nan_s8;
+    const ESTIMATE: Option<Unary<Self>> = None;
 }
 
 impl Instructions for __m512d {
     type Element = f64;
-    const SET: unsafe fn(f64) -> Self = _mm512_set1_pd;
-    const ADD: unsafe fn(Self, Self) -> Self = _mm512_add_pd;
-    const SUB: unsafe fn(Self, Self) -> Self = _mm512_sub_pd;
-    const MUL: unsafe fn(Self, Self) -> Self = _mm512_mul_pd;
-    const DIV: unsafe fn(Self, Self) -> Self = _mm512_div_pd;
-    const SQRT: unsafe fn(Self) -> Self = _mm512_sqrt_pd;
-    const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm512_fmadd_pd;
-    const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm512_fmsub_pd;
-    const ABS: unsafe fn(Self) -> Self = _mm512_abs_pd;
-    const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_d8;
-    const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_d8;
-    const HAS_NAN: unsafe fn(Self) -> bool = has_nan_d8;
-    const ESTIMATE: Option<unsafe fn(Self) -> Self> = Some(_mm512_rsqrt14_pd);
+    const SET: Fill<Self> = _mm512_set1_pd;
+    const ADD: Binary<Self> = _mm512_add_pd;
+    const SUB: Binary<Self> = _mm512_sub_pd;
+    const MUL: Binary<Self> = _mm512_mul_pd;
+    const DIV: Binary<Self> = _mm512_div_pd;
+    const SQRT: Unary<Self> = _mm512_sqrt_pd;
+    const MUL_ADD: Ternary<Self> = _mm512_fmadd_pd;
+    const MUL_SUB: Ternary<Self> = _mm512_fmsub_pd;
+    const ABS: Unary<Self> = _mm512_abs_pd;
+    const MAXIMUM: Binary<Self> = maximum_d8;
+    const GUARDED: Quaternary<Self> = guarded_d8;
+    const HAS_NAN: Test<Self> = has_nan_d8;
+    const ESTIMATE: Option<Unary<Self>> = Some(_mm512_rsqrt14_pd);
 }
 
 impl Instructions for __m512 {
     type Element = f32;
-    const SET: unsafe fn(f32) -> Self = _mm512_set1_ps;
-    const ADD: unsafe fn(Self, Self) -> Self = _mm512_add_ps;
-    const SUB: unsafe fn(Self, Self) -> Self = _mm512_sub_ps;
-    const MUL: unsafe fn(Self, Self) -> Self = _mm512_mul_ps;
-    const DIV: unsafe fn(Self, Self) -> Self = _mm512_div_ps;
-    const SQRT: unsafe fn(Self) -> Self = _mm512_sqrt_ps;
-    const MUL_ADD: unsafe fn(Self, Self, Self) -> Self = _mm512_fmadd_ps;
-    const MUL_SUB: unsafe fn(Self, Self, Self) -> Self = _mm512_fmsub_ps;
-    const ABS: unsafe fn(Self) -> Self = _mm512_abs_ps;
-    const MAXIMUM: unsafe fn(Self, Self) -> Self = maximum_s16;
-    const GUARDED: unsafe fn(Self, Self, Self, Self) -> Self = guarded_s16;
-    const HAS_NAN: unsafe fn(Self) -> bool = has_nan_s16;
-    const ESTIMATE: Option<unsafe fn(Self) -> Self> = None;
+    const SET: Fill<Self> = _mm512_set1_ps;
+    const ADD: Binary<Self> = _mm512_add_ps;
+    const SUB: Binary<Self> = _mm512_sub_ps;
+    const MUL: Binary<Self> = _mm512_mul_ps;
+    const DIV: Binary<Self> = _mm512_div_ps;
+    const SQRT: Unary<Self> = _mm512_sqrt_ps;
+    const MUL_ADD: Ternary<Self> = _mm512_fmadd_ps;
+    const MUL_SUB: Ternary<Self> = _mm512_fmsub_ps;
+    const ABS: Unary<Self> = _mm512_abs_ps;
+    const MAXIMUM: Binary<Self> = maximum_s16;
+    const GUARDED: Quaternary<Self> = guarded_s16;
+    const HAS_NAN: Test<Self> = has_nan_s16;
+    const ESTIMATE: Option<Unary<Self>> = None;
 }
 
 #[inline]
