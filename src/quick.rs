@@ -40,7 +40,7 @@ impl<V: Instructions, const TWO: bool, const ROOT: bool> Float for Quick<V, TWO,
 
     #[inline(always)]
     fn sign(self) -> Self {
-        Self(self.0.each(V::Element::sign))
+        Self(self.0.sign())
     }
 
     #[inline(always)]

@@ -32,11 +32,13 @@ pub(crate) trait Instructions: Copy {
     const ABS: Unary<Self>;
     /// As [`Float::maximum`](crate::element::Float::maximum).
     const MAXIMUM: Binary<Self>;
+    /// As [`Float::sign`](crate::element::Float::sign).
+    const SIGN: Unary<Self>;
     /// Of key, smallest, x and value: the value where the key is not under the smallest, or x where it
     /// is 0, or NaN.
     const GUARDED: Quaternary<Self>;
     const HAS_NAN: Test<Self>;
-    /// About 1/sqrt(x) to 2^-14 of its size, if roots are to be had from it.
+    /// As [`Register::estimate`].
     const ESTIMATE: Option<Unary<Self>>;
 }
 
@@ -59,7 +61,7 @@ pub(crate) struct Register<V>(V);
 
 impl<V: Instructions> Register<V> {
     #[inline(always)]
-    pub(crate) fn unary(self, f: Unary<V>) -> Self {
+    fn unary(self, f: Unary<V>) -> Self {
         // SAFETY: the CPU has the instructions, as it has these registers (see the type).
         Self(unsafe { f(self.0) })
     }
@@ -116,6 +118,11 @@ impl<V: Instructions> Register<V> {
     }
 
     #[inline(always)]
+    pub(crate) fn sign(self) -> Self {
+        self.unary(V::SIGN)
+    }
+
+    #[inline(always)]
     pub(crate) fn mul_add(self, factor: Self, addend: Self) -> Self {
         self.ternary(factor, addend, V::MUL_ADD)
     }
@@ -123,6 +130,12 @@ impl<V: Instructions> Register<V> {
     #[inline(always)]
     pub(crate) fn mul_sub(self, factor: Self, subtrahend: Self) -> Self {
         self.ternary(factor, subtrahend, V::MUL_SUB)
+    }
+
+    /// About 1/sqrt(x) to 2^-14 of its size, if roots are to be had from it.
+    #[inline(always)]
+    pub(crate) fn estimate(self) -> Option<Self> {
+        V::ESTIMATE.map(|estimate| self.unary(estimate))
     }
 
     /// The value where `self` is not under `smallest`, or `x` where it is 0, or NaN.
@@ -143,15 +156,6 @@ impl<V: Instructions> Register<V> {
     pub(crate) fn first(self) -> V::Element {
         // SAFETY: a register is at least as large as an element, and its bits will do for one.
         unsafe { (&raw const self.0).cast::<V::Element>().read_unaligned() }
-    }
-
-    /// Something done with the elements one by one.
-    #[inline(always)]
-    pub(crate) fn each(self, f: impl Fn(V::Element) -> V::Element) -> Self {
-        // As many as the widest registers hold.
-        let mut elements = [V::Element::default(); 16];
-        self.store(&mut elements);
-        Self::load(&elements.map(f))
     }
 }
 
@@ -214,6 +218,7 @@ impl Instructions for f64 {
     const MUL_SUB: Ternary<f64> = |x, y, z| x.mul_add(y, -z);
     const ABS: Unary<f64> = |x| x.abs();
     const MAXIMUM: Binary<f64> = |x, y| crate::element::Float::maximum(x, y);
+    const SIGN: Unary<f64> = |x| crate::element::Float::sign(x);
     const GUARDED: Quaternary<f64> = |key, smallest, x, value| {
         if key >= smallest {
             value

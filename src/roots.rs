@@ -12,11 +12,11 @@ const SMALLEST_RADICAND: f64 = 1e-280;
 /// Only to be used if they [`are_right`].
 #[inline(always)]
 pub(crate) fn root<V: Instructions>(x: Register<V>) -> Register<V> {
-    match V::ESTIMATE {
+    match x.estimate() {
         // Infinity makes a NaN by itself.
         Some(estimate) => {
             let smallest = V::Element::nearest(SMALLEST_RADICAND);
-            x.guarded(smallest, x, refined(x, x.unary(estimate)))
+            x.guarded(smallest, x, refined(x, estimate))
         }
         None => x.sqrt(),
     }
@@ -165,7 +165,7 @@ mod tests {
     /// Whether the root comes out right from an estimate that is `off`.
     fn is_right(x: f64, off: f64) -> bool {
         let y = (1.0 + off) / x.sqrt();
-        refined(Register::of(x), Register::of(y)).first().to_bits() == x.sqrt().to_bits()
+        refined::<f64>(Register::of(x), Register::of(y)).first().to_bits() == x.sqrt().to_bits()
     }
 
     #[test]
@@ -201,13 +201,14 @@ mod tests {
 
     #[test]
     fn a_cpu_with_an_unlucky_estimate_is_found_out() {
-        let with = |off: f64| try_all::<f64>(|x| refined(x, Register((1.0 + off) / x.0.sqrt())));
+        let with =
+            |off: f64| try_all::<f64>(|x| refined(x, Register::of((1.0 + off) / x.first().sqrt())));
         assert!(with(0.0) && with(2.0_f64.powi(-14)) && with(-2.0_f64.powi(-14)));
         let mut offs = (-4_096..=4_096).map(|i| f64::from(i) * 2.0_f64.powi(-26));
         // 2 taken for 1.
         assert!(!try_all::<f64>(|x| {
-            let y = if x.0.to_bits() << 12 == 0 { 1.0 } else { 1.0 / x.0.sqrt() };
-            refined(x, Register(y))
+            let y = if x.first().to_bits() << 12 == 0 { 1.0 } else { 1.0 / x.first().sqrt() };
+            refined(x, Register::of(y))
         }));
         let unlucky = offs.find(|&off| !is_right(LAST_BEFORE_4, off));
         assert!(!with(unlucky.expect("one in 240")));

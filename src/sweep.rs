@@ -259,8 +259,9 @@ fn block_of<F, const N: usize>(slice: &mut [F]) -> &mut [F; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::Float;
     use crate::rules::eps::{Inside, Outside};
-    use crate::rules::{MAX_COEFFICIENTS, adadelta, adam, nadam, rmsprop};
+    use crate::rules::{MAX_COEFFICIENTS, adadelta, adam, nadam, rmsprop, yogi};
     use crate::{division, roots};
 
     const EVERY_WAY: [Way; 7] = [
@@ -392,6 +393,7 @@ mod tests {
             for_both_types::<adam::Plain<adam::Scaled>, 6, 6, 2>(hypers);
             for_both_types::<adam::HatWide, 6, 6, 2>(hypers);
             for_both_types::<adam::Dlfs, 6, 4, 2>(hypers);
+            for_both_types::<yogi::Yogi, 6, 5, 2>(hypers);
             for_both_types::<adam::AmsgradCorrected<Outside>, 6, 8, 3>(hypers);
             for_both_types::<adam::ScaledAmsgradCorrected, 6, 7, 3>(hypers);
         }

@@ -27,6 +27,7 @@ impl Instructions for __m256d {
     const MUL_SUB: Ternary<Self> = _mm256_fmsub_pd;
     const ABS: Unary<Self> = abs_d4;
     const MAXIMUM: Binary<Self> = maximum_d4;
+    const SIGN: Unary<Self> = sign_d4;
     const GUARDED: Quaternary<Self> = guarded_d4;
     const HAS_NAN: Test<Self> = has_nan_d4;
     const ESTIMATE: Option<Unary<Self>> = None;
@@ -44,6 +45,7 @@ impl Instructions for __m256 {
     const MUL_SUB: Ternary<Self> = _mm256_fmsub_ps;
     const ABS: Unary<Self> = abs_s8;
     const MAXIMUM: Binary<Self> = maximum_s8;
+    const SIGN: Unary<Self> = sign_s8;
     const GUARDED: Quaternary<Self> = guarded_s8;
     const HAS_NAN: Test<Self> = has_nan_s8;
     const ESTIMATE: Option<Unary<Self>> = None;
@@ -61,6 +63,7 @@ impl Instructions for __m512d {
     const MUL_SUB: Ternary<Self> = _mm512_fmsub_pd;
     const ABS: Unary<Self> = _mm512_abs_pd;
     const MAXIMUM: Binary<Self> = maximum_d8;
+    const SIGN: Unary<Self> = sign_d8;
     const GUARDED: Quaternary<Self> = guarded_d8;
     const HAS_NAN: Test<Self> = has_nan_d8;
     const ESTIMATE: Option<Unary<Self>> = Some(_mm512_rsqrt14_pd);
@@ -78,6 +81,7 @@ impl Instructions for __m512 {
     const MUL_SUB: Ternary<Self> = _mm512_fmsub_ps;
     const ABS: Unary<Self> = _mm512_abs_ps;
     const MAXIMUM: Binary<Self> = maximum_s16;
+    const SIGN: Unary<Self> = sign_s16;
     const GUARDED: Quaternary<Self> = guarded_s16;
     const HAS_NAN: Test<Self> = has_nan_s16;
     const ESTIMATE: Option<Unary<Self>> = None;
@@ -119,6 +123,48 @@ fn maximum_d8(x: __m512d, y: __m512d) -> __m512d {
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
 fn maximum_s16(x: __m512, y: __m512) -> __m512 {
     _mm512_mask_mov_ps(_mm512_max_ps(x, y), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), x)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn sign_d4(x: __m256d) -> __m256d {
+    let zero = _mm256_setzero_pd();
+    // A zero loses its sign, NaN stays.
+    let other = _mm256_add_pd(x, zero);
+    let negative = _mm256_cmp_pd::<_CMP_LT_OQ>(x, zero);
+    let sign = _mm256_blendv_pd(other, _mm256_set1_pd(-1.0), negative);
+    _mm256_blendv_pd(sign, _mm256_set1_pd(1.0), _mm256_cmp_pd::<_CMP_GT_OQ>(x, zero))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn sign_s8(x: __m256) -> __m256 {
+    let zero = _mm256_setzero_ps();
+    // A zero loses its sign, NaN stays.
+    let other = _mm256_add_ps(x, zero);
+    let negative = _mm256_cmp_ps::<_CMP_LT_OQ>(x, zero);
+    let sign = _mm256_blendv_ps(other, _mm256_set1_ps(-1.0), negative);
+    _mm256_blendv_ps(sign, _mm256_set1_ps(1.0), _mm256_cmp_ps::<_CMP_GT_OQ>(x, zero))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+fn sign_d8(x: __m512d) -> __m512d {
+    let zero = _mm512_setzero_pd();
+    let other = _mm512_add_pd(x, zero);
+    let negative = _mm512_cmp_pd_mask::<_CMP_LT_OQ>(x, zero);
+    let sign = _mm512_mask_mov_pd(other, negative, _mm512_set1_pd(-1.0));
+    _mm512_mask_mov_pd(sign, _mm512_cmp_pd_mask::<_CMP_GT_OQ>(x, zero), _mm512_set1_pd(1.0))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+fn sign_s16(x: __m512) -> __m512 {
+    let zero = _mm512_setzero_ps();
+    let other = _mm512_add_ps(x, zero);
+    let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, zero);
+    let sign = _mm512_mask_mov_ps(other, negative, _mm512_set1_ps(-1.0));
+    _mm512_mask_mov_ps(sign, _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, zero), _mm512_set1_ps(1.0))
 }
 
 #[inline]
