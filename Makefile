@@ -56,6 +56,10 @@ sklearn-host: .venv/with-test  ## 1 min | Run scikit-learn's own tests with inst
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.sklearn_host subclass
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.sklearn_host patch
 
+.PHONY: verify-roots
+verify-roots:  ## 10 min | Check hundreds of millions of quick roots and quotients
+	cargo test --release --lib -- --ignored verify_
+
 .PHONY: bench
 bench: .venv/with-bench  ## 10 min | Time the course's NumPy loop against instep, and every recipe against the limit
 	@mkdir -p benches/results

@@ -2,7 +2,7 @@
 
 Only the import of the class changes. The two models are compared in every bit.
 
-    pip install 'instep[demo]'
+    pip install 'instep[examples]'
     python examples/sklearn_digits.py
 """
 

@@ -126,7 +126,7 @@ def test_a_host_is_imported_by_the_module_of_its_name_only() -> None:
             assert imports_of(file) <= optional.get(part, set()), file
     of_hosts = {f"instep.{host}" for host in hosts}
     users = {module for module, uses in used_by_python().items() if uses & of_hosts}
-    assert users == {"instep.demo.training"}
+    assert users == {"instep.demo.rules_sklearn"}
 
 
 def test_rules_know_of_floats_only() -> None:
@@ -143,5 +143,5 @@ def test_unsafe_is_where_the_design_has_it() -> None:
         for file in SOURCES.rglob("*.rs")
         if re.search(r"\bunsafe\b(?!_)", file.read_text())
     }
-    core = {"environment.rs", "isa.rs", "roots.rs", "parallel.rs"}
+    core = {"environment.rs", "isa.rs", "registers.rs", "parallel.rs"}
     assert found <= core | {f"python/{name}.rs" for name in ("view", "pieces", "tiles")}

@@ -12,8 +12,9 @@ from instep.configuration import show_config
 EPOCHS, QUICK_EPOCHS = 40, 5
 MIN_SIZE, QUICK_MAX_SIZE, MAX_SIZE = 100, 1_000, 10_000_000
 EXTRAS = {
-    "demo": ("matplotlib", "rich", "sklearn", "threadpoolctl"),
+    "demo": ("matplotlib", "rich", "threadpoolctl"),
     "bench": ("cpuinfo", "matplotlib", "psutil", "rich", "threadpoolctl"),
+    "sklearn": ("sklearn",),
 }
 
 
@@ -48,8 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.command == "run":
         return _run(arguments)
-    package = _import(arguments.command)
+    package = _import(arguments.command, arguments.command)
     if package is None:
+        return 2
+    is_sklearn = arguments.command == "demo" and arguments.host == "sklearn"
+    if is_sklearn and _import("demo.rules_sklearn", "sklearn") is None:
         return 2
     json = arguments.json if arguments.command == "bench" else None
     files = {"picture": arguments.out} | ({"JSON": json} if json else {})
@@ -66,15 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _import(command: str) -> ModuleType | None:
-    """Import what runs a command, or say which package of its extra is missing."""
+def _import(module: str, extra: str) -> ModuleType | None:
+    """Import what runs a command, or say which package of an extra is missing."""
     try:
-        return importlib.import_module(f"instep.{command}")
+        return importlib.import_module(f"instep.{module}")
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in EXTRAS[command]:
+        if missing not in EXTRAS[extra]:
             raise
-        print(f"The {command} needs {missing}: pip install 'instep[{command}]'", file=sys.stderr)
+        command = module.partition(".")[0]
+        print(f"The {command} needs {missing}: pip install 'instep[{extra}]'", file=sys.stderr)
         return None
 
 

@@ -8,13 +8,15 @@ in which they come into play:
 - `instep.demo.digits`: the data;
 - `instep.demo.network`: forward and backward pass, in NumPy;
 - `instep.demo.updates_numpy`: the update loop that a notebook has; `updates_cs231n`,
-  `updates_dlfs` and `updates_nnfs`: those of the other formats; scikit-learn has its own;
+  `updates_dlfs` and `updates_nnfs`: those of the other formats; `rules_sklearn`: scikit-learn's,
+  which has them itself;
 - `instep.demo.training`: both runs of a rule, batch by batch in turn, compared to the bit;
 - `instep.demo.report`: the table and the picture.
 
 It needs the extra: ``pip install 'instep[demo]'``.
 """
 
+import importlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -27,9 +29,9 @@ from threadpoolctl import threadpool_limits
 
 from instep.configuration import config
 from instep.demo import digits, report
-from instep.demo.training import HOSTS, train_twice
+from instep.demo.training import HOSTS, Rule, train_twice
 
-__all__ = ["HOST_NAMES", "run"]
+__all__ = ["HOST_NAMES", "rules_of", "run"]
 
 HOST_NAMES = {
     "course": "the deep-learning course",
@@ -38,6 +40,29 @@ HOST_NAMES = {
     "nnfs": "Neural Networks from Scratch",
     "sklearn": "scikit-learn's perceptrons",
 }
+
+
+def rules_of(host: str) -> tuple[Rule, ...]:
+    """Return the rules of a host; scikit-learn's need it to be installed.
+
+    Parameters
+    ----------
+    host : str
+        One of `HOST_NAMES`.
+
+    Returns
+    -------
+    rules : tuple of Rule
+        In the order in which the demo trains them.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        The host is not installed.
+    """
+    if host == "sklearn":
+        return tuple(importlib.import_module("instep.demo.rules_sklearn").RULES)
+    return HOSTS[host]
 
 
 def run(
@@ -67,6 +92,7 @@ def run(
     identical : bool
         Whether instep gave the bits of the NumPy loop, for every rule.
     """
+    rules = rules_of(host)
     console = Console(highlight=False)
     data = digits.load(dtype)
     layers = "-".join(map(str, (len(data.X_train), *hidden, len(data.Y_train))))
@@ -90,8 +116,8 @@ def run(
     # No thread but this one, be it for the bars or in NumPy's matrix products, where threads go on
     # spinning after their work is done: they would disturb the updates that are timed.
     with threadpool_limits(1), progress:
-        tasks = [progress.add_task(rule.name, start=False, total=epochs) for rule in HOSTS[host]]
-        for rule, task in zip(HOSTS[host], tasks, strict=True):
+        tasks = [progress.add_task(rule.name, start=False, total=epochs) for rule in rules]
+        for rule, task in zip(rules, tasks, strict=True):
             progress.start_task(task)
             advance = partial(progress.update, task, advance=1, refresh=True)
             comparisons.append(train_twice(rule, data, hidden, epochs, advance))

@@ -8,10 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neural_network import _stochastic_optimizers
 
 import instep
-from instep import sklearn as instep_sklearn
 from instep.course import Arrays, cs231n, dlfs, nnfs, random_mini_batches
 from instep.demo import updates_cs231n, updates_dlfs, updates_nnfs, updates_numpy
 from instep.demo.digits import Digits
@@ -114,20 +112,6 @@ def _of_nnfs(name: str, optimizer: str, **numbers: float) -> Rule:
     return Rule(name, initialize, update, (updates_nnfs, nnfs))
 
 
-def _of_sklearn(name: str, optimizer: str, **options: Any) -> Rule:
-    """Return a rule with one call for lists of all parameters and gradients."""
-
-    def initialize(code: ModuleType, parameters: Arrays) -> State:
-        return {"optimizer": getattr(code, optimizer)(list(parameters.values()), **options)}
-
-    def update(code: ModuleType, parameters: Arrays, grads: Arrays, t: int, optimizer: Any) -> Any:
-        of_params = [grads["d" + key] for key in parameters]
-        optimizer.update_params(list(parameters.values()), of_params)
-        return parameters, optimizer
-
-    return Rule(name, initialize, update, (_stochastic_optimizers, instep_sklearn))
-
-
 # The rules by the format of the code that they come from.
 HOSTS: dict[str, tuple[Rule, ...]] = {
     "course": RULES,
@@ -151,12 +135,6 @@ HOSTS: dict[str, tuple[Rule, ...]] = {
         _of_nnfs("Adagrad", "Optimizer_Adagrad", learning_rate=0.01),
         _of_nnfs("RMSprop", "Optimizer_RMSprop", learning_rate=0.001),
         _of_nnfs("Adam", "Optimizer_Adam", learning_rate=0.001, decay=1e-4),
-    ),
-    "sklearn": (
-        _of_sklearn("sgd", "SGDOptimizer", learning_rate_init=0.1, momentum=0.0, nesterov=False),
-        _of_sklearn("momentum", "SGDOptimizer", learning_rate_init=0.03, nesterov=False),
-        _of_sklearn("nesterov", "SGDOptimizer", learning_rate_init=0.03),
-        _of_sklearn("adam", "AdamOptimizer"),
     ),
 }
 
