@@ -50,6 +50,11 @@ test: .venv/with-test  ## 5 min | Run every test, Rust and Python, docstring exa
 test-fast: .venv/with-test-fast  ## 50 s | Run the tests that find most, for the loop of work
 	$(BIN)/python -m pytest $(PARALLEL) $(FAST)
 
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: .venv/with-test-fast  ## 1 min | Try random steps against the reference: SECONDS=600, or SEED=3 CASE=41
+	$(BIN)/python tests/fuzz.py --seconds $(SECONDS) $(SEED:%=--seed %) $(CASE:%=--case %)
+
 .PHONY: bench
 bench: .venv/with-bench  ## 10 min | Time the course's NumPy loop against instep, and every recipe against the limit
 	@mkdir -p benches/results
