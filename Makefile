@@ -55,6 +55,10 @@ SECONDS ?= 60
 fuzz: .venv/with-test-fast  ## 1 min | Try random steps against the reference: SECONDS=600, or SEED=3 CASE=41
 	$(BIN)/python tests/fuzz.py --seconds $(SECONDS) $(SEED:%=--seed %) $(CASE:%=--case %)
 
+.PHONY: fuzz-checkpoints
+fuzz-checkpoints: .venv/with-fuzz-checkpoints  ## 1 min | Try files of any content with load, guided by coverage: SECONDS=300
+	$(BIN)/python tests/fuzz_checkpoints.py --seconds $(SECONDS) $(SEED:%=--seed %) $(FILE:%=--again %)
+
 .PHONY: bench
 bench: .venv/with-bench  ## 10 min | Time the course's NumPy loop against instep, and every recipe against the limit
 	@mkdir -p benches/results

@@ -464,6 +464,9 @@ class History(Pair):
             return
         grads[i][j] = self.values(p.shape, p.dtype)
         array = self.random.choice(self.opt._by_array[id(p)].arrays())
+        base: Any = array.base
+        if isinstance(base, bytes):
+            return  # unpickled: NumPy would not make it writable again
         array.flags.writeable = False
         self.refused(lambda: self.opt.step(self.tree(grads)), ValueError)
         array.flags.writeable = True

@@ -96,7 +96,7 @@ impl<'a, T> Turn<'a, T> {
         loop {
             py.detach(|| {
                 while queue.first.load(Ordering::SeqCst) != place
-                    || turns.is_taken.load(Ordering::SeqCst)
+                    || turns.is_taken.load(Ordering::Acquire)
                     || forks_elsewhere()
                 {
                     thread::sleep(PAUSE);
@@ -120,7 +120,7 @@ impl<'a, T> Turn<'a, T> {
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        turns.is_taken.store(true, Ordering::SeqCst);
+        turns.is_taken.store(true, Ordering::Release);
         Some(Self { state, _taken: Taken(&turns.is_taken), _counted: counted })
     }
 }
@@ -130,7 +130,7 @@ struct Taken<'a>(&'a AtomicBool);
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
+        self.0.store(false, Ordering::Release);
     }
 }
 
