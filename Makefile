@@ -59,6 +59,14 @@ fuzz: .venv/with-test-fast  ## 1 min | Try random steps against the reference: S
 fuzz-checkpoints: .venv/with-fuzz-checkpoints  ## 1 min | Try files of any content with load, guided by coverage: SECONDS=300
 	$(BIN)/python tests/fuzz_checkpoints.py --seconds $(SECONDS) $(SEED:%=--seed %) $(FILE:%=--again %)
 
+# Arrays from malloc itself, so that each ends where its memory ends; and no threads of OpenBLAS.
+VALGRIND := PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --quiet --error-exitcode=1 \
+	--suppressions=tests/valgrind.supp
+.PHONY: valgrind
+valgrind: .venv/with-test-fast  ## 3 min | Run steps of every rule under memcheck; needs Valgrind
+	INSTEP_ISA=baseline $(VALGRIND) $(BIN)/python tests/memcheck_steps.py 20
+	$(VALGRIND) $(BIN)/python tests/memcheck_steps.py 20
+
 .PHONY: bench
 bench: .venv/with-bench  ## 10 min | Time the course's NumPy loop against instep, and every recipe against the limit
 	@mkdir -p benches/results

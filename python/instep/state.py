@@ -226,10 +226,14 @@ def _updates(
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Return what becomes of the options and of the carried numbers of each group."""
     updates: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    same = {frozenset(entry["names"]): number for number, entry in enumerate(saved)}
+    # Those without names, of which there may be several, go together in their order.
+    same: dict[frozenset[str], list[int]] = {}
+    for number, entry in reversed(list(enumerate(saved))):
+        same.setdefault(frozenset(entry["names"]), []).append(number)
     holder = {name: number for number, entry in enumerate(saved) for name in entry["names"]}
     for group, names in zip(groups, _names_by_group(groups, parameters), strict=True):
-        number = same.get(frozenset(names))
+        numbers = same.get(frozenset(names))
+        number = numbers.pop() if numbers else None
         options = group.options
         if number is not None:
             options = _checked_options(f"groups[{number}]", group, saved[number])
