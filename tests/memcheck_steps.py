@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import instep
 import numpy as np
@@ -26,7 +27,7 @@ TIGHT: list[Callable[[Array], Array]] = [
 ]
 
 
-def _within(a: Array, index: tuple[object, ...]) -> Array:
+def _within(a: Array, index: Any) -> Array:
     """Return a view that such an index gives of an array of its own."""
     shape = list(a.shape)
     for axis, part in ((-1, index[-1]), (0, index[0])):

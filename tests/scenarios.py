@@ -485,9 +485,13 @@ def a_child_waits_for_no_thread_of_its_parent() -> None:
         while not stop.is_set():
             opt.step(g)
 
+    def some_steps() -> None:
+        for _ in range(5):
+            opt.step(g)
+
     def child() -> None:
         before = opt.t
-        in_threads(*[lambda: [opt.step(g) for _ in range(5)]] * 3)
+        in_threads(some_steps, some_steps, some_steps)
         assert opt.t == before + 15
 
     threads = [threading.Thread(target=steps) for _ in range(3)]

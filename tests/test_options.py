@@ -228,7 +228,7 @@ def test_max_skips_is_checked() -> None:
             opt.step(np.ones(2), max_skips=wrong)  # type: ignore[arg-type]
     assert opt.t == 0
     opt.step(np.ones(2), max_skips=2**70)
-    opt.step(np.ones(2), max_skips=np.int8(1))
+    opt.step(np.ones(2), max_skips=np.int8(1))  # type: ignore[arg-type]
 
 
 # Clipping
