@@ -64,6 +64,8 @@ class History(Draws, Pair):
             self.common["average"] = self.random.choice([0.0, 0.9, 0.999])
         self.model = Model(self.rule, self.common.get("average"))
         self.trees: list[Any] = []
+        self.sizes: list[list[Size]] = []
+        self.options: list[Options] = []
         count = 1 if self.form == "tree" else self.random.randint(1, 3)
         for _ in range(max(count, 2) if self.form == "patterns" else count):
             self.new_group()
@@ -78,9 +80,6 @@ class History(Draws, Pair):
 
     def new_group(self) -> None:
         """Choose sizes and options of a group."""
-        if not self.trees and not hasattr(self, "sizes"):
-            self.sizes: list[list[Size]] = []
-            self.options: list[Options] = []
         count = self.random.choice([1, 1, 2, 3, 5, 9])
         if self.one_in(40):
             count = 0 if self.form == "groups" else 1
