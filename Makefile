@@ -67,6 +67,10 @@ valgrind: .venv/with-test-fast  ## 3 min | Run steps of every rule under memchec
 	INSTEP_ISA=baseline $(VALGRIND) $(BIN)/python tests/memcheck_steps.py 20
 	$(VALGRIND) $(BIN)/python tests/memcheck_steps.py 20
 
+.PHONY: verify-roots
+verify-roots:  ## 10 min | Check hundreds of millions of quick roots and quotients
+	cargo test --release --lib -- --ignored verify_
+
 .PHONY: bench
 bench: .venv/with-bench  ## 10 min | Time the course's NumPy loop against instep, and every recipe against the limit
 	@mkdir -p benches/results

@@ -12,7 +12,7 @@ from instep.configuration import show_config
 EPOCHS, QUICK_EPOCHS = 40, 5
 MIN_SIZE, QUICK_MAX_SIZE, MAX_SIZE = 100, 1_000, 10_000_000
 EXTRAS = {
-    "demo": ("matplotlib", "rich", "sklearn", "threadpoolctl"),
+    "demo": ("matplotlib", "rich", "threadpoolctl"),
     "bench": ("cpuinfo", "matplotlib", "psutil", "rich", "threadpoolctl"),
 }
 
