@@ -67,6 +67,18 @@ valgrind: .venv/with-test-fast  ## 3 min | Run steps of every rule under memchec
 	INSTEP_ISA=baseline $(VALGRIND) $(BIN)/python tests/memcheck_steps.py 20
 	$(VALGRIND) $(BIN)/python tests/memcheck_steps.py 20
 
+# A sanitizer is not a stable feature of rustc, though what it takes comes along; GCC has the runtime.
+HOST = $(shell rustc -vV | sed -n 's/host: //p')
+ASAN := target/asan/package
+.PHONY: asan
+asan: .venv/with-test-fast  ## 4 min | Run steps of every rule under AddressSanitizer; needs GCC's libasan
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo build --quiet --locked --profile quick \
+		--features python --target $(HOST) --target-dir target/asan
+	rm -rf $(ASAN) && mkdir -p $(ASAN) && cp -R python/instep $(ASAN)/ && rm -f $(ASAN)/instep/*.so
+	cp target/asan/$(HOST)/quick/libinstep.so $(ASAN)/instep/_instep.abi3.so
+	LD_PRELOAD=$$(realpath $$($(CC) -print-file-name=libasan.so)) ASAN_OPTIONS=detect_leaks=0 \
+		PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 PYTHONPATH=$(ASAN) $(BIN)/python tests/memcheck_steps.py 20
+
 .PHONY: verify-roots
 verify-roots:  ## 10 min | Check hundreds of millions of quick roots and quotients
 	cargo test --release --lib -- --ignored verify_
