@@ -654,7 +654,10 @@ def handlers() -> None:
     signal.signal(signal.SIGPROF, handle)
     signal.setitimer(signal.ITIMER_PROF, 0.02)
     while len(seen) < 20:
+        # Both or none, as the handler sees it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF})
         opt.t, opt.state["params"]["m"][...] = 0, 0
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
         for _ in range(20):
             opt.step(g)
     signal.setitimer(signal.ITIMER_PROF, 0)
