@@ -10,9 +10,10 @@ BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_COMPILE=0 $(BIN)/python -m pip install --quiet
 # Of pytest: a process for each CPU. And what `make test-fast` leaves out: processes, other libraries, searches.
 PARALLEL := -n logical --dist loadgroup -p no:benchmark
-FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,bench benches demo interop machine memory peers processes)) \
-	--ignore=python/instep/bench --ignore=python/instep/demo \
-	-k "not any_values and not hard_values and not million and not baseline and not every_instruction_level"
+FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,autograd bench benches demo examples interop \
+	machine memory peers processes run sklearn sklearn_adam thinc)) \
+	$(addprefix --ignore=python/instep/,autograd.py bench demo sklearn.py thinc.py) \
+	-k "not python_blocks and not any_values and not hard_values and not million and not baseline and not every_instruction_level"
 NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .PHONY: help
@@ -78,6 +79,11 @@ asan: .venv/with-test-fast  ## 4 min | Run steps of every rule under AddressSani
 	cp target/asan/$(HOST)/quick/libinstep.so $(ASAN)/instep/_instep.abi3.so
 	LD_PRELOAD=$$(realpath $$($(CC) -print-file-name=libasan.so)) ASAN_OPTIONS=detect_leaks=0 \
 		PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 PYTHONPATH=$(ASAN) $(BIN)/python tests/memcheck_steps.py 20
+
+.PHONY: sklearn-host
+sklearn-host: .venv/with-test  ## 1 min | Run scikit-learn's own tests with instep's estimators, and with its patch
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.sklearn_host subclass
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.sklearn_host patch
 
 .PHONY: verify-roots
 verify-roots:  ## 10 min | Check hundreds of millions of quick roots and quotients

@@ -97,7 +97,7 @@ def test_one_bit_of_difference_fails(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("host", ["cs231n", "dlfs", "nnfs"])
+@pytest.mark.parametrize("host", ["cs231n", "dlfs", "nnfs", "sklearn"])
 def test_each_host_gives_identical_bits(
     host: str, dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +105,7 @@ def test_each_host_gives_identical_bits(
     assert main([*SMALL, "--host", host, "--dtype", dtype, "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert f"in the format of {demo.HOST_NAMES[host]}.\n" in text
-    assert text.count(" 1/1 epochs") == text.count(" yes") == len(training.HOSTS[host])
+    assert text.count(" 1/1 epochs") == text.count(" yes") == len(demo.rules_of(host))
     size_of_png(out)
 
 
@@ -115,10 +115,11 @@ def test_each_host_gives_identical_bits(
         ("cs231n", "adam", 'configs["W1"]["v"]'),
         ("dlfs", "Adam", 'optimizer.m["b2"]'),
         ("nnfs", "Adam", "layers[1].bias_cache"),
+        ("sklearn", "nesterov", "optimizer.velocities[3]"),
     ],
 )
 def test_one_bit_in_a_host_s_state_is_seen(host: str, rule: str, array: str) -> None:
-    (found,) = (r for r in training.HOSTS[host] if r.name == rule)
+    (found,) = (r for r in demo.rules_of(host) if r.name == rule)
     pair = training.train_twice(found, digits.load("float64"), [4], epochs=1)
     assert pair.differing == []
     one = eval(array, {}, pair.instep.state)
@@ -169,6 +170,12 @@ def test_bad_arguments_are_refused(
 def test_a_missing_extra_is_named(module: str) -> None:
     done = without([module], *SMALL)
     message = f"The demo needs {module}: pip install 'instep[demo]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+def test_scikit_learn_is_needed_for_its_rules_only() -> None:
+    done = without(["sklearn"], *SMALL, "--host", "sklearn")
+    message = "The demo needs sklearn: pip install 'instep[sklearn]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
