@@ -6,18 +6,25 @@ use std::ops::{Add, Div, Mul, Sub};
 use crate::element::Element;
 
 type Fill<V> = unsafe fn(<V as Instructions>::Element) -> V;
+type Load<V> = unsafe fn(*const <V as Instructions>::Element, u32) -> V;
+type Store<V> = unsafe fn(*mut <V as Instructions>::Element, u32, V);
 type Test<V> = unsafe fn(V) -> bool;
 type Unary<V> = unsafe fn(V) -> V;
 type Binary<V> = unsafe fn(V, V) -> V;
 type Ternary<V> = unsafe fn(V, V, V) -> V;
 type Quaternary<V> = unsafe fn(V, V, V, V) -> V;
 
-/// The instructions for a type of register. Each is safe to call where its CPU features are.
+/// The instructions for a type of register. Each is safe to call where its CPU features are, if what
+/// it reads or writes is there.
 pub(crate) trait Instructions: Copy {
     type Element: Element;
     /// How many elements there are in a register.
     const N: usize = size_of::<Self>() / size_of::<Self::Element>();
 
+    /// As many elements as are said, from an address on, and zeros.
+    const LOAD_FIRST: Load<Self>;
+    /// Writes as many elements as are said, to an address on.
+    const STORE_FIRST: Store<Self>;
     /// The same number in every place.
     const SET: Fill<Self>;
     const ADD: Binary<Self>;
@@ -100,6 +107,29 @@ impl<V: Instructions> Register<V> {
         let slice = &mut slice[..V::N];
         // SAFETY: as above; any bits will do for floats.
         unsafe { slice.as_mut_ptr().cast::<V>().write_unaligned(self.0) };
+    }
+
+    /// The elements of a slice that is no longer than a register, and zeros.
+    #[inline(always)]
+    pub(crate) fn load_first(slice: &[V::Element]) -> Self {
+        let count = Self::count(slice);
+        // SAFETY: it reads as many elements as the slice has; for the instructions, see the type.
+        Self(unsafe { V::LOAD_FIRST(slice.as_ptr(), count) })
+    }
+
+    /// Fills a slice that is no longer than a register with the first elements.
+    #[inline(always)]
+    pub(crate) fn store_first(self, slice: &mut [V::Element]) {
+        let count = Self::count(slice);
+        // SAFETY: it writes as many elements as the slice has; for the instructions, see the type.
+        unsafe { V::STORE_FIRST(slice.as_mut_ptr(), count, self.0) };
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "at most 16")]
+    fn count(slice: &[V::Element]) -> u32 {
+        assert!(slice.len() <= V::N);
+        slice.len() as u32
     }
 
     #[inline(always)]
@@ -208,6 +238,8 @@ mod x86;
 /// One number, for CPUs without such registers: the same operations, fused ones as slow calls.
 impl Instructions for f64 {
     type Element = f64;
+    const LOAD_FIRST: Load<f64> = |_, _| 0.0;
+    const STORE_FIRST: Store<f64> = |_, _, _| {};
     const SET: Fill<f64> = |x| x;
     const ADD: Binary<f64> = |x, y| x + y;
     const SUB: Binary<f64> = |x, y| x - y;

@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "it would be a page")]
 use std::arch::x86_64::*;
 
-use super::{Binary, Fill, Instructions, Quaternary, Registers, Ternary, Test, Unary};
+use super::{Binary, Fill, Instructions, Load, Quaternary, Registers, Store, Ternary, Test, Unary};
 
 impl Registers for f32 {
     type Of32 = __m256;
@@ -17,6 +17,8 @@ impl Registers for f64 {
 
 impl Instructions for __m256d {
     type Element = f64;
+    const LOAD_FIRST: Load<Self> = load_first_d4;
+    const STORE_FIRST: Store<Self> = store_first_d4;
     const SET: Fill<Self> = _mm256_set1_pd;
     const ADD: Binary<Self> = _mm256_add_pd;
     const SUB: Binary<Self> = _mm256_sub_pd;
@@ -35,6 +37,8 @@ impl Instructions for __m256d {
 
 impl Instructions for __m256 {
     type Element = f32;
+    const LOAD_FIRST: Load<Self> = load_first_s8;
+    const STORE_FIRST: Store<Self> = store_first_s8;
     const SET: Fill<Self> = _mm256_set1_ps;
     const ADD: Binary<Self> = _mm256_add_ps;
     const SUB: Binary<Self> = _mm256_sub_ps;
@@ -53,6 +57,8 @@ impl Instructions for __m256 {
 
 impl Instructions for __m512d {
     type Element = f64;
+    const LOAD_FIRST: Load<Self> = load_first_d8;
+    const STORE_FIRST: Store<Self> = store_first_d8;
     const SET: Fill<Self> = _mm512_set1_pd;
     const ADD: Binary<Self> = _mm512_add_pd;
     const SUB: Binary<Self> = _mm512_sub_pd;
@@ -71,6 +77,8 @@ impl Instructions for __m512d {
 
 impl Instructions for __m512 {
     type Element = f32;
+    const LOAD_FIRST: Load<Self> = load_first_s16;
+    const STORE_FIRST: Store<Self> = store_first_s16;
     const SET: Fill<Self> = _mm512_set1_ps;
     const ADD: Binary<Self> = _mm512_add_ps;
     const SUB: Binary<Self> = _mm512_sub_ps;
@@ -85,6 +93,86 @@ impl Instructions for __m512 {
     const GUARDED: Quaternary<Self> = guarded_s16;
     const HAS_NAN: Test<Self> = has_nan_s16;
     const ESTIMATE: Option<Unary<Self>> = None;
+}
+
+// Masks of the first places, as many as there are elements: no more than a register has.
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn first_d4(count: u32) -> __m256i {
+    let count = _mm256_set1_epi64x(count.into());
+    _mm256_cmpgt_epi64(count, _mm256_setr_epi64x(0, 1, 2, 3))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn first_s8(count: u32) -> __m256i {
+    let count = _mm256_set1_epi32(count.cast_signed());
+    _mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+}
+
+fn first_d8(count: u32) -> __mmask8 {
+    !__mmask8::MAX.unbounded_shl(count)
+}
+
+fn first_s16(count: u32) -> __mmask16 {
+    !__mmask16::MAX.unbounded_shl(count)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn load_first_d4(start: *const f64, count: u32) -> __m256d {
+    // SAFETY: places that the mask leaves out are not read.
+    unsafe { _mm256_maskload_pd(start, first_d4(count)) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn store_first_d4(start: *mut f64, count: u32, x: __m256d) {
+    // SAFETY: places that the mask leaves out are not written.
+    unsafe { _mm256_maskstore_pd(start, first_d4(count), x) };
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn load_first_s8(start: *const f32, count: u32) -> __m256 {
+    // SAFETY: places that the mask leaves out are not read.
+    unsafe { _mm256_maskload_ps(start, first_s8(count)) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn store_first_s8(start: *mut f32, count: u32, x: __m256) {
+    // SAFETY: places that the mask leaves out are not written.
+    unsafe { _mm256_maskstore_ps(start, first_s8(count), x) };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+unsafe fn load_first_d8(start: *const f64, count: u32) -> __m512d {
+    // SAFETY: places that the mask leaves out are not read.
+    unsafe { _mm512_maskz_loadu_pd(first_d8(count), start) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+unsafe fn store_first_d8(start: *mut f64, count: u32, x: __m512d) {
+    // SAFETY: places that the mask leaves out are not written.
+    unsafe { _mm512_mask_storeu_pd(start, first_d8(count), x) };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+unsafe fn load_first_s16(start: *const f32, count: u32) -> __m512 {
+    // SAFETY: places that the mask leaves out are not read.
+    unsafe { _mm512_maskz_loadu_ps(first_s16(count), start) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+unsafe fn store_first_s16(start: *mut f32, count: u32, x: __m512) {
+    // SAFETY: places that the mask leaves out are not written.
+    unsafe { _mm512_mask_storeu_ps(start, first_s16(count), x) };
 }
 
 #[inline]
