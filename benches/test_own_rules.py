@@ -26,7 +26,9 @@ NUMBERS = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "t": 1000.0}
 CONTESTANTS = ["program", "recipe", "NumPy"]
 
 
-def course_adam(p, g, m, v, *, lr, beta1, beta2, eps, t):  # type: ignore[no-untyped-def]
+def course_adam(
+    p: Any, g: Any, m: Any, v: Any, *, lr: float, beta1: float, beta2: float, eps: float, t: float
+) -> tuple[Any, Any, Any]:
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)
     return p - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps), m, v
@@ -63,7 +65,7 @@ def measure(size: int, dtype: str, threads: int, smoke: bool) -> dict[str, list[
     numbers = lr, beta1, beta2, eps, beta1**t, beta2**t
 
     def in_numpy() -> object:
-        return course_adam(p, g, m, v, **NUMBERS)  # type: ignore[no-untyped-call]
+        return course_adam(p, g, m, v, **NUMBERS)
 
     before = instep.get_num_threads()
     instep.set_num_threads(threads)

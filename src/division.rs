@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
-use crate::roots::{Instructions, Register};
+use crate::registers::{Instructions, Register};
 
 /// A divisor, and its reciprocal in two parts.
 #[derive(Clone, Copy)]
@@ -152,7 +152,7 @@ impl<F: Element> Kernel for Suffice<'_, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roots::Registers;
+    use crate::registers::Registers;
 
     /// Numbers with hard bit patterns: the output of `SplitMix64`, as bits.
     fn numbers(seed: u64) -> impl Iterator<Item = u64> {

@@ -43,6 +43,7 @@ pub mod parallel;
 pub mod program;
 mod quick;
 pub mod recipes;
+mod registers;
 mod roots;
 pub mod rules;
 pub mod sweep;

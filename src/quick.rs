@@ -5,18 +5,19 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use crate::division::Reciprocal;
 use crate::element::{Element, Float};
-use crate::roots::{self, Instructions, Register};
+use crate::registers::{Instructions, Register};
+use crate::roots;
 use crate::rules::Rule;
 
-/// A register of floats that divides by coefficients in two operations (`TWO`) or in four, and takes
-/// roots on the multipliers (`ROOT`) or on the divider.
+/// A register of floats that divides by coefficients in two or four `OPERATIONS`, or on the divider in
+/// one, and takes roots on the multipliers (`ROOT`) or on the divider.
 ///
-/// Each result has the bits of the operation itself or, where the quick way can't tell, is NaN. All
+/// Each result has the bits of the operation itself or, where a quick way can't tell, is NaN. All
 /// else is done as in the floats themselves.
 #[derive(Clone, Copy)]
-pub(crate) struct Quick<V, const TWO: bool, const ROOT: bool>(pub(crate) Register<V>);
+pub(crate) struct Quick<V, const OPERATIONS: u8, const ROOT: bool>(pub(crate) Register<V>);
 
-impl<V: Instructions, const TWO: bool, const ROOT: bool> Float for Quick<V, TWO, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Float for Quick<V, OPERATIONS, ROOT> {
     #[inline(always)]
     fn sqrt(self) -> Self {
         Self(if ROOT { roots::root(self.0) } else { self.0.sqrt() })
@@ -39,17 +40,21 @@ impl<V: Instructions, const TWO: bool, const ROOT: bool> Float for Quick<V, TWO,
 
     #[inline(always)]
     fn sign(self) -> Self {
-        Self(self.0.each(V::Element::sign))
+        Self(self.0.sign())
     }
 
     #[inline(always)]
     fn over(self, divisor: Self) -> Self {
-        let reciprocal = Reciprocal::of(divisor.0.first());
-        Self(if TWO { reciprocal.in_two(self.0) } else { reciprocal.in_four(self.0) })
+        let reciprocal = || Reciprocal::of(divisor.0.first());
+        Self(match OPERATIONS {
+            2 => reciprocal().in_two(self.0),
+            4 => reciprocal().in_four(self.0),
+            _ => self.0 / divisor.0,
+        })
     }
 }
 
-impl<V: Instructions, const TWO: bool, const ROOT: bool> Add for Quick<V, TWO, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Add for Quick<V, OPERATIONS, ROOT> {
     type Output = Self;
 
     #[inline(always)]
@@ -58,7 +63,7 @@ impl<V: Instructions, const TWO: bool, const ROOT: bool> Add for Quick<V, TWO, R
     }
 }
 
-impl<V: Instructions, const TWO: bool, const ROOT: bool> Sub for Quick<V, TWO, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Sub for Quick<V, OPERATIONS, ROOT> {
     type Output = Self;
 
     #[inline(always)]
@@ -67,7 +72,7 @@ impl<V: Instructions, const TWO: bool, const ROOT: bool> Sub for Quick<V, TWO, R
     }
 }
 
-impl<V: Instructions, const TWO: bool, const ROOT: bool> Mul for Quick<V, TWO, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Mul for Quick<V, OPERATIONS, ROOT> {
     type Output = Self;
 
     #[inline(always)]
@@ -76,7 +81,7 @@ impl<V: Instructions, const TWO: bool, const ROOT: bool> Mul for Quick<V, TWO, R
     }
 }
 
-impl<V: Instructions, const TWO: bool, const ROOT: bool> Div for Quick<V, TWO, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Div for Quick<V, OPERATIONS, ROOT> {
     type Output = Self;
 
     #[inline(always)]

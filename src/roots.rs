@@ -1,202 +1,8 @@
-//! Square roots on the multipliers, correctly rounded, and the registers that they are taken in.
-#![expect(unsafe_code, reason = "calling code that is compiled for a CPU feature is unsafe")]
-
-use std::ops::{Add, Div, Mul, Sub};
+//! Square roots on the multipliers, correctly rounded.
 
 use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
-
-/// An instruction on one register; safe to call where the CPU has it, as those below.
-pub(crate) type Unary<V> = unsafe fn(V) -> V;
-/// On two.
-pub(crate) type Binary<V> = unsafe fn(V, V) -> V;
-/// On three.
-pub(crate) type Ternary<V> = unsafe fn(V, V, V) -> V;
-/// On four.
-pub(crate) type Quaternary<V> = unsafe fn(V, V, V, V) -> V;
-/// One that makes a register of a number.
-pub(crate) type Set<F, V> = unsafe fn(F) -> V;
-/// One that asks something of a register.
-pub(crate) type Test<V> = unsafe fn(V) -> bool;
-
-/// The instructions for a type of register. Each is safe to call where its CPU features are.
-pub(crate) trait Instructions: Copy {
-    type Element: Element;
-    /// How many elements there are in a register.
-    const N: usize = size_of::<Self>() / size_of::<Self::Element>();
-
-    /// The same number in every place.
-    const SET: Set<Self::Element, Self>;
-    const ADD: Binary<Self>;
-    const SUB: Binary<Self>;
-    const MUL: Binary<Self>;
-    const DIV: Binary<Self>;
-    const SQRT: Unary<Self>;
-    /// The first times the second, plus the third, rounded once.
-    const MUL_ADD: Ternary<Self>;
-    /// The first times the second, minus the third, rounded once.
-    const MUL_SUB: Ternary<Self>;
-    const ABS: Unary<Self>;
-    /// As [`Float::maximum`](crate::element::Float::maximum).
-    const MAXIMUM: Binary<Self>;
-    /// Of key, smallest, x and value: the value where the key is not under the smallest, or x where it
-    /// is 0, or NaN.
-    const GUARDED: Quaternary<Self>;
-    const HAS_NAN: Test<Self>;
-    /// About 1/sqrt(x) to 2^-14 of its size, if roots are to be had from it.
-    const ESTIMATE: Option<Unary<Self>>;
-}
-
-/// The registers that hold elements of a type.
-pub(crate) trait Registers: Element {
-    /// Those of 32 bytes.
-    #[cfg(target_arch = "x86_64")]
-    type Of32: Instructions<Element = Self>;
-    /// Those of 64 bytes.
-    #[cfg(target_arch = "x86_64")]
-    type Of64: Instructions<Element = Self>;
-}
-
-/// A register of floats.
-///
-/// To be used in no other place than the function of [`isa`](crate::isa) for the level that has these
-/// registers, and what is inlined there.
-#[derive(Clone, Copy)]
-pub(crate) struct Register<V>(V);
-
-impl<V: Instructions> Register<V> {
-    #[inline(always)]
-    fn unary(self, f: Unary<V>) -> Self {
-        // SAFETY: the CPU has the instructions, as it has these registers (see the type).
-        Self(unsafe { f(self.0) })
-    }
-
-    #[inline(always)]
-    fn binary(self, other: Self, f: Binary<V>) -> Self {
-        // SAFETY: as above.
-        Self(unsafe { f(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    fn ternary(self, second: Self, third: Self, f: Ternary<V>) -> Self {
-        // SAFETY: as above.
-        Self(unsafe { f(self.0, second.0, third.0) })
-    }
-
-    /// A number in every place.
-    #[inline(always)]
-    pub(crate) fn of(x: V::Element) -> Self {
-        // SAFETY: as above.
-        Self(unsafe { V::SET(x) })
-    }
-
-    /// The first elements of a slice.
-    #[inline(always)]
-    pub(crate) fn load(slice: &[V::Element]) -> Self {
-        let slice = &slice[..V::N];
-        // SAFETY: a register is as large as its N elements, any bits will do for it, and the slice
-        // has as many.
-        Self(unsafe { slice.as_ptr().cast::<V>().read_unaligned() })
-    }
-
-    /// Writes the first elements of a slice.
-    #[inline(always)]
-    pub(crate) fn store(self, slice: &mut [V::Element]) {
-        let slice = &mut slice[..V::N];
-        // SAFETY: as above; any bits will do for floats.
-        unsafe { slice.as_mut_ptr().cast::<V>().write_unaligned(self.0) };
-    }
-
-    #[inline(always)]
-    pub(crate) fn sqrt(self) -> Self {
-        self.unary(V::SQRT)
-    }
-
-    #[inline(always)]
-    pub(crate) fn abs(self) -> Self {
-        self.unary(V::ABS)
-    }
-
-    #[inline(always)]
-    pub(crate) fn maximum(self, other: Self) -> Self {
-        self.binary(other, V::MAXIMUM)
-    }
-
-    #[inline(always)]
-    pub(crate) fn mul_add(self, factor: Self, addend: Self) -> Self {
-        self.ternary(factor, addend, V::MUL_ADD)
-    }
-
-    #[inline(always)]
-    fn mul_sub(self, factor: Self, subtrahend: Self) -> Self {
-        self.ternary(factor, subtrahend, V::MUL_SUB)
-    }
-
-    /// The value where `self` is not under `smallest`, or `x` where it is 0, or NaN.
-    #[inline(always)]
-    pub(crate) fn guarded(self, smallest: V::Element, x: Self, value: Self) -> Self {
-        // SAFETY: as above.
-        Self(unsafe { V::GUARDED(self.0, Self::of(smallest).0, x.0, value.0) })
-    }
-
-    #[inline(always)]
-    pub(crate) fn has_nan(self) -> bool {
-        // SAFETY: as above.
-        unsafe { V::HAS_NAN(self.0) }
-    }
-
-    /// The element in the first place.
-    #[inline(always)]
-    pub(crate) fn first(self) -> V::Element {
-        // SAFETY: a register is at least as large as an element, and its bits will do for one.
-        unsafe { (&raw const self.0).cast::<V::Element>().read_unaligned() }
-    }
-
-    /// Something done with the elements one by one.
-    #[inline(always)]
-    pub(crate) fn each(self, f: impl Fn(V::Element) -> V::Element) -> Self {
-        // As many as the widest registers hold.
-        let mut elements = [V::Element::default(); 16];
-        self.store(&mut elements);
-        Self::load(&elements.map(f))
-    }
-}
-
-impl<V: Instructions> Add for Register<V> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        self.binary(other, V::ADD)
-    }
-}
-
-impl<V: Instructions> Sub for Register<V> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        self.binary(other, V::SUB)
-    }
-}
-
-impl<V: Instructions> Mul for Register<V> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        self.binary(other, V::MUL)
-    }
-}
-
-impl<V: Instructions> Div for Register<V> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn div(self, other: Self) -> Self {
-        self.binary(other, V::DIV)
-    }
-}
+use crate::registers::{Instructions, Register, Registers};
 
 /// Far enough above the subnormal numbers for a remainder, down to 2^-106 of the radicand, to be exact.
 const SMALLEST_RADICAND: f64 = 1e-280;
@@ -206,11 +12,11 @@ const SMALLEST_RADICAND: f64 = 1e-280;
 /// Only to be used if they [`are_right`].
 #[inline(always)]
 pub(crate) fn root<V: Instructions>(x: Register<V>) -> Register<V> {
-    match V::ESTIMATE {
+    match x.estimate() {
         // Infinity makes a NaN by itself.
         Some(estimate) => {
             let smallest = V::Element::nearest(SMALLEST_RADICAND);
-            x.guarded(smallest, x, refined(x, x.unary(estimate)))
+            x.guarded(smallest, x, refined(x, estimate))
         }
         None => x.sqrt(),
     }
@@ -341,15 +147,6 @@ fn radicands_near_middles(most: i128) -> Vec<f64> {
     found
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-impl Registers for f32 {}
-
-#[cfg(not(target_arch = "x86_64"))]
-impl Registers for f64 {}
-
-#[cfg(target_arch = "x86_64")]
-mod x86;
-
 /// Where square roots are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Roots {
@@ -365,36 +162,10 @@ pub(crate) enum Roots {
 mod tests {
     use super::*;
 
-    /// One number, for CPUs without such registers: the same operations, fused ones as slow calls.
-    impl Instructions for f64 {
-        type Element = f64;
-        const SET: unsafe fn(f64) -> f64 = |x| x;
-        const ADD: Binary<f64> = |x, y| x + y;
-        const SUB: Binary<f64> = |x, y| x - y;
-        const MUL: Binary<f64> = |x, y| x * y;
-        const DIV: Binary<f64> = |x, y| x / y;
-        const SQRT: Unary<f64> = |x| x.sqrt();
-        const MUL_ADD: Ternary<f64> = |x, y, z| x.mul_add(y, z);
-        const MUL_SUB: Ternary<f64> = |x, y, z| x.mul_add(y, -z);
-        const ABS: Unary<f64> = |x| x.abs();
-        const MAXIMUM: Binary<f64> = |x, y| crate::element::Float::maximum(x, y);
-        const GUARDED: unsafe fn(f64, f64, f64, f64) -> f64 = |key, smallest, x, value| {
-            if key >= smallest {
-                value
-            } else if x == 0.0 {
-                x
-            } else {
-                f64::NAN
-            }
-        };
-        const HAS_NAN: unsafe fn(f64) -> bool = |x| x.is_nan();
-        const ESTIMATE: Option<Unary<f64>> = None;
-    }
-
     /// Whether the root comes out right from an estimate that is `off`.
     fn is_right(x: f64, off: f64) -> bool {
         let y = (1.0 + off) / x.sqrt();
-        refined(Register(x), Register(y)).0.to_bits() == x.sqrt().to_bits()
+        refined::<f64>(Register::of(x), Register::of(y)).first().to_bits() == x.sqrt().to_bits()
     }
 
     #[test]
@@ -430,13 +201,14 @@ mod tests {
 
     #[test]
     fn a_cpu_with_an_unlucky_estimate_is_found_out() {
-        let with = |off: f64| try_all::<f64>(|x| refined(x, Register((1.0 + off) / x.0.sqrt())));
+        let with =
+            |off: f64| try_all::<f64>(|x| refined(x, Register::of((1.0 + off) / x.first().sqrt())));
         assert!(with(0.0) && with(2.0_f64.powi(-14)) && with(-2.0_f64.powi(-14)));
         let mut offs = (-4_096..=4_096).map(|i| f64::from(i) * 2.0_f64.powi(-26));
         // 2 taken for 1.
         assert!(!try_all::<f64>(|x| {
-            let y = if x.0.to_bits() << 12 == 0 { 1.0 } else { 1.0 / x.0.sqrt() };
-            refined(x, Register(y))
+            let y = if x.first().to_bits() << 12 == 0 { 1.0 } else { 1.0 / x.first().sqrt() };
+            refined(x, Register::of(y))
         }));
         let unlucky = offs.find(|&off| !is_right(LAST_BEFORE_4, off));
         assert!(!with(unlucky.expect("one in 240")));

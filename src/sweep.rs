@@ -1,20 +1,16 @@
 //! The only element loop: load, rule, store.
 
+mod ways;
+
 use std::array;
 use std::marker::PhantomData;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use crate::division;
-use crate::element::Float;
-use crate::environment;
 use crate::isa::{self, Kernel, Level};
 use crate::quick::{Quick, Uses};
-use crate::roots::{self, Instructions, Register, Registers, Roots};
+use crate::registers::{Instructions, Register, Registers};
+use crate::roots::Roots;
 use crate::rules::{Coefficients, Rule};
-
-/// As many elements as the widest registers hold. What is left over goes through narrower ones.
-const WIDE: usize = 16;
+use ways::{Way, all_uses};
 
 /// One step over slices of the same length: parameter, gradient, state.
 pub type Step<F> = fn(Level, &Coefficients, &mut [F], &[F], &mut [&mut [F]]);
@@ -42,136 +38,6 @@ pub(crate) fn step<R, F, const H: usize, const C: usize, const S: usize>(
     isa::run(level, Sweep { coefficients, exact, way, p, g, state, rule });
 }
 
-/// How a sweep divides by coefficients and takes roots: either is the same to the last bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// On the divider.
-    Plain,
-    /// As [`Quick`] does, dividing in two operations or in four.
-    Quick { two: bool, roots: Roots },
-}
-
-impl Way {
-    /// The quickest on this CPU.
-    #[inline(always)]
-    fn of<R, F, const H: usize, const C: usize, const S: usize>(
-        level: Level,
-        coefficients: &[F; C],
-        len: usize,
-    ) -> Self
-    where
-        R: Rule<H, C, S>,
-        F: Registers,
-    {
-        let uses = all_uses::<R, H, C, S>();
-        let none = !uses.may_be_unknown() || uses.unknown_divisors;
-        let floats = environment::has_default_floats;
-        if none || level.width() == 0 || len < SHORTEST || !floats() {
-            return Self::Plain;
-        }
-        if uses.divisors == 0 {
-            return best::<F>(level, Division::None);
-        }
-        let mut divisors = (0..C).filter(|i| uses.divisors >> i & 1 == 1).map(|i| coefficients[i]);
-        if !divisors.clone().all(division::is_common) {
-            return Self::Plain;
-        }
-        let two = divisors.all(|divisor| division::two_operations_suffice(level, divisor));
-        best::<F>(level, if two { Division::Two } else { Division::Four })
-    }
-}
-
-/// What an element's new parameter and state depend on, in a rule.
-#[inline(always)]
-fn all_uses<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>() -> Uses {
-    let (p, states) = Uses::of::<R, H, C, S>();
-    states.into_iter().fold(p, Uses::and)
-}
-
-/// The shortest sweep that is worth looking for a way.
-const SHORTEST: usize = 64;
-
-/// How a rule's divisions by coefficients, if it has any, can be done off the divider.
-#[derive(Clone, Copy)]
-enum Division {
-    None,
-    Two,
-    Four,
-}
-
-/// What was the quickest way for a rule with such divisions, and roots, when that was first asked.
-/// It depends on the CPU: how long its divider takes, and how much else can be done meanwhile.
-fn best<F: Registers>(level: Level, division: Division) -> Way {
-    static KNOWN: [[[OnceLock<Way>; 3]; 2]; Level::COUNT] =
-        [const { [const { [const { OnceLock::new() }; 3] }; 2] }; Level::COUNT];
-    let of_level = &KNOWN[level.index()];
-    let of_type = &of_level[usize::from(F::DIGITS == f64::MANTISSA_DIGITS)];
-    *of_type[division as usize].get_or_init(|| match division {
-        Division::None => quickest::<Typical<false>, F>(level, false),
-        Division::Two => quickest::<Typical<true>, F>(level, true),
-        Division::Four => quickest::<Typical<true>, F>(level, false),
-    })
-}
-
-/// The way that took the least time, in a few dozen microseconds.
-fn quickest<R: Rule<0, 4, 2>, F: Registers>(level: Level, two: bool) -> Way {
-    const LEN: usize = 1024;
-    let quick = |roots| Way::Quick { two, roots };
-    let ways = [Way::Plain, quick(Roots::Divider), quick(Roots::Half), quick(Roots::All)];
-    let ways = if F::DIGITS == f64::MANTISSA_DIGITS && roots::are_right(level) {
-        &ways
-    } else {
-        &ways[..2]
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a thousand is no large number")]
-    let number = |i: usize| F::nearest(0.7 / (i + 3) as f64);
-    let (mut p, g): ([F; LEN], [F; LEN]) = (array::from_fn(number), array::from_fn(number));
-    let (mut m, mut v) = (g, g);
-    let exact = R::coefficients([]);
-    let coefficients = exact.map(F::nearest);
-    let mut least = [Duration::MAX; 4];
-    for _ in 0..ROUNDS {
-        for (way, least) in ways.iter().zip(&mut least) {
-            let start = Instant::now();
-            let state = [&mut m[..], &mut v[..]];
-            let rule = PhantomData::<R>;
-            isa::run(
-                level,
-                Sweep { coefficients, exact, way: *way, p: &mut p, g: &g, state, rule },
-            );
-            *least = start.elapsed().min(*least);
-        }
-    }
-    // The plain way, unless another one is quicker by more than chance.
-    let (way, time) = ways.iter().zip(least).min_by_key(|&(_, time)| time).expect("the plain way");
-    if time.as_secs_f64() < 0.97 * least[0].as_secs_f64() { *way } else { Way::Plain }
-}
-
-/// How often each way is timed.
-const ROUNDS: usize = 8;
-
-/// A rule that takes as long as Adam does, whose divisions are by coefficients if it `DIVIDES`.
-struct Typical<const DIVIDES: bool>;
-
-impl<const DIVIDES: bool> Rule<0, 4, 2> for Typical<DIVIDES> {
-    const HYPERS: [&'static str; 0] = [];
-    const STATES: [&'static str; 2] = ["m", "v"];
-
-    fn coefficients([]: [f64; 0]) -> [f64; 4] {
-        // The last is a divisor, in two operations or in four, that loses nothing.
-        [0.9, 0.1, 1e-8, 0.75]
-    }
-
-    #[inline(always)]
-    fn update<F: Float>(c: [F; 4], p: F, g: F, [m, v]: [F; 2]) -> (F, [F; 2]) {
-        let [decay, rest, eps, divisor] = c;
-        let m = decay * m + rest * g;
-        let v = decay * v + rest * (g * g);
-        let corrected = |x: F| if DIVIDES { x.over(divisor) } else { x };
-        (p - (rest * corrected(m)) / (corrected(v).sqrt() + eps), [m, v])
-    }
-}
-
 struct Sweep<'a, R, F, const H: usize, const C: usize, const S: usize> {
     coefficients: [F; C],
     /// The coefficients before they were rounded.
@@ -189,20 +55,15 @@ where
     F: Registers,
 {
     #[inline(always)]
-    fn run<const WIDTH: usize>(mut self) {
-        let mut start = 0;
-        while start < self.p.len() {
-            // Where the quick way stops, the plain one does two registers, or what is left.
-            let (stop, registers) = match WIDTH {
-                #[cfg(target_arch = "x86_64")]
-                32 => (self.quick_by_way::<F::Of32>(start), 2 * F::Of32::N),
-                #[cfg(target_arch = "x86_64")]
-                64 => (self.quick_by_way::<F::Of64>(start), 2 * F::Of64::N),
-                _ => (None, 0),
-            };
-            let end = stop.map_or(self.p.len(), |stop| self.p.len().min(stop + registers));
-            self.part(stop.unwrap_or(start), end).plain();
-            start = end;
+    fn run<const WIDTH: usize>(self) {
+        match WIDTH {
+            // A wide rule has elements of two types.
+            _ if R::WIDE && F::DIGITS < f64::MANTISSA_DIGITS => self.each(),
+            #[cfg(target_arch = "x86_64")]
+            32 => self.in_registers::<F::Of32>(),
+            #[cfg(target_arch = "x86_64")]
+            64 => self.in_registers::<F::Of64>(),
+            _ => self.each(),
         }
     }
 }
@@ -212,59 +73,7 @@ where
     R: Rule<H, C, S>,
     F: Registers,
 {
-    /// The elements up to `at`, and those from it on.
-    #[inline(always)]
-    fn split(self, at: usize) -> (Self, Self) {
-        let Self { coefficients, exact, way, rule, .. } = self;
-        let ((p, p_rest), (g, g_rest)) = (self.p.split_at_mut(at), self.g.split_at(at));
-        let mut rests = [const { None }; S];
-        let mut rest = rests.iter_mut();
-        let state = self.state.map(|s| {
-            let (s, s_rest) = s.split_at_mut(at);
-            *rest.next().expect("one for each state") = Some(s_rest);
-            s
-        });
-        let state_rest = rests.map(|s| s.expect("one for each state"));
-        (
-            Self { coefficients, exact, way, p, g, state, rule },
-            Self { coefficients, exact, way, p: p_rest, g: g_rest, state: state_rest, rule },
-        )
-    }
-
-    #[inline(always)]
-    fn plain(self) {
-        let n = self.p.len();
-        let (wide, rest) = self.split(n - n % WIDE);
-        wide.each();
-        rest.first_at_once::<{ WIDE / 2 }>().first_at_once::<{ WIDE / 4 }>().each();
-    }
-
-    /// Does the first `N` elements, if there are as many, and returns the others. All are loaded
-    /// before any is stored, or the compiler would take one after the other.
-    #[inline(always)]
-    fn first_at_once<const N: usize>(self) -> Self {
-        if self.p.len() < N {
-            return self;
-        }
-        let (mut first, others) = self.split(N);
-        let (p, g) = (block_of::<F, N>(first.p), first.g);
-        let mut state = first.state.each_mut().map(|s| block_of::<F, N>(s));
-        let (mut new, mut states) = (*p, state.each_mut().map(|s| **s));
-        for i in 0..N {
-            let old = array::from_fn(|k| states[k][i]);
-            let (x, xs) = R::update_exactly(first.coefficients, first.exact, new[i], g[i], old);
-            new[i] = x;
-            for k in 0..S {
-                states[k][i] = xs[k];
-            }
-        }
-        *p = new;
-        for k in 0..S {
-            *state[k] = states[k];
-        }
-        others
-    }
-
+    /// Element by element, for the compiler to make the most of.
     #[inline(always)]
     fn each(self) {
         let n = self.p.len();
@@ -280,63 +89,96 @@ where
         }
     }
 
-    /// Where [`Sweep::quick`] stops, from a start on, or `None` for the plain way. The compiler knows what
-    /// a rule has no use for, and leaves it out.
+    /// Two registers at a time; then what is left, less than two.
     #[inline(always)]
-    fn quick_by_way<V: Instructions<Element = F>>(&mut self, start: usize) -> Option<usize> {
+    fn in_registers<V: Instructions<Element = F>>(mut self) {
+        let n = self.p.len();
+        let pairs = n - n % (2 * V::N);
+        let mut done = 0;
+        while done < pairs {
+            // Where the quick way stops, the divider does the pair.
+            let (stop, end) = match self.quick_by_way::<V>(done, pairs) {
+                Some(stop) => (stop, pairs.min(stop + 2 * V::N)),
+                None => (done, pairs),
+            };
+            done = self.pairs::<V, 1, false, false>(stop, end);
+        }
+        while done < n {
+            let end = n.min(done + V::N);
+            self.up_to_a_register::<V>(done, end);
+            done = end;
+        }
+    }
+
+    /// Where [`Sweep::pairs`] with a quick way stops, or `None` if there is none. The compiler knows what a
+    /// rule has no use for, and leaves it out.
+    #[inline(always)]
+    fn quick_by_way<V: Instructions<Element = F>>(
+        &mut self,
+        start: usize,
+        end: usize,
+    ) -> Option<usize> {
         let Way::Quick { two, roots } = self.way else { return None };
         let uses = all_uses::<R, H, C, S>();
         let divides = uses.divisors != 0;
         if const { V::ESTIMATE.is_some() } {
             let two = two && divides;
             match roots {
-                Roots::Half if two => return Some(self.quick::<V, true, false, true>(start)),
+                Roots::Half if two => return Some(self.pairs::<V, 2, false, true>(start, end)),
                 Roots::Half if uses.roots => {
-                    return Some(self.quick::<V, false, false, true>(start));
+                    return Some(self.pairs::<V, 4, false, true>(start, end));
                 }
-                Roots::All if two => return Some(self.quick::<V, true, true, true>(start)),
-                Roots::All if uses.roots => return Some(self.quick::<V, false, true, true>(start)),
+                Roots::All if two => return Some(self.pairs::<V, 2, true, true>(start, end)),
+                Roots::All if uses.roots => {
+                    return Some(self.pairs::<V, 4, true, true>(start, end));
+                }
                 _ => {}
             }
         }
         if const { F::DIGITS == f64::MANTISSA_DIGITS } && divides && !two {
-            return Some(self.quick::<V, false, false, false>(start));
+            return Some(self.pairs::<V, 4, false, false>(start, end));
         }
-        (divides && two).then(|| self.quick::<V, true, false, false>(start))
+        (divides && two).then(|| self.pairs::<V, 2, false, false>(start, end))
     }
 
-    /// Two registers at a time with [`Quick`], from a start on. Returns where it stopped: at a result that
-    /// is NaN, or where less than two registers are left.
+    /// Two registers at a time, each as [`Quick`] does it. Returns where it stopped: at the end, or where a
+    /// quick way gives NaN.
     #[inline(always)]
-    fn quick<
+    fn pairs<
         V: Instructions<Element = F>,
-        const TWO: bool,
+        const OPERATIONS: u8,
         const ROOT1: bool,
         const ROOT2: bool,
     >(
         &mut self,
         start: usize,
+        end: usize,
     ) -> usize {
-        let n = (self.p.len() - start) / (2 * V::N) * (2 * V::N);
-        let Sweep { coefficients, p, g, state, .. } = self.part(start, start + n);
+        let n = end - start;
+        let coefficients = self.coefficients;
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
-        let (p, g, state) = (&mut p[..n], &g[..n], state.map(|s| &mut s[..n]));
+        let (p, g) = (&mut self.p[start..end], &self.g[start..end]);
+        let state = self.state.each_mut().map(|s| &mut s[start..end]);
         for at in (0..n).step_by(2 * V::N) {
             let at = [at, at + V::N];
             let (first, firsts) =
-                one::<R, V, H, C, S, TWO, ROOT1>(coefficients, p, g, &state, at[0]);
+                one::<R, V, H, C, S, OPERATIONS, ROOT1>(coefficients, p, g, &state, at[0]);
             let (second, seconds) =
-                one::<R, V, H, C, S, TWO, ROOT2>(coefficients, p, g, &state, at[1]);
-            let (uses, states_use) = Uses::of::<R, H, C, S>();
-            let mut all =
-                if uses.may_be_unknown() { first + second } else { Register::of(F::nearest(0.0)) };
-            for k in 0..S {
-                if states_use[k].may_be_unknown() {
-                    all = all + (firsts[k] + seconds[k]);
+                one::<R, V, H, C, S, OPERATIONS, ROOT2>(coefficients, p, g, &state, at[1]);
+            if OPERATIONS > 1 || ROOT1 || ROOT2 {
+                let (uses, states_use) = Uses::of::<R, H, C, S>();
+                let mut all = Register::of(F::nearest(0.0));
+                if uses.may_be_unknown() {
+                    all = first + second;
                 }
-            }
-            if all.has_nan() {
-                return start + at[0];
+                for k in 0..S {
+                    if states_use[k].may_be_unknown() {
+                        all = all + (firsts[k] + seconds[k]);
+                    }
+                }
+                if all.has_nan() {
+                    return start + at[0];
+                }
             }
             first.store(&mut p[at[0]..]);
             second.store(&mut p[at[1]..]);
@@ -345,26 +187,34 @@ where
                 seconds[k].store(&mut state[k][at[1]..]);
             }
         }
-        start + n
+        end
     }
 
+    /// Not more elements than a register has, on the divider.
     #[inline(always)]
-    fn part(&mut self, start: usize, end: usize) -> Sweep<'_, R, F, H, C, S> {
-        Sweep {
-            coefficients: self.coefficients,
-            exact: self.exact,
-            way: self.way,
-            p: &mut self.p[start..end],
-            g: &self.g[start..end],
-            state: self.state.each_mut().map(|s| &mut s[start..end]),
-            rule: PhantomData,
+    fn up_to_a_register<V: Instructions<Element = F>>(&mut self, start: usize, end: usize) {
+        let of = |slice: &[_]| Quick::<V, 1, false>(Register::load_first(&slice[start..end]));
+        let coefficients = self.coefficients.map(|c| Quick(Register::of(c)));
+        let state = array::from_fn(|k| of(self.state[k]));
+        let (p, states) = R::update(coefficients, of(self.p), of(self.g), state);
+        p.0.store_first(&mut self.p[start..end]);
+        for (state, new) in self.state.iter_mut().zip(states) {
+            new.0.store_first(&mut state[start..end]);
         }
     }
 }
 
 /// The new elements of a register.
 #[inline(always)]
-fn one<R, V, const H: usize, const C: usize, const S: usize, const TWO: bool, const ROOT: bool>(
+fn one<
+    R,
+    V,
+    const H: usize,
+    const C: usize,
+    const S: usize,
+    const OPERATIONS: u8,
+    const ROOT: bool,
+>(
     coefficients: [V::Element; C],
     p: &[V::Element],
     g: &[V::Element],
@@ -375,23 +225,19 @@ where
     R: Rule<H, C, S>,
     V: Instructions,
 {
-    let load = |slice: &[_]| Quick::<V, TWO, ROOT>(Register::load(&slice[at..]));
+    let load = |slice: &[_]| Quick::<V, OPERATIONS, ROOT>(Register::load(&slice[at..]));
     let coefficients = coefficients.map(|c| Quick(Register::of(c)));
     let (p, states) = R::update(coefficients, load(p), load(g), array::from_fn(|k| load(state[k])));
     (p.0, states.map(|s| s.0))
 }
 
-/// The first elements of a slice, with their number known to the compiler.
-#[inline(always)]
-fn block_of<F, const N: usize>(slice: &mut [F]) -> &mut [F; N] {
-    slice.first_chunk_mut().expect("a whole block")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::Float;
     use crate::rules::eps::{Inside, Outside};
-    use crate::rules::{MAX_COEFFICIENTS, adadelta, adam, nadam, rmsprop};
+    use crate::rules::{MAX_COEFFICIENTS, adadelta, adam, nadam, rmsprop, yogi};
+    use crate::{division, roots};
 
     const EVERY_WAY: [Way; 7] = [
         Way::Plain,
@@ -522,6 +368,7 @@ mod tests {
             for_both_types::<adam::Plain<adam::Scaled>, 6, 6, 2>(hypers);
             for_both_types::<adam::HatWide, 6, 6, 2>(hypers);
             for_both_types::<adam::Dlfs, 6, 4, 2>(hypers);
+            for_both_types::<yogi::Yogi, 6, 5, 2>(hypers);
             for_both_types::<adam::AmsgradCorrected<Outside>, 6, 8, 3>(hypers);
             for_both_types::<adam::ScaledAmsgradCorrected, 6, 7, 3>(hypers);
         }

@@ -84,10 +84,10 @@ def sources(draw: Any) -> Source:
     arrays, truths = list(names), []
 
     def operand() -> str:
-        return draw(st.sampled_from(arrays))
+        return str(draw(st.sampled_from(arrays)))
 
     def operand_or_number() -> str:
-        return draw(number) if draw(st.integers(0, 2)) == 0 else operand()
+        return str(draw(number)) if draw(st.integers(0, 2)) == 0 else operand()
 
     for count in range(draw(st.integers(1, 9))):
         kind = draw(st.integers(0, 21))

@@ -50,17 +50,17 @@ def start(function: Callable[..., Any], p: Array) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("function", typed_rules.RULES, ids=lambda f: f.__name__)
-def test_300_steps_of_a_typed_rule(function) -> None:
+def test_300_steps_of_a_typed_rule(function: Any) -> None:
     rule = instep.rule(function)
     takes_t = "t" in inspect.signature(function).parameters
     for dtype in DTYPES[function.__name__ in PROMOTED :]:
         random = np.random.default_rng(1)
-        p = random.standard_normal((7, 31)).astype(dtype)
+        p: Array = random.standard_normal((7, 31)).astype(dtype)
         own = p.copy()
         opt = rule(own)
         states = start(function, p)
         for t in range(1, 301):
-            g = (p + random.standard_normal(p.shape)).astype(dtype)
+            g: Array = p + random.standard_normal(p.shape).astype(dtype)
             given = [p.copy(), g.copy(), *(state.copy() for state in states.values())]
             returned = rule(*given, **({"t": t} if takes_t else {}))
             p, *new = returned if isinstance(returned, tuple) else (returned,)
@@ -121,8 +121,8 @@ def test_every_reference_as_a_program_is_its_recipe(name: str) -> None:
         assert "=" in programs[0].listing
         assert programs[1].listing.strip() == recognized[0]
         for dtype in DTYPES:
-            arrays = [abs(random.standard_normal(257)).astype(dtype) for _ in range(6)]
-            arrays[0] *= -1
+            arrays: list[Array] = [abs(random.standard_normal(257)).astype(dtype) for _ in range(6)]
+            arrays[0] = -arrays[0]
             arrays = arrays[: 2 + len(recipe.states)]
             copies = [[array.copy() for array in arrays] for _ in programs]
             for run, given in zip((recipe, *programs), (arrays, *copies), strict=True):
@@ -276,13 +276,14 @@ def test_norms(threads: int) -> None:
             ms = [np.zeros_like(p) for p in want]
             opt = lars(params)
             for _ in range(3):
-                grads = [random.standard_normal(p.shape).astype(dtype) for p in want]
+                grads: list[Array] = [random.standard_normal(p.shape).astype(dtype) for p in want]
                 opt.step(grads, grad_scale=-0.25)
                 for i, g in enumerate(grads):
-                    order = (lambda a: a.T) if i == 2 else (lambda a: a)
+                    # In the order of the parameter's memory.
+                    turned = [want[i].T, g.T] if i == 2 else [want[i], g]
                     norms = {
-                        "p_norm": reference.gradient_norm(order(want[i])),
-                        "g_norm": reference.gradient_norm(order(g)) * 0.25,
+                        "p_norm": reference.gradient_norm(turned[0]),
+                        "g_norm": reference.gradient_norm(turned[1]) * 0.25,
                     }
                     scaled = dtype(-0.25) * g
                     want[i], ms[i] = lars(want[i], scaled, ms[i], **norms)
@@ -353,7 +354,7 @@ def test_optimizers_are_pickled_and_copied() -> None:
     opt = mine(p, lr=0.5)
     opt.step(np.arange(4.0))
     for other in (pickle.loads(pickle.dumps(opt)), copy.deepcopy(opt)):
-        assert type(other) is mine
+        assert isinstance(other, mine)
         other.step(np.arange(4.0))
         assert other.t == 2
     assert pickle.loads(pickle.dumps(mine)) is mine
@@ -409,6 +410,7 @@ def test_the_caller_keeps_its_gradient() -> None:
 
 
 COUNTER = [0]
+COUNTED = 0
 OUTSIDE = np.ones(3)
 
 
@@ -578,7 +580,9 @@ MISTAKES = [
 @pytest.mark.parametrize(
     ("function", "error", "message"), MISTAKES, ids=lambda x: getattr(x, "__name__", "")
 )
-def test_mistakes_are_refused_when_the_rule_is_made(function, error, message) -> None:
+def test_mistakes_are_refused_when_the_rule_is_made(
+    function: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error) as caught:
         instep.rule(function)
     text = str(caught.value)

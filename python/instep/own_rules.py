@@ -154,7 +154,7 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"function is {kind_of(function)}; wanted a function made with def")
     traced = _Traced(function)
-    space = {
+    space: dict[str, Any] = {
         "__doc__": function.__doc__,
         "__module__": function.__module__,
         "__qualname__": function.__qualname__,

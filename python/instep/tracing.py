@@ -146,7 +146,7 @@ def _digest(operation: str, parts: list[bytes]) -> bytes:
 
 
 def trace(
-    function: types.FunctionType, name: str, roles: Sequence[str], hypers: Sequence[str]
+    function: Callable[..., Any], name: str, roles: Sequence[str], hypers: Sequence[str]
 ) -> Graph:
     """Return what a function does with the arrays of its roles and the numbers of its hypers.
 
@@ -218,8 +218,9 @@ def _output(graph: Graph, array: Any, role: str) -> int:
     return array.value
 
 
-def _with_traced_math(function: types.FunctionType) -> Callable[..., Any]:
+def _with_traced_math(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with the functions of `math`, and max and min, taking stand-ins."""
+    assert isinstance(function, types.FunctionType)
     own = dict(function.__globals__)
     own.setdefault("max", _max)
     own.setdefault("min", _min)

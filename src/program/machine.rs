@@ -4,12 +4,11 @@ use std::array;
 
 use super::assemble::Code;
 use super::instructions::{ARRAYS, Binary, Instruction, Slot, Unary};
-use super::portable::Portable;
 use crate::division::{self, Reciprocal};
-use crate::element::{Element, Float};
+use crate::element::Element;
 use crate::environment;
 use crate::isa::{self, Kernel, Level};
-use crate::roots::{Instructions, Register, Registers};
+use crate::registers::{Instructions, Portable, Register, Registers};
 use crate::rules::MAX_STATES;
 use crate::walk::FIRST_STATE;
 
@@ -311,8 +310,8 @@ fn unary<V: Instructions>(operation: Unary, x: Accumulator<V>) -> Accumulator<V>
         Unary::Abs => map(x, Register::abs),
         // A product has the other sign, of zeros too.
         Unary::Negate => map(x, |x| x * Register::of(V::Element::nearest(-1.0))),
-        Unary::Sign => map(x, |x| x.each(Float::sign)),
-        Unary::Not => map(x, |x| x.each(|x| if x == zero { one } else { zero })),
+        Unary::Sign => map(x, Register::sign),
+        Unary::Not => each(x, x, |x, _| if x == zero { one } else { zero }),
     }
 }
 

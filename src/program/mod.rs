@@ -11,7 +11,6 @@ mod assemble;
 mod instructions;
 mod machine;
 mod numbers;
-mod portable;
 
 use assemble::{Code, Graph, Node};
 use instructions::{Binary, MAX_BUFFERS, Unary};
@@ -19,7 +18,7 @@ use numbers::Numbers;
 
 use crate::isa::Level;
 use crate::recipes::{self, Recipe};
-use crate::roots::Registers;
+use crate::registers::Registers;
 use crate::rules::{Coefficients, MAX_STATES};
 use crate::sweep::Step;
 

@@ -154,6 +154,7 @@ pub(crate) struct HatWide;
 impl Rule<6, 6, 2> for HatWide {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 2] = ["m", "v"];
+    const WIDE: bool = true;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 6] {
         corrected_in_lr(hypers)
@@ -190,6 +191,7 @@ impl Dlfs {
 impl Rule<6, 4, 2> for Dlfs {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 2] = ["m", "v"];
+    const WIDE: bool = true;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 4] {
         let [_, rest1, _, rest2, a, eps] = corrected_in_lr(hypers);

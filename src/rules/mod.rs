@@ -44,11 +44,11 @@ pub trait Rule<const H: usize, const C: usize, const S: usize> {
     /// One element: its parameter, gradient and state in, the new parameter and state out.
     fn update<F: Float>(coefficients: [F; C], p: F, g: F, state: [F; S]) -> (F, [F; S]);
 
-    /// The same, given the coefficients as they were before rounding, too. For a rule that takes
-    /// its step in `f64`, whatever the arrays are, and rounds once; by default [`update`], which it has
-    /// to be for `f64` arrays. Such a rule has no use for [`Float::over`].
-    ///
-    /// [`update`]: Rule::update
+    /// Whether the rule takes its step in `f64`, whatever the arrays are, and rounds once.
+    const WIDE: bool = false;
+
+    /// The same, given the coefficients as they were before rounding, too: what a `WIDE` rule does with
+    /// `f32` arrays.
     #[inline(always)]
     fn update_exactly<F: Element>(
         rounded: [F; C],

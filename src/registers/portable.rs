@@ -3,14 +3,14 @@
 
 use std::array;
 
+use super::{Binary, Fill, Instructions, Load, Quaternary, Store, Ternary, Test, Unary};
 use crate::element::{Element, Float};
-use crate::roots::{Binary, Instructions, Quaternary, Set, Ternary, Test, Unary};
 
 /// How many elements.
 const N: usize = 4;
 
 #[derive(Clone, Copy)]
-pub(super) struct Portable<F>([F; N]);
+pub(crate) struct Portable<F>([F; N]);
 
 impl<F: Element> Portable<F> {
     #[inline(always)]
@@ -21,7 +21,19 @@ impl<F: Element> Portable<F> {
 
 impl<F: Element> Instructions for Portable<F> {
     type Element = F;
-    const SET: Set<F, Self> = |x| Self([x; N]);
+    const LOAD_FIRST: Load<Self> = |from, count| {
+        Self(array::from_fn(|i| {
+            // SAFETY: the caller's word for the first `count` elements.
+            if i < count as usize { unsafe { from.add(i).read() } } else { F::default() }
+        }))
+    };
+    const STORE_FIRST: Store<Self> = |to, count, x| {
+        for (i, x) in x.0.into_iter().take(count as usize).enumerate() {
+            // SAFETY: as above.
+            unsafe { to.add(i).write(x) };
+        }
+    };
+    const SET: Fill<Self> = |x| Self([x; N]);
     const ADD: Binary<Self> = |x, y| x.zip(y, |x, y| x + y);
     const SUB: Binary<Self> = |x, y| x.zip(y, |x, y| x - y);
     const MUL: Binary<Self> = |x, y| x.zip(y, |x, y| x * y);
@@ -34,6 +46,7 @@ impl<F: Element> Instructions for Portable<F> {
     };
     const ABS: Unary<Self> = |x| Self(x.0.map(Float::abs));
     const MAXIMUM: Binary<Self> = |x, y| x.zip(y, Float::maximum);
+    const SIGN: Unary<Self> = |x| Self(x.0.map(Float::sign));
     const GUARDED: Quaternary<Self> = |key, smallest, x, value| {
         let zero = F::nearest(0.0);
         Self(array::from_fn(|i| {
