@@ -276,7 +276,7 @@ def test_norms(threads: int) -> None:
             ms = [np.zeros_like(p) for p in want]
             opt = lars(params)
             for _ in range(3):
-                grads: list[Array] = [random.standard_normal(p.shape).astype(dtype) for p in want]
+                grads = [np.asarray(random.standard_normal(p.shape), dtype) for p in want]
                 opt.step(grads, grad_scale=-0.25)
                 for i, g in enumerate(grads):
                     # In the order of the parameter's memory.
@@ -353,8 +353,9 @@ def test_optimizers_are_pickled_and_copied() -> None:
     p = np.ones(4)
     opt = mine(p, lr=0.5)
     opt.step(np.arange(4.0))
-    for other in (pickle.loads(pickle.dumps(opt)), copy.deepcopy(opt)):
-        assert isinstance(other, mine)
+    others: list[Any] = [pickle.loads(pickle.dumps(opt)), copy.deepcopy(opt)]
+    for other in others:
+        assert type(other) is mine
         other.step(np.arange(4.0))
         assert other.t == 2
     assert pickle.loads(pickle.dumps(mine)) is mine

@@ -39,7 +39,7 @@ def compiled(source: random_rules.Source, isa: str) -> _instep.Recipe:
 @settings(
     max_examples=COUNT,
     deadline=None,
-    derandomize=COUNT < 10_000,
+    derandomize="RANDOM_RULES" not in os.environ,
     suppress_health_check=list(HealthCheck),
     database=None,
 )
