@@ -3,7 +3,7 @@
 //! There is one accumulator. The other operand of an instruction lies in a slot: an array, or a buffer for
 //! what is needed later. What nothing depends on is never asked for; what is used twice is computed once.
 
-use super::instructions::{Binary, Instruction, Slot, Unary};
+use super::instructions::{Binary, Instruction, Line, Slot, Unary};
 
 /// One value of the graph; operands are the numbers of earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Node {
 /// The instructions for a block, and what they need.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Code {
-    pub(super) instructions: Vec<Instruction>,
+    pub(super) lines: Vec<Line>,
     /// The number of buffers.
     pub(super) buffers: usize,
     /// The numbers that something is divided by.
@@ -58,7 +58,7 @@ impl Graph<'_> {
         let mut best = Assembly::of(self, &outputs);
         each_order(&mut outputs, 0, &mut |order| {
             let code = Assembly::of(self, order);
-            let cost = |code: &Code| (code.instructions.len(), code.buffers);
+            let cost = |code: &Code| (code.lines.len(), code.buffers);
             if cost(&code) < cost(&best) {
                 best = code;
             }
@@ -137,7 +137,7 @@ impl<'a> Assembly<'a> {
         }
         assert!(this.waiting.is_empty(), "in the end every array is free to be written");
         let Self { instructions, buffers, divisors, .. } = this;
-        Code { instructions, buffers, divisors }
+        Code { lines: Line::all(&instructions), buffers, divisors }
     }
 
     fn emit(&mut self, instruction: Instruction) {

@@ -101,6 +101,41 @@ pub(super) enum Instruction {
     BinaryNumber(Binary, usize, bool),
     /// What lies in the first slot where the accumulator is true, else the second.
     Where(Slot, Slot),
+    /// Two in one: [`Instruction::Scaled`] and [`Instruction::AddScaled`].
+    ScaledSum(usize, Slot, usize, Slot),
+    /// [`Instruction::MulNumber`] and [`Instruction::AddScaled`].
+    MulAddScaled(usize, usize, Slot),
+    /// The square root, and [`Instruction::AddNumber`].
+    SqrtAdd(usize),
+}
+
+/// An instruction, and where its result is to be stored, if it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    pub(super) instruction: Instruction,
+    pub(super) store: Option<Slot>,
+}
+
+impl Line {
+    /// The lines of instructions: of two that often follow each other, one is made, for it takes time to
+    /// see what the next one is.
+    pub(super) fn all(instructions: &[Instruction]) -> Vec<Self> {
+        let mut lines: Vec<Self> = Vec::with_capacity(instructions.len());
+        for &next in instructions {
+            if let Some(last) = lines.last_mut().filter(|last| last.store.is_none()) {
+                if let Instruction::Store(slot) = next {
+                    last.store = Some(slot);
+                    continue;
+                }
+                if let Some(both) = last.instruction.and(next) {
+                    last.instruction = both;
+                    continue;
+                }
+            }
+            lines.push(Self { instruction: next, store: None });
+        }
+        lines
+    }
 }
 
 impl fmt::Display for Slot {
@@ -110,6 +145,16 @@ impl fmt::Display for Slot {
 }
 
 impl Instruction {
+    /// This and the next in one, if there is such an instruction.
+    fn and(self, next: Self) -> Option<Self> {
+        Some(match (self, next) {
+            (Self::Scaled(n, x), Self::AddScaled(m, y)) => Self::ScaledSum(n, x, m, y),
+            (Self::MulNumber(n), Self::AddScaled(m, y)) => Self::MulAddScaled(n, m, y),
+            (Self::Unary(Unary::Sqrt), Self::AddNumber(n)) => Self::SqrtAdd(n),
+            _ => return None,
+        })
+    }
+
     /// As text, with `x` for the accumulator, `@` before slots and `#` before what `number` makes of a
     /// number, and `divisor` of a divisor.
     pub(super) fn text(
@@ -148,6 +193,13 @@ impl Instruction {
                 Self::call(operation, &n(place), reversed)
             }
             Self::Where(first, second) => format!("x = where(x, {first}, {second})"),
+            Self::ScaledSum(place, x, other, y) => {
+                format!("x = {}*{x} + {}*{y}", n(place), n(other))
+            }
+            Self::MulAddScaled(place, other, y) => {
+                format!("x = x*{} + {}*{y}", n(place), n(other))
+            }
+            Self::SqrtAdd(place) => format!("x = sqrt(x) + {}", n(place)),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::array;
 
 use super::assemble::Code;
-use super::instructions::{ARRAYS, Binary, Instruction, Slot, Unary};
+use super::instructions::{ARRAYS, Binary, Instruction, Line, Slot, Unary};
 use crate::division::{self, Reciprocal};
 use crate::element::Element;
 use crate::environment;
@@ -97,7 +97,7 @@ impl<F: Registers> Machine<'_, '_, F> {
         let mut room = vec![F::ONE; count + ALIGNMENT / size_of::<F>()];
         let start = room.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT / size_of::<F>());
         let (buffers, copies) = room[start..][..count].split_at_mut(code.buffers * block);
-        let program = Program { instructions: &code.instructions, numbers, divisors };
+        let program = Program { lines: &code.lines, numbers, divisors };
         if whole > 0 {
             let states = states.iter_mut().map(|state| &mut state[..whole]);
             let mut memory = Memory::new(&mut p[..whole], &g[..whole], states, buffers, block);
@@ -171,7 +171,7 @@ impl<'a, F> Memory<'a, F> {
 }
 
 struct Program<'a, F> {
-    instructions: &'a [Instruction],
+    lines: &'a [Line],
     numbers: &'a [F],
     divisors: &'a [Divisor<F>],
 }
@@ -181,17 +181,12 @@ impl<F: Registers> Program<'_, F> {
     #[inline(always)]
     fn block<V: Instructions<Element = F>>(&self, memory: &mut Memory<'_, F>) {
         let mut x: Accumulator<V> = [Register::of(F::ONE); COUNT];
-        for &instruction in self.instructions {
+        for line in self.lines {
             let number = |number: usize| Register::<V>::of(self.numbers[number]);
-            match instruction {
+            match line.instruction {
                 Instruction::Load(slot) => x = load(memory.read(slot)),
                 Instruction::LoadNumber(n) => x = [number(n); COUNT],
-                Instruction::Store(slot) => {
-                    let to = &mut memory.write(slot)[..COUNT * V::N];
-                    for i in 0..COUNT {
-                        x[i].store(&mut to[i * V::N..]);
-                    }
-                }
+                Instruction::Store(slot) => store(x, memory.write(slot)),
                 Instruction::Scaled(n, slot) => {
                     let n = number(n);
                     x = map(load(memory.read(slot)), |y| n * y);
@@ -249,6 +244,22 @@ impl<F: Registers> Program<'_, F> {
                     let (first, second) = (load(memory.read(first)), load(memory.read(second)));
                     x = all(|i| choose(x[i], first[i], second[i]));
                 }
+                Instruction::ScaledSum(n, slot, m, other) => {
+                    let (n, m) = (number(n), number(m));
+                    let y = map(load(memory.read(slot)), |y| n * y);
+                    x = zip(y, memory.read(other), |x, y| x + m * y);
+                }
+                Instruction::MulAddScaled(n, m, slot) => {
+                    let (n, m) = (number(n), number(m));
+                    x = zip(x, memory.read(slot), |x, y| x * n + m * y);
+                }
+                Instruction::SqrtAdd(n) => {
+                    let n = number(n);
+                    x = map(x, |x| x.sqrt() + n);
+                }
+            }
+            if let Some(slot) = line.store {
+                store(x, memory.write(slot));
             }
         }
     }
@@ -273,6 +284,14 @@ fn map<V: Instructions>(
 fn load<V: Instructions>(slice: &[V::Element]) -> Accumulator<V> {
     let slice = &slice[..COUNT * V::N];
     all(|i| Register::load(&slice[i * V::N..]))
+}
+
+#[inline(always)]
+fn store<V: Instructions>(x: Accumulator<V>, to: &mut [V::Element]) {
+    let to = &mut to[..COUNT * V::N];
+    for i in 0..COUNT {
+        x[i].store(&mut to[i * V::N..]);
+    }
 }
 
 #[inline(always)]

@@ -242,9 +242,13 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.body {
             Body::Code { code, numbers } => {
-                for instruction in &code.instructions {
+                for line in &code.lines {
                     let divisor = |place: usize| numbers[code.divisors[place]];
-                    writeln!(f, "{}", instruction.text(|place| numbers[place], divisor))?;
+                    let text = line.instruction.text(|place| numbers[place], divisor);
+                    match line.store {
+                        Some(slot) => writeln!(f, "{text}; {slot} = x")?,
+                        None => writeln!(f, "{text}")?,
+                    }
                 }
                 Ok(())
             }
