@@ -112,6 +112,7 @@ OPERATIONS = (
     "np.where((p > 0) ^ (g > 0), p, g * 2)", "np.where(~(p > 0), p, g * 2)",
     "np.where(np.logical_not(p > g), p, g * 2)", "np.where((p > 0) * (g > 0), p, g * 2)",
     "np.where((p > 0) + (g > 0), p, g * 2)", "(p > g) * p", "p - (p <= g)",
+    "((p > 0) + (g > 0)) * p",
     "np.where(np.isnan(p), g, p)", "np.where(np.isfinite(p), p, g)", "np.zeros_like(p) - g",
     "np.ones_like(p) / p", "np.full_like(p, 0.25) * g", "lr * p + lr * g", "p * lr - g * lr",
     "lr * p - g", "g - lr * p", "np.sqrt(p) + lr", "p / 0.3", "p / 0.7 / lr", "(p - g) * (p - g)",
