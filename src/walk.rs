@@ -92,13 +92,17 @@ impl Indices {
     pub fn new(numbers: &[i64]) -> Result<Self, TryReserveError> {
         let mut list = Vec::new();
         list.try_reserve_exact(numbers.len())?;
-        let (mut end, mut are_rising) = (0, true);
-        list.extend(numbers.iter().map(|&number| {
-            let index = usize::try_from(number.cast_unsigned()).unwrap_or(usize::MAX);
-            are_rising &= index >= end;
-            end = end.max(index.saturating_add(1));
-            index
-        }));
+        let (mut last, mut are_rising) = (0, true);
+        for numbers in numbers.chunks(1_024) {
+            let start = list.len();
+            let index = |&number: &i64| usize::try_from(number.cast_unsigned());
+            list.extend(numbers.iter().map(|number| index(number).unwrap_or(usize::MAX)));
+            // With the one before, in loops that wait for nothing.
+            let pairs = list[start.saturating_sub(1)..].windows(2);
+            are_rising &= pairs.fold(true, |rising, pair| rising & (pair[0] < pair[1]));
+            last = list[start..].iter().fold(last, |last, &index| last.max(index));
+        }
+        let end = if list.is_empty() { 0 } else { last.saturating_add(1) };
         Ok(Self { list, end, are_rising })
     }
 
@@ -443,6 +447,13 @@ impl Walk {
         let is_near = |a: &Loop| a.len >= 8 && a.step.unsigned_abs() < CACHE_LINE;
         let any_near = loops.iter().any(is_near);
         sort(loops, |a| cmp::Reverse((any_near && !is_near(a), a.step.unsigned_abs())));
+        // Next comes what is closest in the tile: the two are done at once.
+        if let [others @ .., inner] = &mut *loops
+            && inner.place != 1
+            && let Some(at) = others.iter().position(|a| a.place == 1)
+        {
+            others[at..].rotate_left(1);
+        }
         let rows = self.rows.as_ref().filter(|_| from == 1).map(|rows| {
             let first = block.first[0];
             (&rows.list[first..first + block.lens[0]], self.axes[0].steps[role], place)
