@@ -22,12 +22,14 @@ What `make figures` measured, in turns within one run, and wrote here: medians.
 
 What `make layouts` measured, in turns within one run on one thread, and wrote here: medians.
 
-The aim is that no layout of arrays and no shape of a call is slower than the NumPy line that does the
-same, such as `p -= lr*g` for SGD. The ratio is NumPy's time over instep's: below 1, instep is slower.
+The aim is that no layout of arrays and no shape of a call is slower than the NumPy line that does
+the same, such as `p -= lr*g` for SGD. The ratio is NumPy's time over instep's: below 1, instep is
+slower.
 
-A strided array is stepped without a copy of it. What is dense along some axes is stepped in place; all
-else is gathered into tiles of a few thousand elements, stepped, and scattered back. Of rows in any or
-in rising order none comes twice; "twice" are rows of which each comes two times, and is summed first.
+A strided array is stepped without a copy of it. What is dense along some axes is stepped in place;
+all else is gathered into tiles of a few thousand elements, stepped, and scattered back. Of rows in
+any or in rising order none comes twice; "twice" are rows of which each comes two times, and is
+summed first.
 """,
 }
 

@@ -1,4 +1,4 @@
-"""Steps over arrays of every layout, in calls of every shape, against the NumPy line that does so."""
+"""Steps over arrays of every layout, in calls of every shape, against the same line of NumPy."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -138,9 +138,7 @@ def columns_of_both(rows: int, number: int) -> Contest:
         for p, g in zip(theirs.T[:number], grads(theirs, next(by_numpy)), strict=True):
             p -= lr * g
 
-    return Contest(
-        lambda: optimizer.step(grads(mine, next(by_instep))), numpy, [(mine, theirs)]
-    )
+    return Contest(lambda: optimizer.step(grads(mine, next(by_instep))), numpy, [(mine, theirs)])
 
 
 def rows(number: int, of: int, width: tuple[int, ...], order: str) -> Contest:
@@ -241,10 +239,7 @@ def layouts(scale: int) -> dict[str, tuple[Make, Make]]:
         f"axes of both turned, each its way, {deep}": (turned, turned_back),
         f"{vector}, misaligned": (lambda rng: misaligned(drawn(rng, (n,))),) * 2,
         f"{vector}, every second element": (lambda rng: drawn(rng, (2 * n,))[::2],) * 2,
-        f"{vector}, every second element, f64": (
-            lambda rng: drawn(rng, (2 * n,), "f8")[::2],
-        )
-        * 2,
+        f"{vector}, every second element, f64": (lambda rng: drawn(rng, (2 * n,), "f8")[::2],) * 2,
         "C (2, 2), gradient Fortran": (c((2, 2)), fortran((2, 2))),
     }
 
@@ -262,9 +257,7 @@ def contests(scale: int) -> dict[tuple[str, str], Callable[[], Contest]]:
         found[f"Rows: {many:,} of a 1-D parameter, {order}", "SGD"] = partial(
             rows, many, 5 * many, (), order
         )
-        found[f"Rows: {wide:,} of 64, {order}", "SGD"] = partial(
-            rows, wide, 2 * wide, (64,), order
-        )
+        found[f"Rows: {wide:,} of 64, {order}", "SGD"] = partial(rows, wide, 2 * wide, (64,), order)
     found[f"columns of one matrix, {side:,} of {side:,}", "SGD"] = partial(columns, side, side)
     found[f"columns, gradients other columns or new, {side // 2:,} of {side:,}", "SGD"] = partial(
         columns_of_both, side, side // 2
@@ -275,9 +268,7 @@ def contests(scale: int) -> dict[tuple[str, str], Callable[[], Contest]]:
 
 @pytest.mark.parametrize("number", range(len(contests(1))))
 @from_measured_times
-def test_layout(
-    benchmark: Any, show: Show, number: int, request: pytest.FixtureRequest
-) -> None:
+def test_layout(benchmark: Any, show: Show, number: int, request: pytest.FixtureRequest) -> None:
     smoke = bool(request.config.getoption("smoke"))
     (what, rule), make = list(contests(100 if smoke else 1).items())[number]
     threads = instep.get_num_threads()

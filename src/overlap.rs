@@ -102,7 +102,7 @@ fn are_apart(mut ranges: Vec<(Range<usize>, bool)>) -> bool {
 /// as a period of which each has a range of its own. Each comes with whether it is written; those that
 /// are not may have bytes in common. What is not found may be so too.
 #[must_use]
-pub fn interleave<'a>(arrays: impl Iterator<Item = (Elements<'a>, bool)> + Clone) -> bool {
+pub fn interleave<'a>(arrays: &(impl Iterator<Item = (Elements<'a>, bool)> + Clone)) -> bool {
     let mut periods = Vec::with_capacity(MAX_PERIODS);
     for (stride, _) in arrays.clone().flat_map(|(elements, _)| elements.steps()) {
         let period = stride.unsigned_abs();
@@ -343,7 +343,7 @@ mod tests {
                     (Array { data, shape, strides, size }, written)
                 })
                 .collect();
-            if interleave(arrays.iter().map(|(array, written)| (array.elements(), *written))) {
+            if interleave(&arrays.iter().map(|(array, written)| (array.elements(), *written))) {
                 found += 1;
                 for (i, (a, a_written)) in arrays.iter().enumerate() {
                     for (b, b_written) in &arrays[i + 1..] {
@@ -362,8 +362,8 @@ mod tests {
         let (shape, strides) = ([50], [400]);
         let elements = |data| Elements { data, shape: &shape, strides: &strides, size: 4 };
         let columns = || (0..100).map(column).map(|(data, written)| (elements(data), written));
-        assert!(interleave(columns()));
-        assert!(interleave(columns().chain([(elements(1_000 + 4 * 7), false)])));
-        assert!(!interleave(columns().chain([(elements(1_000 + 4 * 7), true)])));
+        assert!(interleave(&columns()));
+        assert!(interleave(&columns().chain([(elements(1_000 + 4 * 7), false)])));
+        assert!(!interleave(&columns().chain([(elements(1_000 + 4 * 7), true)])));
     }
 }

@@ -188,6 +188,7 @@ impl Default for Block {
 
 /// Axes in the order of the parameter's memory, the longest steps first, with those that run on from
 /// one another made one.
+#[must_use]
 pub fn in_order(mut axes: Vec<Axis>) -> Vec<Axis> {
     axes.retain(|axis| axis.len != 1);
     axes.sort_by_key(|axis| cmp::Reverse(axis.steps[PARAMETER].unsigned_abs()));
@@ -206,6 +207,9 @@ impl Walk {
     /// `axes` in order. Of the arrays of `roles` roles, those that `are_aligned` have aligned
     /// elements of `size` bytes at their beginning. `rows` are the places of the first axis, if they
     /// are not simply one after the other.
+    ///
+    /// # Panics
+    /// When there are more axes or roles than [`MAX_AXES`] and [`MAX_ROLES`].
     #[must_use]
     pub fn new(
         mut axes: Vec<Axis>,
@@ -237,11 +241,11 @@ impl Walk {
         };
         walk.gradient_is_dense = in_place[GRADIENT] && walk.is_dense_from(0, GRADIENT);
         let aligned = in_place;
-        let mut tiles = walk.set_runs(&aligned);
+        let mut tiles = walk.set_runs(aligned);
         loop {
             walk.set_extents();
             // Smaller blocks may leave no run that is long enough.
-            let needed = walk.set_runs(&aligned);
+            let needed = walk.set_runs(aligned);
             if needed <= tiles {
                 return walk;
             }
@@ -266,7 +270,7 @@ impl Walk {
     }
 
     /// Chooses the axes of a run, and what is stepped in place. Returns how many tiles that takes.
-    fn set_runs(&mut self, aligned: &[bool; MAX_ROLES]) -> usize {
+    fn set_runs(&mut self, aligned: [bool; MAX_ROLES]) -> usize {
         let in_place_from =
             |axis| array::from_fn::<_, MAX_ROLES, _>(|k| aligned[k] && self.is_dense_from(axis, k));
         let mut run_from = self.axes.len() - 1;
@@ -289,7 +293,7 @@ impl Walk {
         let tiled = (0..self.roles).filter(|&role| !self.in_place[role]);
         // What an element takes of the cache, until it is scattered back.
         let bytes: usize = tiled.map(|role| self.spacing(role)).sum();
-        let most = if bytes == 0 { MOST } else { BLOCK_BYTES / bytes };
+        let most = BLOCK_BYTES.checked_div(bytes).unwrap_or(MOST);
         let innermost = self.axes.len() - 1;
         let close: Vec<_> = (0..self.axes.len())
             .filter(|&k| k < innermost && (0..self.roles).any(|role| self.closest(role) == k))
@@ -553,7 +557,8 @@ mod tests {
             }
         }
         let (rows, axes) = if of_rows {
-            let numbers: Vec<_> = random.shuffled(lens[0]).into_iter().map(|i| i as i64).collect();
+            let numbers: Vec<_> =
+                random.shuffled(lens[0]).into_iter().map(|i| i.cast_signed() as i64).collect();
             let inner = in_order(axes.split_off(1));
             axes.extend(inner);
             (Some(Arc::new(Indices::new(&numbers).expect("memory"))), axes)
@@ -616,9 +621,9 @@ mod tests {
                 let run = walk.run_len(&block);
                 assert!(block.len.is_multiple_of(run));
                 for role in (0..ROLES).filter(|&role| walk.is_in_place(role)) {
-                    for i in 0..block.len {
+                    for (i, &place) in copied[role].iter().enumerate().take(block.len) {
                         let start = walk.run(role, &block, i / run);
-                        assert_eq!(copied[role][i], start + (i % run * SIZE).cast_signed());
+                        assert_eq!(place, start + (i % run * SIZE).cast_signed());
                     }
                 }
                 let tiles = (0..ROLES).filter(|&role| !walk.is_in_place(role)).count();

@@ -1107,9 +1107,9 @@ def gradient_norm(*grads: Array) -> float:
 
     The elements of a gradient are cut into blocks of 32,768. In a block there are 16 sums: element
     ``i`` is squared and added to sum ``i % 16``, in order. The 16 are added in order to make the
-    sum of the block; the blocks of all gradients are added in order. An `instep.Rows` is one gradient:
-    its values, row by row as they are given; or, where any row comes twice, the sums of the values
-    of each row, in rising order of the rows.
+    sum of the block; the blocks of all gradients are added in order. An `instep.Rows` is one
+    gradient: its values, row by row as they are given; or, where any row comes twice, the sums of
+    the values of each row, in rising order of the rows.
 
     The order of the elements is that of the array as it is given, row by row. An optimizer takes
     the order of the *parameter's* memory: axes by their strides, the longest first, and each axis

@@ -35,9 +35,9 @@ class Rows:
     Notes
     -----
     A step raises IndexError, before it writes anything, for a row that the parameter does not have;
-    rows are counted from 0 only. What it allocates is 8 bytes for each row, if they are not in rising
-    order a bit for each row of the parameter, and where rows come twice sums of the size of `values`;
-    where there is no memory for that it raises MemoryError and has written nothing.
+    rows are counted from 0 only. What it allocates is 8 bytes for each row, if they are not in
+    rising order a bit for each row of the parameter, and where rows come twice sums of the size of
+    `values`; where there is no memory for that it raises MemoryError and has written nothing.
 
     For the norm of the gradients, the values count in the order in which they are given; where any
     row comes twice, the sums do, in rising order of the rows.

@@ -78,13 +78,13 @@ def step_function(name: str) -> Callable[..., None]:
                 raise ValueError(f"{role} has {has} arrays; wanted {need}, as p has")
 
         kept = [index for index, gradient in enumerate(given[1]) if gradient is not None]
-        arrays = [tuple(array[index] for index in kept) for array in given]
+        chosen = [tuple(array[index] for index in kept) for array in given]
 
         def describe(_: int, role: int, index: int) -> str:
             return called(roles[role], (kept[index],) if is_list else ())
 
         around = (sign, 0.0, 1.0 - rate * decay) if decouples else (sign, decay, 1.0)
-        recipe.step(numbers, arrays[0], arrays[1], tuple(arrays[2:]), describe, around)
+        recipe.step(numbers, chosen[0], chosen[1], tuple(chosen[2:]), describe, around)
 
     step.__name__ = step.__qualname__ = name
     step.__doc__ = (

@@ -162,7 +162,7 @@ impl Rows {
         let given = item.getattr(intern!(py, "values"))?.cast_into::<PyUntypedArray>()?;
         let indices = item.call_method0(intern!(py, "int64"))?.extract::<Integers<'_>>()?;
         let indices = rows(indices.as_slice()?)?;
-        if indices.are_distinct().map_err(no_memory)? {
+        if indices.are_distinct().map_err(|error| no_memory(&error))? {
             return Ok(Self { indices: Arc::new(indices), values: given.unbind(), given: None });
         }
         drop(indices);
@@ -174,9 +174,9 @@ impl Rows {
 }
 
 fn rows(numbers: &[i64]) -> PyResult<Indices> {
-    Indices::new(numbers).map_err(no_memory)
+    Indices::new(numbers).map_err(|error| no_memory(&error))
 }
 
-fn no_memory(error: TryReserveError) -> PyErr {
+fn no_memory(error: &TryReserveError) -> PyErr {
     PyMemoryError::new_err(format!("the indices of rows: {error}"))
 }

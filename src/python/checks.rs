@@ -275,7 +275,7 @@ fn refuse_shared_memory(mut members: Vec<Member<'_>>) -> Result<(), Refusal> {
         rest = others;
         let elements = together.iter().map(|member| (member.view.elements(), member.written));
         // The spans of strided arrays may interleave while no byte is shared: look closer.
-        if !are_apart(together) && !overlap::interleave(elements) {
+        if !are_apart(together) && !overlap::interleave(&elements) {
             refuse_a_pair(together)?;
         }
     }

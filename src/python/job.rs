@@ -84,7 +84,7 @@ impl Job {
             let size = dtype.size().cast_signed();
             let is_dense = |axis: &Axis| axis.steps[..views.len()].iter().all(|&step| step == size);
             let is_dense = aligned && axes.len() == 1 && is_dense(&axes[0]);
-            (!is_dense).then(|| walk(views, axes, None, dtype))
+            (!is_dense).then(|| Box::new(walk(views, axes, None, dtype)))
         };
         Self::walking(views, dtype, parameter, work, walk, views[PARAMETER].len())
     }
@@ -105,7 +105,7 @@ impl Job {
         axes[0].len = count;
         let of_one = walk::in_order(axes.split_off(1));
         axes.extend(of_one);
-        let walk = walk(views, axes, Some(indices), dtype);
+        let walk = Box::new(walk(views, axes, Some(indices), dtype));
         let len = walk.len();
         Self::walking(views, dtype, parameter, work, Some(walk), len)
     }
@@ -180,12 +180,7 @@ fn axes(views: &[View<'_>], count: usize) -> Vec<Axis> {
     (0..count).map(axis).collect()
 }
 
-fn walk(
-    views: &[View<'_>],
-    axes: Vec<Axis>,
-    rows: Option<Arc<Indices>>,
-    dtype: Dtype,
-) -> Box<Walk> {
+fn walk(views: &[View<'_>], axes: Vec<Axis>, rows: Option<Arc<Indices>>, dtype: Dtype) -> Walk {
     let aligned: Vec<_> = views.iter().map(View::is_aligned).collect();
-    Box::new(Walk::new(axes, rows, dtype.size(), &aligned))
+    Walk::new(axes, rows, dtype.size(), &aligned)
 }

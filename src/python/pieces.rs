@@ -143,8 +143,8 @@ impl Piece<'_> {
         for number in walk.blocks(self.start / self.size, parts) {
             walk.set_block(number, &mut block);
             let mut tiles = [None; MAX_ROLES];
-            let mut count = 0;
-            for role in (0..roles).filter(|&role| !walk.is_in_place(role)) {
+            let tiled = (0..roles).filter(|&role| !walk.is_in_place(role));
+            for (count, role) in tiled.enumerate() {
                 let tile = tile(count, block.len);
                 let from = walk.copying(role, &block, &mut loops);
                 // SAFETY: `Job` has taken the walk from the shapes and strides of the arrays, whose
@@ -153,7 +153,6 @@ impl Piece<'_> {
                 // room. What is written is this piece's alone, and the gradient is at most read.
                 unsafe { tiles::gather(&from, self.job.data[role], tile) };
                 tiles[role] = Some(tile);
-                count += 1;
             }
             let run = walk.run_len(&block);
             for number in 0..block.len / run {
