@@ -99,7 +99,7 @@ impl Indices {
             list.extend(numbers.iter().map(|number| index(number).unwrap_or(usize::MAX)));
             // With the one before, in loops that wait for nothing.
             let pairs = list[start.saturating_sub(1)..].windows(2);
-            are_rising &= pairs.fold(true, |rising, pair| rising & (pair[0] < pair[1]));
+            are_rising &= pairs.filter(|pair| pair[0] >= pair[1]).count() == 0;
             last = list[start..].iter().fold(last, |last, &index| last.max(index));
         }
         let end = if list.is_empty() { 0 } else { last.saturating_add(1) };
