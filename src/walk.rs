@@ -638,6 +638,24 @@ mod tests {
     }
 
     #[test]
+    fn nothing_runs_on_from_an_axis_that_is_cut() {
+        // A gradient whose windows overlap, so that one begins where the block ends in another.
+        let walk = |window: usize| {
+            let steps = |each: [isize; 3]| array::from_fn(|k| each.get(k).copied().unwrap_or(0));
+            let window = (window * SIZE).cast_signed();
+            let axes = vec![
+                Axis { len: 100, steps: steps([8_000, window, 4]) },
+                Axis { len: 2_000, steps: steps([4, 4, 400]) },
+            ];
+            Walk::new(axes, None, SIZE, &[false, true, true])
+        };
+        let cut = walk(2_000).extents[1];
+        assert!(cut < 2_000);
+        let walk = walk(cut);
+        assert_eq!((walk.extents[1], walk.is_in_place(GRADIENT), walk.run_from), (cut, true, 1));
+    }
+
+    #[test]
     fn stretches_are_in_the_order_of_the_axes() {
         let mut random = Random(2);
         for _ in 0..300 {
