@@ -77,7 +77,7 @@ pub struct Walk {
 }
 
 /// Some rows of an array, by their numbers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Indices {
     list: Vec<usize>,
     end: usize,
@@ -319,7 +319,7 @@ impl Walk {
         let axes = &self.axes[usize::from(self.are_rows_of(role))..];
         let steps = axes.iter().filter(|axis| axis.len > 1).map(|axis| axis.steps[role]);
         let closest = steps.map(isize::unsigned_abs).filter(|&step| step > 0).min();
-        closest.unwrap_or(CACHE_LINE).clamp(self.size, CACHE_LINE)
+        closest.unwrap_or(CACHE_LINE / 4).clamp(self.size, CACHE_LINE)
     }
 
     /// The axis along which the elements of a role are closest to each other.
@@ -356,6 +356,14 @@ impl Walk {
     #[must_use]
     pub fn is_of_rows(&self) -> bool {
         self.rows.is_some()
+    }
+
+    /// Lets go of the rows, so that none are left.
+    pub fn drop_rows(&mut self) {
+        if self.rows.is_some() {
+            self.rows = Some(Arc::default());
+            self.axes[0].len = 0;
+        }
     }
 
     /// Whether the array of a role is stepped in place.
