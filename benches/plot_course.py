@@ -25,7 +25,7 @@ STYLES = {
 def plot(run: dict[str, Any], picture: Path) -> None:
     ratios: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for benchmark in run["benchmarks"]:
-        params, extra = benchmark["params"], benchmark["extra_info"]
+        params, extra = benchmark["params"] or {}, benchmark["extra_info"]
         if "net" in params and params["contestant"] == "instep":
             line = ratios.setdefault((params["dtype"], params["rule"]), [])
             line.append((extra["parameters"], extra["ratio"]))

@@ -158,7 +158,7 @@ class Model:
             axes = sorted(range(p.ndim), key=lambda axis, p=p: -abs(p.strides[axis]))  # type: ignore[misc]
             average = None if self.decay is None else p.copy()
             parameters.append(Parameter(p.copy(), kept, average, tuple(axes)))
-        self.groups.append(Group(options, parameters, self.rule.carried(options, 0)))
+        self.groups.append(Group(options, parameters, self.rule.carried(options, self.t)))
 
     def parameters(self) -> Iterator[Parameter]:
         for group in self.groups:

@@ -1,6 +1,7 @@
 """A smoke run of the benchmarks: the smallest sizes, a few rounds."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -16,9 +17,12 @@ pytestmark = pytest.mark.xdist_group("benches")
 
 
 def run(*arguments: str | Path) -> str:
+    # As if no pytest ran around it, nor several at once.
+    environment = {key: value for key, value in os.environ.items() if "PYTEST" not in key}
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -266,7 +266,7 @@ def steps(n):
 
 instep.set_num_threads(3)
 steps(1_000)
-steps(60_000)
+steps(3_000)
 instep.set_num_threads(1)
 steps(1_000_000)
 instep.set_num_threads(3)

@@ -191,6 +191,10 @@ def test_every_rule_documents_its_formula_its_source_and_an_example(rule: Rule) 
     assert any(".step(" in example.source for example in examples)
 
 
+# Modes that differ only with nesterov, and only in float32: `test_course_classes.py` has them.
+ALIKE = {("lr_inside", "dlfs"), ("lr_inside", "dlfs2"), ("dlfs", "dlfs2"), ("hat", "hat_wide")}
+
+
 @every_rule
 def test_every_option_of_a_rule_changes_its_steps(rule: Rule) -> None:
     """Whatever the signature has is used: an option that is not the default changes a bit."""
@@ -220,7 +224,8 @@ def test_every_option_of_a_rule_changes_its_steps(rule: Rule) -> None:
         plain = {"lr": 0.7, **needed.get(name, {})}
         ends = [end({**plain, name: value}) for value in values]
         for (one, p), (other, q) in combinations(zip(values, ends, strict=True), 2):
-            assert any((p[key] != q[key]).any() for key in p.keys() & q.keys()), (name, one, other)
+            differ = any((p[key] != q[key]).any() for key in p.keys() & q.keys())
+            assert differ or (one, other) in ALIKE, (name, one, other)
 
 
 # Bits

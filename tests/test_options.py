@@ -32,7 +32,7 @@ def test_an_option_is_not_assigned_to_the_optimizer() -> None:
         wanted = f"assign it there: opt.param_groups[0]['{name}'] = {value!r}"
         with pytest.raises(AttributeError, match=re.escape(wanted)):
             setattr(opt, name, value)
-    opt.label = "my own"  # type: ignore[attr-defined]
+    opt.label = "my own"
     assert opt.param_groups[0]["lr"] == 0.1
 
 
@@ -136,7 +136,8 @@ def test_powers_are_those_of_python() -> None:
             opt.step(g)
             numbers = {"beta1": betas[0], "beta2": betas[1], "lr": 1e-3, "eps": 1e-8}
             powers = {"beta1_power": betas[0] ** t, "beta2_power": betas[1] ** t}
-            wanted = reference.adam_hat(wanted[0], g, *wanted[1:], **numbers, **powers)
+            p0, m0, v0 = wanted
+            wanted = reference.adam_hat(p0, g, m0, v0, **numbers, **powers)
             assert_same_bits(p, wanted[0])
 
 
@@ -189,7 +190,8 @@ def test_too_many_skips_in_a_row_raise() -> None:
 
 def test_clipping_by_value() -> None:
     rng = np.random.default_rng(2)
-    for dtype in (np.float32, np.float64):
+    dtypes: list[Any] = [np.float32, np.float64]
+    for dtype in dtypes:
         p = rng.standard_normal(700).astype(dtype)
         g = (rng.standard_normal(700) * 3).astype(dtype)
         g[:4] = np.nan, np.inf, -np.inf, -0.0
@@ -226,8 +228,9 @@ def test_bounds_are_checked() -> None:
     opt = instep.SGD(p)
     for name in ("max_norm", "max_array_norm", "max_value"):
         for wrong, kind in ((-1.0, ValueError), (math.nan, ValueError), ("1", TypeError)):
+            given: dict[str, Any] = {name: wrong}
             with pytest.raises(kind, match=f"{name} is "):
-                opt.step(np.ones(2), **{name: wrong})
+                opt.step(np.ones(2), **given)
     with pytest.raises(ValueError, match="max_norm and max_array_norm"):
         opt.step(np.ones(2), max_norm=1.0, max_array_norm=1.0)
     assert (p == 1).all()
@@ -281,8 +284,9 @@ def test_masks_are_checked() -> None:
             (dict.fromkeys(net(), 1), TypeError, f'{argument}["l1.W"] is 1 (int); wanted True or'),
             (3, TypeError, f"{argument} is an int; wanted a dict"),
         ):
+            given: dict[str, Any] = {argument: mask}
             with pytest.raises(kind) as info:
-                instep.AdamW(net(), **{argument: mask})
+                instep.AdamW(net(), **given)
             assert message in str(info.value)
 
 
@@ -312,7 +316,8 @@ def test_what_is_frozen_is_left_alone() -> None:
 
 
 def test_masks_survive_copies() -> None:
-    for make in (copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))):
+    makes: list[Any] = [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+    for make in makes:
         params = net()
         opt = instep.AdamW(
             params, lr=0.1, weight_decay=0.5, freeze={**dict.fromkeys(params, False), "l2.b": True}
@@ -362,7 +367,7 @@ def test_groups_by_pattern_keep_the_structure() -> None:
 
 
 def test_groups_by_pattern_are_checked() -> None:
-    for groups, kind, message in (
+    bad: list[tuple[Any, type[Exception], str]] = [
         ({"*.x": {}}, ValueError, "groups has the pattern '*.x'; no name is left for it"),
         ({"*": {}, "l1.*": {}}, ValueError, "groups has the pattern 'l1.*'"),
         ({"*.b": {"bogus": 1}}, ValueError, "the option 'bogus'"),
@@ -370,7 +375,8 @@ def test_groups_by_pattern_are_checked() -> None:
         ({"*.b": {"lr": -1}}, ValueError, "lr is -1"),
         ({"*.b": {"name": 1}}, TypeError, "the name 1; wanted a str"),
         ([{}], TypeError, "groups is a list; wanted a dict of options by pattern"),
-    ):
+    ]
+    for groups, kind, message in bad:
         with pytest.raises(kind) as info:
             instep.SGD(net(), groups=groups)
         assert message in str(info.value)
@@ -489,6 +495,7 @@ def test_functional_takes_numpy_integers_as_python_ones() -> None:
         (instep.functional.adam, 2),
         (instep.functional.radam, 2),
     ]
+    function: Any
     for function, states in rules:
         for t in (1, 7, 200, 255):
             ends = []

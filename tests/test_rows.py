@@ -284,5 +284,5 @@ print(refused, t)
     )
     assert done.returncode == 0, (done.returncode, done.stderr)
     refused, steps = map(int, done.stdout.split())
-    assert refused >= 2
+    assert refused >= 1
     assert steps >= 2

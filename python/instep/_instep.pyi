@@ -10,7 +10,7 @@ _Around: TypeAlias = tuple[float, float, float]
 _Work: TypeAlias = tuple[Recipe, tuple[float, ...], tuple[float, float, bool, float | None]]
 _Updates: TypeAlias = Sequence[tuple[dict[str, Any], dict[str, Any]]]
 # The work; the learning rate; whether it stays; and what to update after the step.
-Said: TypeAlias = tuple[_Work, float, bool, _Updates]
+_Said: TypeAlias = tuple[_Work, float, bool, _Updates]
 
 class _Config(TypedDict):
     version: str

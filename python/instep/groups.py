@@ -67,18 +67,20 @@ class Group:
         The options themselves, which users change, ``"params"`` among them.
     number : int
         Its place among the groups.
+    t : int
+        The number of steps that the optimizer has done.
     """
 
-    def __init__(self, rule: type[Rule], options: dict[str, Any], number: int) -> None:
+    def __init__(self, rule: type[Rule], options: dict[str, Any], number: int, t: int = 0) -> None:
         self.rule = rule
         self.options = options
         self.known = tuple(options)
         self.name = f"param_groups[{number}]"
         self.params = options["params"]
         checked = rule.checked(options)
-        self.carried = rule.carried(checked, 0)
-        self.carried_at = {"t": 0}
-        self.states = self._prepare(checked, check_rate(options["lr"], 1), 1)[0].states
+        self.carried = rule.carried(checked, t)
+        self.carried_at = {"t": t}
+        self.states = self._prepare(checked, check_rate(options["lr"], t + 1), t + 1)[0].states
 
     def own_options(self) -> dict[str, Any]:
         """Return the options without the parameters and the group's name."""
@@ -98,7 +100,7 @@ class Group:
         if average is not None:
             parameter.average = np.array(array, order="K", subok=False)
 
-    def prepare(self, lr: float | None, t: int, average: float | None) -> "_instep.Said":
+    def prepare(self, lr: float | None, t: int, average: float | None) -> "_instep._Said":
         """Return what step `t` does, after a look at the options."""
         options = self.options
         if options.keys() != dict.fromkeys(self.known).keys():
@@ -116,7 +118,9 @@ class Group:
                 f"the options of a group were changed to those of {recipe.name}, which keeps other "
                 f"states: {recipe.states} instead of {self.states}; make a new optimizer"
             )
-        updates = [(self.carried, carried), (self.carried_at, {"t": t})] if carried else []
+        updates: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        if carried:
+            updates = [(self.carried, carried), (self.carried_at, {"t": t})]
         work = recipe, numbers, (sign, decay, decouples, average)
         return work, rate, not self.rule.varies(checked), updates
 
@@ -148,7 +152,8 @@ def work(
 
     `carried` is what comes from the step before; if that is not known, it is made anew.
     """
-    if carried is None:
+    # Another mode may carry other numbers.
+    if carried is None or carried.keys() != rule.carried(checked, 0).keys():
         carried = rule.carried(checked, t - 1)
     carried = rule.advance({**checked, **carried}, rate, t)
     checked = {**checked, **carried}

@@ -364,7 +364,7 @@ class Optimizer(Rule):
         """Add the groups of a tree, all of them or none."""
         added = []
         for number, (options, members) in enumerate(groups, len(self._groups)):
-            group = Group(type(self), options, number)
+            group = Group(type(self), options, number, self.t)
             for parameter in members:
                 parameter.group = number
                 group.start(parameter, self._average)
@@ -446,7 +446,7 @@ class Optimizer(Rule):
         """The number of steps that were skipped since the last that was not."""
         return self._stepper.skips
 
-    def _prepare(self, group: int, lr: float | None, t: int) -> "_instep.Said":
+    def _prepare(self, group: int, lr: float | None, t: int) -> "_instep._Said":
         """Say what step `t` of a group does; asked when options have changed."""
         return self._groups[group].prepare(lr, t, self._average)
 

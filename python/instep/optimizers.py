@@ -674,6 +674,7 @@ class NAdam(Optimizer):
 
     @classmethod
     def checked(cls, options: Options) -> dict[str, Any]:
+        check_mode("mode", options["mode"], ("torch", "keras", "optax"))
         return {
             **super().checked(options),
             "betas": check_betas(options["betas"]),

@@ -55,11 +55,12 @@ def read(
     check_regular(path, "a regular file")
     Path(path).open("rb").close()  # for the usual errors of a file that is not there
     try:
-        file = safe_open(os.fspath(path), framework="numpy", backend="pread").__enter__()
+        opened: Any = safe_open(os.fspath(path), framework="numpy", backend="pread")
+        file = opened.__enter__()
         texts = file.metadata() or {}
     except SafetensorError as error:
         raise _broken(path, error) from None
-    with file:
+    with opened:
         check(texts)
         try:
             return file.get_tensors(), texts
