@@ -22,6 +22,7 @@ and the numbers come out close to torch's but not the same: see the documentatio
 It needs the extra: ``pip install 'instep[torch]'``.
 """
 
+import functools
 import inspect
 import math
 import operator
@@ -29,11 +30,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.optim import optimizer as torch_optimizer
 
 from instep import optimizers
 from instep._instep import TensorStepper
@@ -246,6 +247,29 @@ def _step(self: Any, closure: Any = None) -> Any:
     return loss
 
 
+_hooked_step = torch.optim.Optimizer.profile_hook_step(_step)
+
+
+@functools.wraps(_step)
+def _quick_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+    hooks = (
+        self._optimizer_step_pre_hooks
+        or self._optimizer_step_post_hooks
+        or torch_optimizer._global_optimizer_pre_hooks
+        or torch_optimizer._global_optimizer_post_hooks
+    )
+    if hooks or torch.autograd._profiler_enabled():
+        return _hooked_step(self, *args, **kwargs)
+    result = _step(self, *args, **kwargs)
+    self._optimizer_step_code()
+    return result
+
+
+# So that torch puts nothing around it: without hooks and profiler that takes longer than the rest of
+# a small step.
+_quick_step.hooked = True  # type: ignore[attr-defined]
+
+
 def _host(optimizer: Any) -> _Host:
     return next(_HOSTS[kind] for kind in type(optimizer).__mro__ if kind in _HOSTS)
 
@@ -273,7 +297,7 @@ def _step_parts(optimizer: Any, host: _Host) -> None:
         if own is not None
     ]
     own = [each for each in options if each is not None]
-    prepare = partial(host.prepare, own)
+    prepare = functools.partial(host.prepare, own)
     fresh, others, count = stepper.step(given, optimizer.state, prepare)
     while fresh or others:
         found = {id(parameter) for parameter in others}
@@ -335,55 +359,55 @@ def _stepper(optimizer: Any) -> TensorStepper:
 class Adam(torch.optim.Adam):
     """`torch.optim.Adam`, stepped by instep: see there for arguments and errors."""
 
-    step = _step
+    step = _quick_step
 
 
 class AdamW(torch.optim.AdamW):
     """`torch.optim.AdamW`, stepped by instep: see there for arguments and errors."""
 
-    step = _step
+    step = _quick_step
 
 
 class SGD(torch.optim.SGD):
     """`torch.optim.SGD`, stepped by instep: see there for arguments and errors."""
 
-    step = _step
+    step = _quick_step
 
 
 class RMSprop(torch.optim.RMSprop):
     """`torch.optim.RMSprop`, stepped by instep: see there for arguments and errors."""
 
-    step = _step
+    step = _quick_step
 
 
 class NAdam(torch.optim.NAdam):
     """`torch.optim.NAdam`, stepped by instep: see there for arguments and errors."""
 
-    step = _step
+    step = _quick_step
 
 
 class RAdam(torch.optim.RAdam):
     """`torch.optim.RAdam`, stepped by instep: see there for arguments and errors."""
 
-    step = _step
+    step = _quick_step
 
 
 class Adamax(torch.optim.Adamax):
     """`torch.optim.Adamax`, stepped by instep: see there for arguments and errors."""
 
-    step = _step
+    step = _quick_step
 
 
 class Adagrad(torch.optim.Adagrad):
     """`torch.optim.Adagrad`, stepped by instep: see there for arguments and errors."""
 
-    step = _step
+    step = _quick_step
 
 
 class Adadelta(torch.optim.Adadelta):
     """`torch.optim.Adadelta`, stepped by instep: see there for arguments and errors."""
 
-    step = _step
+    step = _quick_step
 
 
 _HOSTS: dict[Any, _Host] = {

@@ -50,6 +50,23 @@ struct Member {
     numbers: usize,
 }
 
+/// The states of an optimizer. Asked for in their order, a tensor need not be hashed, which is Python.
+struct States<'a, 'py> {
+    of: &'a Bound<'py, PyDict>,
+    rest: std::vec::IntoIter<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+}
+
+impl<'py> States<'_, 'py> {
+    /// The state of a parameter, if it has one.
+    fn take(&mut self, parameter: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let state = match self.rest.next() {
+            Some((key, state)) if key.is(parameter) => Some(state),
+            _ => self.of.get_item(parameter)?,
+        };
+        Ok(state.and_then(|state| state.cast_into().ok()))
+    }
+}
+
 /// What there is to step.
 #[derive(Default)]
 struct Found<'py> {
@@ -153,61 +170,62 @@ impl TensorStepper {
     fn find<'py>(&self, groups: &[Group<'py>], state: &Bound<'py, PyDict>) -> PyResult<Found<'py>> {
         let py = state.py();
         let mut found = Found::default();
-        let (grad, is_neg) = (intern!(py, "grad"), intern!(py, "is_neg"));
-        // A tensor may stand for what is in its memory with the other sign.
-        let is_plain = |tensor: &Bound<'py, PyAny>| {
-            let plain = self.dlpack.is_plain(tensor);
-            Ok::<_, PyErr>(plain && !tensor.call_method0(is_neg)?.is_truthy()?)
-        };
+        let mut states = States { of: state, rest: state.iter().collect::<Vec<_>>().into_iter() };
         for (group, (parameters, numbers, arrays)) in groups.iter().enumerate() {
             for parameter in parameters.iter() {
-                let gradient = parameter.getattr(grad)?;
+                let gradient = parameter.getattr(intern!(py, "grad"))?;
                 if gradient.is_none() {
                     continue;
                 }
-                if !is_plain(&parameter)? || !is_plain(&gradient)? {
+                let plain = self.dlpack.is_plain(&parameter) && self.dlpack.is_plain(&gradient);
+                // It may stand for what is in its memory with the other sign.
+                if !plain || gradient.call_method0(intern!(py, "is_neg"))?.is_truthy()? {
                     found.foreign.push(parameter);
                     continue;
                 }
-                let own = if numbers.is_empty() && arrays.is_empty() {
-                    Some(state.clone().into_any())
-                } else {
-                    state.get_item(&parameter)?
-                };
-                let Some(own) = own.and_then(|own| own.cast_into::<PyDict>().ok()) else {
-                    found.fresh.push(parameter);
-                    continue;
-                };
-                let of = |keys: &Bound<'py, PyTuple>, to: &mut Vec<Bound<'py, PyAny>>| {
-                    for key in keys.iter_borrowed() {
-                        match own.get_item(key)? {
-                            Some(item) if self.dlpack.is_plain(&item) => to.push(item),
-                            Some(item) if !item.is_none() => return Ok::<_, PyErr>(Some(false)),
-                            _ => return Ok(Some(true)),
-                        }
-                    }
-                    Ok(None)
-                };
                 found.arrays.push(parameter.clone());
-                let trouble = match of(numbers, &mut found.numbers)? {
-                    None => of(arrays, &mut found.arrays)?,
-                    trouble => trouble,
-                };
-                match trouble {
-                    None => {
-                        found.gradients.push(gradient);
-                        found.members.push(Member {
-                            group,
-                            arrays: 1 + arrays.len(),
-                            numbers: numbers.len(),
-                        });
+                let is_there = if numbers.is_empty() && arrays.is_empty() {
+                    Some(true)
+                } else if let Some(own) = states.take(&parameter)? {
+                    let them = self.take(&own, numbers, &mut found.numbers)?;
+                    if them == Some(true) {
+                        self.take(&own, arrays, &mut found.arrays)?
+                    } else {
+                        them
                     }
-                    Some(true) => found.fresh.push(parameter),
+                } else {
+                    None
+                };
+                match is_there {
+                    Some(true) => {
+                        let (arrays, numbers) = (1 + arrays.len(), numbers.len());
+                        found.members.push(Member { group, arrays, numbers });
+                        found.gradients.push(gradient);
+                    }
                     Some(false) => found.foreign.push(parameter),
+                    None => found.fresh.push(parameter),
                 }
             }
         }
         Ok(found)
+    }
+
+    /// Takes tensors out of the state of a parameter: whether all are plain ones, and `None` if one
+    /// is not there.
+    fn take<'py>(
+        &self,
+        own: &Bound<'py, PyDict>,
+        keys: &Bound<'py, PyTuple>,
+        to: &mut Vec<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<bool>> {
+        for key in keys.iter_borrowed() {
+            match own.get_item(key)?.filter(|item| !item.is_none()) {
+                Some(item) if self.dlpack.is_plain(&item) => to.push(item),
+                Some(_) => return Ok(Some(false)),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(true))
     }
 
     /// A look at the numbers, and what they are; or the first member whose are not of this kind.
