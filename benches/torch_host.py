@@ -13,15 +13,15 @@ from statistics import median
 import instep.torch
 import torch
 
-SHAPES = {
-    "1 × 100": [(100,)],
-    "1 × 10,000": [(100, 100)],
-    "1 × 100,000": [(100, 1000)],
-    "1 × 1,000,000": [(1000, 1000)],
-    "1 × 10,000,000": [(10_000, 1000)],
-    "150 × 100": [(100,)] * 150,
-    "150 × 1,000": [(10, 100)] * 150,
-    "150 × 100,000": [(100, 1000)] * 150,
+SHAPES: dict[str, list[tuple[int, ...]]] = {
+    "1 x 100": [(100,)],
+    "1 x 10,000": [(100, 100)],
+    "1 x 100,000": [(100, 1000)],
+    "1 x 1,000,000": [(1000, 1000)],
+    "1 x 10,000,000": [(10_000, 1000)],
+    "150 x 100": [(100,)] * 150,
+    "150 x 1,000": [(10, 100)] * 150,
+    "150 x 100,000": [(100, 1000)] * 150,
 }
 OPTIONS: dict[str, dict[str, float]] = {
     "Adam": {},
@@ -66,7 +66,10 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32\n")
-    print("| optimizer | tensors | instep, µs | default, µs | fused, µs | default / instep | fused / instep |")
+    print(
+        "| optimizer | tensors | instep, µs | default, µs | fused, µs "
+        "| default / instep | fused / instep |"
+    )
     print("|---|---|--:|--:|--:|--:|--:|")
     for name in arguments.only:
         for shape in arguments.shapes:
@@ -79,8 +82,8 @@ def main() -> None:
                 steps.append(stepping(host, SHAPES[shape], **OPTIONS[name], fused=True))
             own, *others = medians(steps, arguments.seconds)
             cells = [f"{1e6 * own:,.0f}"]
-            cells += [f"{1e6 * other:,.0f}" for other in others] + ["–"] * (2 - len(others))
-            cells += [f"{other / own:.2f}" for other in others] + ["–"] * (2 - len(others))
+            cells += [f"{1e6 * other:,.0f}" for other in others] + ["-"] * (2 - len(others))
+            cells += [f"{other / own:.2f}" for other in others] + ["-"] * (2 - len(others))
             print(f"| {name} | {shape} | {' | '.join(cells)} |", flush=True)
 
 

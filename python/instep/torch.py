@@ -15,16 +15,16 @@ which way.
 instep steps dense tensors of float32 and float64 in this machine's memory, of any strides, all of
 an optimizer in one call. What it does not take is done by torch's code, in the same step: complex
 and 16-bit tensors, other devices, subclasses of tensors, sparse gradients (but for `SparseAdam`),
-groups that are ``differentiable`` or ``capturable``, and all of a step that is compiled. ``foreach``
-and ``fused`` say how torch computes, and change nothing where instep does. The formulas are torch's,
-and the numbers come out close to torch's but not the same: see the documentation's page on torch.
+groups that are ``differentiable`` or ``capturable``, and all of a step that is compiled. What
+``foreach`` and ``fused`` say is how torch computes; they change nothing where instep does. The
+formulas are torch's, and the numbers come out close to torch's but not the same: see the
+documentation's page on torch.
 
 It needs the extra: ``pip install 'instep[torch]'``.
 """
 
 import functools
 import inspect
-import math
 import operator
 import sys
 import threading
@@ -158,27 +158,83 @@ class _Host:
         lr = group["lr"]
         options = {**group, "lr": lr.item() if isinstance(lr, torch.Tensor) else lr, **self.modes}
         del options["params"]
-        for option in options.values():
-            if isinstance(option, torch.Tensor):
-                return None
-        return options
+        return None if any(isinstance(own, torch.Tensor) for own in options.values()) else options
 
     def keys(self, options: dict[str, Any]) -> tuple[str, ...]:
         """Return the keys of the arrays in the state of a parameter."""
         names = TORCH_NAMES[self.rule]
         return tuple(names[state] for state in compiled(self.rule.recipe(options, 1)).states)
 
-    def prepare(self, options: list[dict[str, Any]], place: int, numbers: tuple[float, ...]) -> Any:
-        """Return what the next step of some parameters of a group does, and their numbers then."""
-        return self.work(options[place], numbers)
+    def step(self, optimizer: Any) -> None:
+        """Have torch's code step what is for it, and instep the rest."""
+        groups = optimizer.param_groups
+        options = [self.options(group) for group in groups]
+        if type(optimizer)._init_group is not self.init_group:
+            options = [None for _ in groups]
+        foreign = {
+            id(parameter)
+            for group, own in zip(groups, options, strict=True)
+            if own is None
+            for parameter in group["params"]
+            if parameter.grad is not None
+        }
+        by_torch = bool(foreign)
+        if foreign:
+            _step_by_torch(optimizer, self.code, foreign)
+        stepper = _stepper(optimizer)
+        given = [
+            (group["params"], self.numbers, self.keys(own))
+            for group, own in zip(groups, options, strict=True)
+            if own is not None
+        ]
+        own = [each for each in options if each is not None]
+        prepare = functools.partial(self.prepare, own)
+        fresh, others, count = stepper.step(given, optimizer.state, prepare)
+        while fresh or others:
+            found = {id(parameter) for parameter in others}
+            found |= self._start_all(optimizer, groups, fresh)
+            if found:
+                by_torch = True
+                _step_by_torch(optimizer, self.code, found)
+                foreign |= found
+                given = [
+                    ([p for p in parameters if id(p) not in foreign], numbers, arrays)
+                    for parameters, numbers, arrays in given
+                ]
+            fresh, others, count = stepper.step(given, optimizer.state, prepare)
+        if by_torch:
+            _HOST.add()
+        elif count:
+            _NATIVE.add()
 
-    def work(self, options: dict[str, Any], numbers: tuple[float, ...]) -> Any:
+    def _start_all(
+        self, optimizer: Any, groups: list[dict[str, Any]], fresh: list[Any]
+    ) -> set[int]:
+        """Make the states of parameters that have none; return those for torch's code."""
+        wanted = {id(parameter) for parameter in fresh}
+        left = set()
+        for group in groups:
+            parameters = [p for p in group["params"] if id(p) in wanted]
+            if self.rule is not optimizers.SGD:
+                left |= {id(p) for p in parameters if optimizer.state.get(p)}
+            elif group["dampening"]:
+                left |= {id(p) for p in parameters}
+            if new := [p for p in parameters if id(p) not in left]:
+                self.start(optimizer, group, new)
+                left |= {id(p) for p in new if not optimizer.state.get(p)}
+        return left
+
+    def prepare(self, groups: list[dict[str, Any]], place: int, numbers: tuple[float, ...]) -> Any:
+        """Return what the next step of some parameters of a group does, and their numbers then."""
+        options = groups[place]
+        # What has no count, SGD, has had its first step, or none that is different.
         t = int(numbers[0]) + 1 if numbers else 2
         rate = float(options["lr"])
         if len(numbers) > 1:
             # Rounded as torch's tensor rounds it.
-            kind = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
-            product = float(kind(numbers[1]) * kind(self.rule._mu(options, t)))  # type: ignore[attr-defined]
+            is_double = torch.get_default_dtype() == torch.float64
+            f = np.float64 if is_double else np.float32
+            product = float(f(numbers[1]) * f(optimizers.NAdam._mu(options, t)))
             options = {**options, "mu_product": product}
             numbers = float(t), product
         else:
@@ -230,7 +286,7 @@ def _step(self: Any, closure: Any = None) -> Any:
     found_inf = getattr(self, "found_inf", None)
     grad_scale = getattr(self, "grad_scale", None)
     if found_inf is None and grad_scale is None:
-        _step_parts(self, host)
+        host.step(self)
     elif found_inf is None or not found_inf.item():
         # What `GradScaler` leaves to optimizers with fused=True.
         if grad_scale is not None:
@@ -241,7 +297,7 @@ def _step(self: Any, closure: Any = None) -> Any:
                             parameter.grad.div_(grad_scale.to(parameter.grad.device))
         self.found_inf = self.grad_scale = None
         try:
-            _step_parts(self, host)
+            host.step(self)
         finally:
             self.found_inf, self.grad_scale = found_inf, grad_scale
     return loss
@@ -265,75 +321,16 @@ def _quick_step(self: Any, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
-# So that torch puts nothing around it: without hooks and profiler that takes longer than the rest of
-# a small step.
+# So that torch puts nothing around it, which without hooks and profiler takes longer than the rest
+# of a small step.
 _quick_step.hooked = True  # type: ignore[attr-defined]
 
 
-def _host(optimizer: Any) -> _Host:
+def _host(optimizer: Any) -> "_Host | _SparseHost":
     return next(_HOSTS[kind] for kind in type(optimizer).__mro__ if kind in _HOSTS)
 
 
-def _step_parts(optimizer: Any, host: _Host) -> None:
-    """Have torch's code step what is for it, and instep the rest."""
-    groups = optimizer.param_groups
-    options = [host.options(group) for group in groups]
-    if type(optimizer)._init_group is not host.init_group:
-        options = [None] * len(groups)
-    foreign = {
-        id(parameter)
-        for group, own in zip(groups, options, strict=True)
-        if own is None
-        for parameter in group["params"]
-        if parameter.grad is not None
-    }
-    by_torch = bool(foreign)
-    if foreign:
-        _step_by_torch(optimizer, host, foreign)
-    stepper = _stepper(optimizer)
-    given = [
-        (group["params"], host.numbers, host.keys(own))
-        for group, own in zip(groups, options, strict=True)
-        if own is not None
-    ]
-    own = [each for each in options if each is not None]
-    prepare = functools.partial(host.prepare, own)
-    fresh, others, count = stepper.step(given, optimizer.state, prepare)
-    while fresh or others:
-        found = {id(parameter) for parameter in others}
-        found |= _start(optimizer, host, groups, fresh)
-        if found:
-            by_torch = True
-            _step_by_torch(optimizer, host, found)
-            foreign |= found
-            given = [
-                ([p for p in parameters if id(p) not in foreign], *keys)
-                for parameters, *keys in given
-            ]
-        fresh, others, count = stepper.step(given, optimizer.state, prepare)
-    if by_torch:
-        _HOST.add()
-    elif count:
-        _NATIVE.add()
-
-
-def _start(optimizer: Any, host: _Host, groups: list[dict[str, Any]], fresh: list[Any]) -> set[int]:
-    """Make the states of parameters that have none; return those for which torch's code has to."""
-    wanted = {id(parameter) for parameter in fresh}
-    left = set()
-    for group in groups:
-        parameters = [p for p in group["params"] if id(p) in wanted]
-        if host.rule is not optimizers.SGD:
-            left |= {id(p) for p in parameters if optimizer.state.get(p)}
-        elif group["dampening"]:
-            left |= {id(p) for p in parameters}
-        if new := [p for p in parameters if id(p) not in left]:
-            host.start(optimizer, group, new)
-            left |= {id(p) for p in new if not optimizer.state.get(p)}
-    return left
-
-
-def _step_by_torch(optimizer: Any, host: _Host, parameters: set[int]) -> None:
+def _step_by_torch(optimizer: Any, code: Callable[[Any], Any], parameters: set[int]) -> None:
     """Have torch's own code step some parameters."""
     groups = optimizer.param_groups
     chosen = [
@@ -341,7 +338,7 @@ def _step_by_torch(optimizer: Any, host: _Host, parameters: set[int]) -> None:
     ]
     optimizer.param_groups = [group for group in chosen if group["params"]]
     try:
-        host.code(optimizer)
+        code(optimizer)
     finally:
         optimizer.param_groups = groups
 
@@ -410,7 +407,186 @@ class Adadelta(torch.optim.Adadelta):
     step = _quick_step
 
 
-_HOSTS: dict[Any, _Host] = {
+class _SlowLion(torch.optim.Optimizer):
+    """Lion in torch's own operations: what instep does not take."""
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        if not lr >= 0.0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        for place, beta in enumerate(betas):
+            if not 0.0 <= beta < 1.0:
+                raise ValueError(f"Invalid beta parameter at index {place}: {beta}")
+        if not weight_decay >= 0.0:
+            raise ValueError(f"Invalid weight_decay value: {weight_decay}")
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _init_group(self, group: dict[str, Any], params: list[Any]) -> None:
+        for p in group["params"]:
+            if p.grad is not None:
+                if p.grad.is_sparse:
+                    raise RuntimeError("Lion does not support sparse gradients")
+                if not self.state[p]:
+                    memory_format = torch.preserve_format
+                    self.state[p]["exp_avg"] = torch.zeros_like(p, memory_format=memory_format)
+                params.append(p)
+
+    def step(self, closure: Any = None) -> Any:
+        with torch.no_grad():
+            for group in self.param_groups:
+                params: list[Any] = []
+                self._init_group(group, params)
+                beta1, beta2 = group["betas"]
+                for p in params:
+                    g, m = -p.grad if group["maximize"] else p.grad, self.state[p]["exp_avg"]
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    direction = m * beta1 + g * (1 - beta1)
+                    if direction.is_complex():
+                        parts = torch.view_as_real(direction)
+                        direction = torch.view_as_complex(parts.sign())
+                    else:
+                        direction = direction.sign()
+                    p.sub_(group["lr"] * direction)
+                    m.mul_(beta2).add_(g, alpha=1 - beta2)
+
+
+class Lion(_SlowLion):
+    """Lion on torch's base class, stepped by instep.
+
+    Parameters
+    ----------
+    params : iterable of torch.Tensor, or of groups
+        As torch's optimizers take them; **written in place**.
+    lr : float, default 1e-4
+        Learning rate.
+    betas : (float, float), default (0.9, 0.99)
+        Share of the momentum in the direction, and decay of the momentum, each in [0, 1).
+    weight_decay : float, default 0.0
+        Decoupled weight decay: ``p = p*(1 - lr*weight_decay)`` before the rule.
+    maximize : bool, default False
+        Whether to go up instead of down.
+
+    Raises
+    ------
+    ValueError
+        An option out of its range.
+
+    Notes
+    -----
+    ``p = p - lr*sign(beta1*m + (1-beta1)*g)``, ``m = beta2*m + (1-beta2)*g``, with ``sign(0) = 0``;
+    of complex numbers real and imaginary part by itself. The state is ``exp_avg``, as its authors
+    have it.
+
+    Source: Chen et al., *Symbolic discovery of optimization algorithms*, 2023, Algorithm 2.
+    """
+
+    step: Any = _quick_step
+
+
+class SparseAdam(torch.optim.SparseAdam):
+    """`torch.optim.SparseAdam`, stepped by instep: see there for arguments and errors.
+
+    Only the rows that a gradient has are read and written.
+    """
+
+    step = _quick_step
+
+
+class _SparseHost:
+    """`torch.optim.SparseAdam`, whose gradients are rows of tables."""
+
+    def __init__(self) -> None:
+        self.code = _unhooked(torch.optim.SparseAdam.step)
+
+    def step(self, optimizer: Any) -> None:
+        """Have torch's code step what is for it, and instep the rest."""
+        groups = optimizer.param_groups
+        with_grad = [[p for p in group["params"] if p.grad is not None] for group in groups]
+        foreign = {id(p) for own in with_grad for p in own if not _has_rows(p)}
+        if foreign:
+            _step_by_torch(optimizer, self.code, foreign)
+        for group, own in zip(groups, with_grad, strict=True):
+            tables: dict[int, list[Any]] = {}
+            for p in own:
+                if id(p) not in foreign:
+                    state = optimizer.state[p]
+                    if not state:
+                        state["step"] = 0
+                        state["exp_avg"] = torch.zeros_like(p)
+                        state["exp_avg_sq"] = torch.zeros_like(p)
+                    tables.setdefault(state["step"] + 1, []).append(p)
+            for t, params in tables.items():
+                if not self._step_tables(optimizer, group, params, t):
+                    refused = {id(p) for p in params}
+                    foreign |= refused
+                    _step_by_torch(optimizer, self.code, refused)
+        if foreign:
+            _HOST.add()
+        elif any(with_grad):
+            _NATIVE.add()
+
+    def _step_tables(
+        self, optimizer: Any, group: dict[str, Any], params: list[Any], t: int
+    ) -> bool:
+        """Do step `t` of some tables; return whether that could be done."""
+        states = [optimizer.state[p] for p in params]
+        written = [p.detach() for p in params]
+        moments = [[state[key] for state in states] for key in ("exp_avg", "exp_avg_sq")]
+        grads = [p.grad.coalesce() for p in params]
+        rows = [Rows(g.indices()[0].numpy(), g.values().detach().numpy()) for g in grads]
+        lr = group["lr"]
+        rate = float(lr.item() if isinstance(lr, torch.Tensor) else lr)
+        hypers = optimizers.Adam.hypers(group, rate, t)
+        try:
+            compiled("adam_hat").step(
+                hypers,
+                tuple(p.numpy() for p in written),
+                tuple(rows),  # type: ignore[arg-type]
+                tuple(tuple(state.numpy() for state in moment) for moment in moments),
+                _describe,
+                (-1.0 if group.get("maximize", False) else 1.0, 0.0, 1.0),
+            )
+        except (TypeError, ValueError):
+            return False
+        torch.autograd.graph.increment_version([*written, *moments[0], *moments[1]])
+        for state in states:
+            state["step"] = t
+        return True
+
+
+def _describe(call: int, role: int, parameter: int) -> str:
+    return f"array {role} of tensor {parameter}"
+
+
+def _has_rows(p: Any) -> bool:
+    """Whether a tensor and its gradient are a table in this machine's memory and rows of it."""
+    g = p.grad
+    return (
+        all(type(each) in (torch.Tensor, torch.nn.Parameter) for each in (p, g))
+        and all(each.device.type == "cpu" and not each.is_inference() for each in (p, g))
+        and p.layout == torch.strided
+        and p.dtype in (torch.float32, torch.float64)
+        and not p.is_neg()
+        and g.layout == torch.sparse_coo
+        and g.dtype == p.dtype
+        and g.sparse_dim() == 1
+    )
+
+
+_HOSTS: dict[Any, _Host | _SparseHost] = {
     kind: _Host(kind, rule, numbers, modes)
     for kind, rule, numbers, modes in (
         (torch.optim.Adam, optimizers.Adam, ("step",), {"eps_mode": "scaled"}),
@@ -429,3 +605,80 @@ _HOSTS: dict[Any, _Host] = {
         (torch.optim.Adadelta, optimizers.Adadelta, ("step",), {}),
     )
 }
+_HOSTS[_SlowLion] = _Host(_SlowLion, optimizers.Lion, ())
+_HOSTS[torch.optim.SparseAdam] = _SparseHost()
+
+
+def patch() -> None:
+    """Have instep do the steps of torch's own optimizers, and of classes derived from them.
+
+    It holds for all that exist and all to come, until `unpatch`, in this process. A class that has
+    a ``step`` of its own keeps it. To do it twice is to do it once. Checkpoints and pickles of
+    torch's optimizers hold nothing of instep.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import instep.torch
+    >>> instep.torch.patch()
+    >>> before = instep.torch.step_counts().native
+    >>> p = torch.ones(3, requires_grad=True)
+    >>> p.sum().backward()
+    >>> torch.optim.Adam([p]).step()
+    >>> instep.torch.step_counts().native - before
+    1
+    >>> instep.torch.unpatch()
+    """
+    _set_patch(for_good=True)
+
+
+def unpatch() -> None:
+    """Undo `patch`. Optimizers go on where they are, with torch's own steps.
+
+    Where a ``with patched():`` is at work, it stays so until its end.
+    """
+    _set_patch(for_good=False)
+
+
+@contextmanager
+def patched() -> Iterator[None]:
+    """Have instep do the steps of torch's own optimizers within a ``with`` block.
+
+    All threads see it. Blocks may be nested, and overlap in threads.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from instep.torch import patched
+    >>> p = torch.ones(3, requires_grad=True)
+    >>> p.sum().backward()
+    >>> with patched():
+    ...     torch.optim.SGD([p], lr=0.5).step()
+    >>> p
+    tensor([0.5000, 0.5000, 0.5000], requires_grad=True)
+    """
+    _set_patch(blocks=1)
+    try:
+        yield
+    finally:
+        _set_patch(blocks=-1)
+
+
+_patch = {"for_good": False, "blocks": 0}
+_patch_lock = threading.Lock()
+
+
+def _set_patch(for_good: bool | None = None, blocks: int = 0) -> None:
+    with _patch_lock:
+        _patch["blocks"] += blocks
+        if for_good is not None:
+            _patch["for_good"] = for_good
+        is_patched = torch.optim.Adam.step is _quick_step
+        if is_patched is any(_patch.values()):
+            return
+        for kind, host in _HOSTS.items():
+            if kind is not _SlowLion:
+                # With hooks around it, as torch has it after the first optimizer was made.
+                hooked = torch.optim.Optimizer.profile_hook_step(host.code)
+                hooked.hooked = True
+                kind.step = hooked if is_patched else _quick_step
