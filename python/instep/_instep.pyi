@@ -128,8 +128,9 @@ class TensorStepper:
         self,
         groups: Sequence[tuple[list[Any], tuple[str, ...], tuple[str, ...]]],
         state: dict[Any, Any],
-        # Of the place of a group and numbers: the work, the learning rate, and the numbers then.
-        prepare: Callable[[int, tuple[float, ...]], tuple[_Work, float, Sequence[float]]],
+        # Of the place of a group, numbers, and whether they are of float64: the work, the learning
+        # rate, and the numbers then.
+        prepare: Callable[[int, tuple[float, ...], bool], tuple[_Work, float, Sequence[float]]],
         /,
     ) -> tuple[list[Any], list[Any], int]: ...
 

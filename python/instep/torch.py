@@ -146,7 +146,6 @@ class _Host:
     ) -> None:
         self.kind = kind
         self.code = _unhooked(kind.step)
-        self.init_group = kind._init_group
         self.rule = rule
         self.numbers = numbers
         self.modes = {} if modes is None else dict(modes)
@@ -169,7 +168,8 @@ class _Host:
         """Have torch's code step what is for it, and instep the rest."""
         groups = optimizer.param_groups
         options = [self.options(group) for group in groups]
-        if type(optimizer)._init_group is not self.init_group:
+        if type(optimizer)._init_group is not self.kind._init_group:
+            # A class that keeps other states.
             options = [None for _ in groups]
         foreign = {
             id(parameter)
@@ -224,7 +224,13 @@ class _Host:
                 left |= {id(p) for p in new if not optimizer.state.get(p)}
         return left
 
-    def prepare(self, groups: list[dict[str, Any]], place: int, numbers: tuple[float, ...]) -> Any:
+    def prepare(
+        self,
+        groups: list[dict[str, Any]],
+        place: int,
+        numbers: tuple[float, ...],
+        is_double: bool,
+    ) -> Any:
         """Return what the next step of some parameters of a group does, and their numbers then."""
         options = groups[place]
         # What has no count, SGD, has had its first step, or none that is different.
@@ -232,7 +238,6 @@ class _Host:
         rate = float(options["lr"])
         if len(numbers) > 1:
             # Rounded as torch's tensor rounds it.
-            is_double = torch.get_default_dtype() == torch.float64
             f = np.float64 if is_double else np.float32
             product = float(f(numbers[1]) * f(optimizers.NAdam._mu(options, t)))
             options = {**options, "mu_product": product}
@@ -247,7 +252,7 @@ class _Host:
 
     def start(self, optimizer: Any, group: dict[str, Any], parameters: list[Any]) -> None:
         """Make the states of parameters as torch does, where it makes them before the step."""
-        lists = len(inspect.signature(self.init_group).parameters) - 2
+        lists = len(inspect.signature(self.kind._init_group).parameters) - 2
         with torch.no_grad():
             optimizer._init_group({**group, "params": parameters}, *([] for _ in range(lists)))
             if self.rule is optimizers.SGD and not group["dampening"]:

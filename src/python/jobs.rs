@@ -69,7 +69,7 @@ impl Jobs {
     /// The step, each job with its own of the works. Pieces are smaller where that makes threads end
     /// at the same time.
     pub(super) fn run(&mut self, works: &[Work]) {
-        let size = std::env::var("X").ok().and_then(|x| x.parse().ok()).unwrap_or_else(|| (self.len / 64).next_power_of_two().clamp(LEAST_PIECE, PIECE));
+        let size = (self.len / 64).next_power_of_two().clamp(LEAST_PIECE, PIECE);
         self.each_piece_of(size, |piece| piece.run(works));
     }
 

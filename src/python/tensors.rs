@@ -20,7 +20,8 @@ use super::view::{Array, Dlpack, Quiet, Tensors};
 /// The most numbers that go with a parameter: a count of steps, a product.
 const MAX_NUMBERS: usize = 2;
 
-type Numbers = [f64; MAX_NUMBERS];
+/// Numbers, and whether they are of float64.
+type Numbers = ([f64; MAX_NUMBERS], bool);
 
 /// `TensorStepper(tensor, parameter, increment_version, /)`
 ///
@@ -99,7 +100,8 @@ impl TensorStepper {
     /// The next step of all parameters that have a gradient, in place: all of it or none.
     ///
     /// `groups` has, for each group, its parameters and the keys of the numbers and arrays in their
-    /// states; `prepare` is called with the place of a group and numbers, and says what to do.
+    /// states; `prepare` is called with the place of a group, numbers, and whether they are of
+    /// float64, and says what to do.
     ///
     /// Returns the parameters that have no state yet, those that are not for this code, and the number
     /// of those that were stepped: none, if there are any of the others.
@@ -134,9 +136,8 @@ impl TensorStepper {
                 Ok(numbers) => numbers,
                 Err(member) => return Ok(found.refused(Some(member))),
             };
-            let bits =
-                |numbers: Vec<Numbers>| numbers.into_flattened().into_iter().map(f64::to_bits);
-            if !bits(now).eq(bits(before)) {
+            let bits = |(numbers, is_double): &Numbers| (numbers.map(f64::to_bits), *is_double);
+            if !now.iter().map(bits).eq(before.iter().map(bits)) {
                 continue; // Another thread was first.
             }
             let (parameters, grads) = match self.look(&found, &prepared.own) {
@@ -235,9 +236,9 @@ impl TensorStepper {
         let mut objects = found.numbers.iter();
         for (at, member) in found.members.iter().enumerate() {
             let mut numbers = Numbers::default();
-            for (number, object) in iter::zip(&mut numbers[..member.numbers], &mut objects) {
+            for (number, object) in iter::zip(&mut numbers.0[..member.numbers], &mut objects) {
                 let place = tensors.look(&self.dlpack, object).ok_or(at)?;
-                *number =
+                (*number, numbers.1) =
                     Quiet::within(object.py(), |quiet| tensors.number(place, quiet)).ok_or(at)?;
             }
             all.push(numbers);
@@ -313,7 +314,7 @@ struct Prepared {
     own: Vec<usize>,
     works: Vec<Work>,
     /// The numbers after the step, for each of the works.
-    after: Vec<Numbers>,
+    after: Vec<[f64; MAX_NUMBERS]>,
 }
 
 impl Prepared {
@@ -338,9 +339,10 @@ impl Prepared {
                 continue;
             }
             keys.push(key);
+            let (numbers, is_double) = numbers;
             let numbers = PyTuple::new(py, &numbers[..member.numbers])?;
             let (work, rate, after) =
-                prepare.call1((member.group, numbers))?.extract::<Said<'_>>()?;
+                prepare.call1((member.group, numbers, is_double))?.extract::<Said<'_>>()?;
             let template = Template::of(work, rate, false, Vec::new())?;
             let [work, _] = template.works(rate, 0, 1.0);
             prepared.works.push(work);

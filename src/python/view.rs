@@ -400,8 +400,8 @@ impl Tensors {
         View { data, shape, strides, flags: tensor.flags, dtype: tensor.dtype }
     }
 
-    /// The number of a tensor that is one number.
-    pub(super) fn number(&self, at: usize, _: &Quiet) -> Option<f64> {
+    /// The number of a tensor that is one number, and whether it is of float64.
+    pub(super) fn number(&self, at: usize, _: &Quiet) -> Option<(f64, bool)> {
         let view = self.view(at);
         if view.len() != 1 || !view.is_aligned() {
             return None;
@@ -410,8 +410,8 @@ impl Tensors {
         // Python code has taken away since.
         unsafe {
             Some(match view.dtype? {
-                Dtype::F32 => view.data.cast::<f32>().read().into(),
-                Dtype::F64 => view.data.cast::<f64>().read(),
+                Dtype::F32 => (view.data.cast::<f32>().read().into(), false),
+                Dtype::F64 => (view.data.cast::<f64>().read(), true),
             })
         }
     }

@@ -17,6 +17,7 @@ import instep.torch
 import pytest
 import torch
 from instep.torch import step_counts
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.testing._internal import common_optimizers
 from torch.testing._internal.common_optimizers import optim_db
 
@@ -84,7 +85,7 @@ def trained(kind: Any, params: list[Any], kwargs: dict[str, Any], grads: str) ->
     for t in range(STEPS):
         for place, p in enumerate(params):
             # Some have none in some steps, so that their counts differ.
-            p.grad = None if (t + place) % 5 == 0 else gradient(p, t, grads)
+            p.grad = None if t and (t + place) % 5 == 0 else gradient(p, t, grads)
         optimizer.step()
     return optimizer
 
@@ -169,6 +170,8 @@ def test_states_go_both_ways(name: str, forwards: bool) -> None:
     params = [p.detach().clone().requires_grad_() for p in first.param_groups[0]["params"]]
     second = kinds[1](params, **kwargs)
     second.load_state_dict(torch.load(file, weights_only=True))
+    # torch casts states on load, NAdam's product among them.
+    reference.load_state_dict(copy.deepcopy(reference.state_dict()))
     for optimizer in (second, reference):
         torch.manual_seed(13)
         for t in range(3):
@@ -241,7 +244,7 @@ def test_hooks_run_once_and_closures_first() -> None:
     p, optimizer = one(instep.torch.Adam)
     optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
     optimizer.register_step_post_hook(lambda *_: calls.append("after"))
-    handle = torch.optim.optimizer.register_optimizer_step_post_hook(
+    handle = register_optimizer_step_post_hook(
         lambda *_: calls.append("everywhere")
     )
 
