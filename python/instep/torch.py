@@ -263,18 +263,6 @@ class _Host:
 
 
 def _step(self: Any, closure: Any = None) -> Any:
-    """Do one step.
-
-    Parameters
-    ----------
-    closure : callable, optional
-        Called first, with gradients enabled: it computes the loss and the gradients.
-
-    Returns
-    -------
-    object
-        What the closure returned.
-    """
     loss = None
     if closure is not None:
         with torch.enable_grad():
@@ -311,8 +299,19 @@ def _step(self: Any, closure: Any = None) -> Any:
 _hooked_step = torch.optim.Optimizer.profile_hook_step(_step)
 
 
-@functools.wraps(_step)
 def _quick_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Do one step.
+
+    Parameters
+    ----------
+    closure : callable, optional
+        Called first, with gradients enabled: it computes the loss and the gradients.
+
+    Returns
+    -------
+    object
+        What the closure returned, or None.
+    """
     hooks = (
         self._optimizer_step_pre_hooks
         or self._optimizer_step_post_hooks
@@ -449,7 +448,7 @@ class _SlowLion(torch.optim.Optimizer):
                     self.state[p]["exp_avg"] = torch.zeros_like(p, memory_format=memory_format)
                 params.append(p)
 
-    def step(self, closure: Any = None) -> Any:
+    def step(self, *args: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
             for group in self.param_groups:
                 params: list[Any] = []
@@ -498,7 +497,7 @@ class Lion(_SlowLion):
     Source: Chen et al., *Symbolic discovery of optimization algorithms*, 2023, Algorithm 2.
     """
 
-    step: Any = _quick_step
+    step = _quick_step
 
 
 class SparseAdam(torch.optim.SparseAdam):
