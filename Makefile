@@ -10,15 +10,16 @@ BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_COMPILE=0 $(BIN)/python -m pip install --quiet
 # Of pytest: a process for each CPU. And what `make test-fast` leaves out: processes, other libraries, searches.
 PARALLEL := -n logical --dist loadgroup -p no:benchmark
-FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,bench benches demo interop machine memory peers processes)) \
-	--ignore=python/instep/bench --ignore=python/instep/demo \
-	-k "not any_values and not hard_values and not million and not baseline and not every_instruction_level"
+FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,autograd bench benches demo examples interop \
+	machine memory peers processes run sklearn sklearn_adam thinc)) \
+	$(addprefix --ignore=python/instep/,autograd.py bench demo sklearn.py thinc.py) \
+	-k "not python_blocks and not any_values and not hard_values and not million and not baseline and not every_instruction_level"
 NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .PHONY: help
 help:  ## 0 s | Show this list
 	@echo "On two cores, with all of it installed and built; that takes 1 min the first time."
-	@sed -nE 's/^([a-z-]+):.*## *([^|]*)\| */\1\t\2\t/p' $(MAKEFILE_LIST) | expand -t 14,24
+	@sed -nE 's/^([a-z-]+):.*## *([^|]*)\| */\1\t\2\t/p' $(MAKEFILE_LIST) | expand -t 18,28
 
 $(BIN)/maturin:
 	$(PYTHON) -m venv .venv
@@ -49,6 +50,44 @@ test: .venv/with-test  ## 5 min | Run every test, Rust and Python, docstring exa
 .PHONY: test-fast
 test-fast: .venv/with-test-fast  ## 50 s | Run the tests that find most, for the loop of work
 	$(BIN)/python -m pytest $(PARALLEL) $(FAST)
+
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: .venv/with-test-fast  ## 1 min | Try random steps against the reference: SECONDS=600, or SEED=3 CASE=41
+	$(BIN)/python tests/fuzz.py --seconds $(SECONDS) $(SEED:%=--seed %) $(CASE:%=--case %)
+
+.PHONY: fuzz-checkpoints
+fuzz-checkpoints: .venv/with-fuzz-checkpoints  ## 1 min | Try files of any content with load, guided by coverage: SECONDS=300
+	$(BIN)/python tests/fuzz_checkpoints.py --seconds $(SECONDS) $(SEED:%=--seed %) $(FILE:%=--again %)
+
+# Arrays from malloc itself, so that each ends where its memory ends; and no threads of OpenBLAS.
+VALGRIND := PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --quiet --error-exitcode=1 \
+	--suppressions=tests/valgrind.supp
+.PHONY: valgrind
+valgrind: .venv/with-test-fast  ## 3 min | Run steps of every rule under memcheck; needs Valgrind
+	INSTEP_ISA=baseline $(VALGRIND) $(BIN)/python tests/memcheck_steps.py 20
+	$(VALGRIND) $(BIN)/python tests/memcheck_steps.py 20
+
+# A sanitizer is not a stable feature of rustc, though what it takes comes along; GCC has the runtime.
+HOST = $(shell rustc -vV | sed -n 's/host: //p')
+ASAN := target/asan/package
+.PHONY: asan
+asan: .venv/with-test-fast  ## 4 min | Run steps of every rule under AddressSanitizer; needs GCC's libasan
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo build --quiet --locked --profile quick \
+		--features python --target $(HOST) --target-dir target/asan
+	rm -rf $(ASAN) && mkdir -p $(ASAN) && cp -R python/instep $(ASAN)/ && rm -f $(ASAN)/instep/*.so
+	cp target/asan/$(HOST)/quick/libinstep.so $(ASAN)/instep/_instep.abi3.so
+	LD_PRELOAD=$$(realpath $$($(CC) -print-file-name=libasan.so)) ASAN_OPTIONS=detect_leaks=0 \
+		PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 PYTHONPATH=$(ASAN) $(BIN)/python tests/memcheck_steps.py 20
+
+.PHONY: sklearn-host
+sklearn-host: .venv/with-test  ## 1 min | Run scikit-learn's own tests with instep's estimators, and with its patch
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.sklearn_host subclass
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.sklearn_host patch
+
+.PHONY: verify-roots
+verify-roots:  ## 10 min | Check hundreds of millions of quick roots and quotients
+	cargo test --release --lib -- --ignored verify_
 
 .PHONY: bench
 bench: .venv/with-bench  ## 10 min | Time the course's NumPy loop against instep, and every recipe against the limit

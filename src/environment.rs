@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Whether floats round to nearest here, with subnormal numbers and without traps: the only mode in
 /// which the bits of a result don't depend on which thread has computed it, and the one that
-/// [`Reciprocal`](crate::element::Reciprocal) is right in.
+/// `Quick` (in quick.rs) is right in.
 ///
 /// Rust has no way to change the mode, but other code in the process may have: torch's
 /// `set_flush_denormal` does.

@@ -80,7 +80,7 @@ struct Prepare<'a, F> {
 
 impl<F: Element> Kernel for Prepare<'_, F> {
     #[inline(always)]
-    fn run(self, _: bool) {
+    fn run<const WIDTH: usize>(self) {
         let Self { extras, p, g, out } = self;
         let n = p.len();
         let (g, out) = (&g[..n], &mut out[..n]);
@@ -119,7 +119,7 @@ struct Average<'a, F> {
 
 impl<F: Element> Kernel for Average<'_, F> {
     #[inline(always)]
-    fn run(self, _: bool) {
+    fn run<const WIDTH: usize>(self) {
         let Self { decay, p, a } = self;
         let (decay, rest) = (F::nearest(decay), F::nearest(1.0 - decay));
         let n = p.len();

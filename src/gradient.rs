@@ -36,7 +36,7 @@ struct Add<'a, F> {
 
 impl<F: Element> Kernel for Add<'_, F> {
     #[inline(always)]
-    fn run(self, _: bool) {
+    fn run<const WIDTH: usize>(self) {
         let (rows, rest) = self.g.as_chunks::<LANES>();
         let mut sums = *self.sums;
         for row in rows {
@@ -66,7 +66,7 @@ struct Finite<'a, F> {
 
 impl<F: Element> Kernel for Finite<'_, F> {
     #[inline(always)]
-    fn run(self, _: bool) {
+    fn run<const WIDTH: usize>(self) {
         let zero = F::nearest(0.0);
         // NaN for NaN and Inf, zero for all else.
         *self.finite = self.g.iter().filter(|&&x| x * zero != zero).count() == 0;

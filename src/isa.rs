@@ -108,6 +108,25 @@ impl Level {
         Err(Error::Value(format!("is {word:?}, {wanted}: {}", names.join(", "))))
     }
 
+    /// How many levels there are.
+    pub(crate) const COUNT: usize = Kind::ALL.len();
+
+    /// Where it stands among them.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// What [`Kernel::run`] is told.
+    pub(crate) fn width(self) -> usize {
+        match self.0 {
+            Kind::Baseline => 0,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => 32,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => 64,
+        }
+    }
+
     /// Its name in `INSTEP_ISA`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -117,11 +136,12 @@ impl Level {
 
 /// A loop to be compiled for every level.
 pub(crate) trait Kernel {
-    /// The loop; `fma` says whether fused multiply-add is an instruction here, or a slow call.
+    /// The loop. `WIDTH` is how many bytes the registers have that fused multiply-add is an instruction
+    /// for, 0 where it is a slow call.
     ///
     /// Has to be `#[inline(always)]`, as all that it calls: what is not inlined into the function
     /// of a level is compiled for the baseline.
-    fn run(self, fma: bool);
+    fn run<const WIDTH: usize>(self);
 }
 
 /// Runs a kernel with the instructions of a level.
@@ -167,21 +187,21 @@ pub fn prefetch_at(address: *const u8) {
 
 #[inline(never)]
 fn baseline(kernel: impl Kernel) {
-    kernel.run(cfg!(target_feature = "neon"));
+    kernel.run::<0>();
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn avx2(kernel: impl Kernel) {
-    kernel.run(true);
+    kernel.run::<32>();
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
 fn avx512(kernel: impl Kernel) {
-    kernel.run(true);
+    kernel.run::<64>();
 }
 
 #[cfg(test)]

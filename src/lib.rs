@@ -15,6 +15,7 @@
 //!   rules/…            the numbers → coefficients, in f64, once per step
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
+//!   quick.rs           what it computes in where there are quicker ways: division.rs, roots.rs
 //!   isa.rs             that loop compiled once per instruction level; the best one chosen once
 //! Python    returns
 //! ```
@@ -23,11 +24,13 @@
 //! the first write can fail.
 //!
 //! The arithmetic of a rule is one pure function of one element in a file of `rules/`. The compiler
-//! makes packed code of it for every level: there are no intrinsics in it, and no fused operations
-//! but where they can't change a bit ([`element`]); so the bits are the same everywhere.
+//! makes packed code of it for every level. There are no intrinsics in it and no fused operations, but
+//! the floats that it is run with may divide and take roots by them, where a proof says that no bit can
+//! change (`division.rs`, `roots.rs`); so the bits are the same everywhere.
 //!
 //! Without the feature `python` the crate is plain Rust, and its tests need no Python.
 
+mod division;
 pub mod element;
 pub mod environment;
 pub mod error;
@@ -36,7 +39,10 @@ pub mod gradient;
 pub mod isa;
 pub mod overlap;
 pub mod parallel;
+mod quick;
 pub mod recipes;
+mod registers;
+mod roots;
 pub mod rules;
 pub mod sweep;
 pub mod walk;

@@ -1,22 +1,16 @@
 //! The only element loop: load, rule, store.
 
+mod ways;
+
 use std::array;
 use std::marker::PhantomData;
 
-use crate::element::{Element, Float, Reciprocal};
-use crate::environment;
 use crate::isa::{self, Kernel, Level};
+use crate::quick::{Quick, Uses};
+use crate::registers::{Instructions, Register, Registers};
+use crate::roots::Roots;
 use crate::rules::{Coefficients, Rule};
-
-/// The elements that are computed before any of them is stored, where results are looked at first.
-const BLOCK: usize = 64;
-
-/// As many elements as the widest registers hold. What is left over goes through narrower ones.
-const WIDE: usize = 16;
-
-/// How far ahead of itself the sweep asks for memory: the divider keeps the CPU from looking ahead
-/// far enough by itself. Measured for Adam on arrays that no cache holds: a tenth faster.
-const AHEAD: usize = 4 * BLOCK;
+use ways::{Way, all_uses};
 
 /// One step over slices of the same length: parameter, gradient, state.
 pub type Step<F> = fn(Level, &Coefficients, &mut [F], &[F], &mut [&mut [F]]);
@@ -33,20 +27,22 @@ pub(crate) fn step<R, F, const H: usize, const C: usize, const S: usize>(
     state: &mut [&mut [F]],
 ) where
     R: Rule<H, C, S>,
-    F: Element,
-    Reciprocal<F>: Float,
+    F: Registers,
 {
     let state: &mut [&mut [F]; S] = state.try_into().expect("one slice for each state");
     let state = state.each_mut().map(|slice| &mut **slice);
     let exact: [f64; C] = array::from_fn(|i| coefficients[i]);
     let coefficients = exact.map(F::nearest);
-    isa::run(level, Sweep::<R, F, H, C, S> { coefficients, exact, p, g, state, rule: PhantomData });
+    let way = Way::of::<R, F, H, C, S>(level, &coefficients, p.len());
+    let rule = PhantomData::<R>;
+    isa::run(level, Sweep { coefficients, exact, way, p, g, state, rule });
 }
 
 struct Sweep<'a, R, F, const H: usize, const C: usize, const S: usize> {
     coefficients: [F; C],
     /// The coefficients before they were rounded.
     exact: [f64; C],
+    way: Way,
     p: &'a mut [F],
     g: &'a [F],
     state: [&'a mut [F]; S],
@@ -56,16 +52,18 @@ struct Sweep<'a, R, F, const H: usize, const C: usize, const S: usize> {
 impl<R, F, const H: usize, const C: usize, const S: usize> Kernel for Sweep<'_, R, F, H, C, S>
 where
     R: Rule<H, C, S>,
-    F: Element,
-    Reciprocal<F>: Float,
+    F: Registers,
 {
     #[inline(always)]
-    fn run(self, fma: bool) {
-        let quick = fma && R::DIVIDES_BY_COEFFICIENTS && self.p.len() >= BLOCK;
-        if quick && environment::has_default_floats() {
-            self.quick();
-        } else {
-            self.plain();
+    fn run<const WIDTH: usize>(self) {
+        match WIDTH {
+            // A wide rule has elements of two types.
+            _ if R::WIDE && F::DIGITS < f64::MANTISSA_DIGITS => self.each(),
+            #[cfg(target_arch = "x86_64")]
+            32 => self.in_registers::<F::Of32>(),
+            #[cfg(target_arch = "x86_64")]
+            64 => self.in_registers::<F::Of64>(),
+            _ => self.each(),
         }
     }
 }
@@ -73,62 +71,9 @@ where
 impl<R, F, const H: usize, const C: usize, const S: usize> Sweep<'_, R, F, H, C, S>
 where
     R: Rule<H, C, S>,
-    F: Element,
-    Reciprocal<F>: Float,
+    F: Registers,
 {
-    /// The elements up to `at`, and those from it on.
-    #[inline(always)]
-    fn split(self, at: usize) -> (Self, Self) {
-        let Self { coefficients, exact, rule, .. } = self;
-        let ((p, p_rest), (g, g_rest)) = (self.p.split_at_mut(at), self.g.split_at(at));
-        let mut rests = [const { None }; S];
-        let mut rest = rests.iter_mut();
-        let state = self.state.map(|s| {
-            let (s, s_rest) = s.split_at_mut(at);
-            *rest.next().expect("one for each state") = Some(s_rest);
-            s
-        });
-        let state_rest = rests.map(|s| s.expect("one for each state"));
-        (
-            Self { coefficients, exact, p, g, state, rule },
-            Self { coefficients, exact, p: p_rest, g: g_rest, state: state_rest, rule },
-        )
-    }
-
-    #[inline(always)]
-    fn plain(self) {
-        let n = self.p.len();
-        let (wide, rest) = self.split(n - n % WIDE);
-        wide.each();
-        rest.first_at_once::<{ WIDE / 2 }>().first_at_once::<{ WIDE / 4 }>().each();
-    }
-
-    /// Does the first `N` elements, if there are as many, and returns the others. All are loaded
-    /// before any is stored, or the compiler would take one after the other.
-    #[inline(always)]
-    fn first_at_once<const N: usize>(self) -> Self {
-        if self.p.len() < N {
-            return self;
-        }
-        let (mut first, others) = self.split(N);
-        let (p, g) = (block::<F, N>(first.p), first.g);
-        let mut state = first.state.each_mut().map(|s| block::<F, N>(s));
-        let (mut new, mut states) = (*p, state.each_mut().map(|s| **s));
-        for i in 0..N {
-            let old = array::from_fn(|k| states[k][i]);
-            let (x, xs) = R::update_exactly(first.coefficients, first.exact, new[i], g[i], old);
-            new[i] = x;
-            for k in 0..S {
-                states[k][i] = xs[k];
-            }
-        }
-        *p = new;
-        for k in 0..S {
-            *state[k] = states[k];
-        }
-        others
-    }
-
+    /// Element by element, for the compiler to make the most of.
     #[inline(always)]
     fn each(self) {
         let n = self.p.len();
@@ -144,49 +89,351 @@ where
         }
     }
 
-    /// Block by block with [`Reciprocal`]; a block with a NaN in its parameters is done again, plainly,
-    /// as is what remains after the last whole block.
+    /// Two registers at a time; then what is left, less than two.
     #[inline(always)]
-    fn quick(mut self) {
-        let quick = self.coefficients.map(Reciprocal);
-        let mut new = [F::default(); BLOCK];
-        let mut states = [[F::default(); BLOCK]; S];
-        let whole = self.p.len() - self.p.len() % BLOCK;
-        for start in (0..whole).step_by(BLOCK) {
-            isa::prefetch(self.p, start + AHEAD, BLOCK);
-            isa::prefetch(self.g, start + AHEAD, BLOCK);
-            for s in &self.state {
-                isa::prefetch(s, start + AHEAD, BLOCK);
-            }
-            let p = block::<F, BLOCK>(&mut self.p[start..]);
-            let g = &self.g[start..start + BLOCK];
-            let state = self.state.each_mut().map(|s| block::<F, BLOCK>(&mut s[start..]));
-            let mut nan = false;
-            for i in 0..BLOCK {
-                let old = array::from_fn(|k| Reciprocal(state[k][i]));
-                let (x, xs) = R::update(quick, Reciprocal(p[i]), Reciprocal(g[i]), old);
-                new[i] = x.0;
-                nan |= new[i].is_nan();
-                for k in 0..S {
-                    states[k][i] = xs[k].0;
+    fn in_registers<V: Instructions<Element = F>>(mut self) {
+        let n = self.p.len();
+        let pairs = n - n % (2 * V::N);
+        let mut done = 0;
+        while done < pairs {
+            // Where the quick way stops, the divider does the pair.
+            let (stop, end) = match self.quick_by_way::<V>(done, pairs) {
+                Some(stop) => (stop, pairs.min(stop + 2 * V::N)),
+                None => (done, pairs),
+            };
+            done = self.pairs::<V, 1, false, false>(stop, end);
+        }
+        while done < n {
+            let end = n.min(done + V::N);
+            self.up_to_a_register::<V>(done, end);
+            done = end;
+        }
+    }
+
+    /// Where [`Sweep::pairs`] with a quick way stops, or `None` if there is none. The compiler knows what a
+    /// rule has no use for, and leaves it out.
+    #[inline(always)]
+    fn quick_by_way<V: Instructions<Element = F>>(
+        &mut self,
+        start: usize,
+        end: usize,
+    ) -> Option<usize> {
+        let Way::Quick { two, roots } = self.way else { return None };
+        let uses = all_uses::<R, H, C, S>();
+        let divides = uses.divisors != 0;
+        if const { V::ESTIMATE.is_some() } {
+            let two = two && divides;
+            match roots {
+                Roots::Half if two => return Some(self.pairs::<V, 2, false, true>(start, end)),
+                Roots::Half if uses.roots => {
+                    return Some(self.pairs::<V, 4, false, true>(start, end));
                 }
-            }
-            if nan {
-                let state = state.map(<[F; BLOCK]>::as_mut_slice);
-                Sweep::<R, F, H, C, S> { p, g, state, ..self }.plain();
-            } else {
-                *p = new;
-                for k in 0..S {
-                    *state[k] = states[k];
+                Roots::All if two => return Some(self.pairs::<V, 2, true, true>(start, end)),
+                Roots::All if uses.roots => {
+                    return Some(self.pairs::<V, 4, true, true>(start, end));
                 }
+                _ => {}
             }
         }
-        self.split(whole).1.plain();
+        if const { F::DIGITS == f64::MANTISSA_DIGITS } && divides && !two {
+            return Some(self.pairs::<V, 4, false, false>(start, end));
+        }
+        (divides && two).then(|| self.pairs::<V, 2, false, false>(start, end))
+    }
+
+    /// Two registers at a time, each as [`Quick`] does it. Returns where it stopped: at the end, or where a
+    /// quick way gives NaN.
+    #[inline(always)]
+    fn pairs<
+        V: Instructions<Element = F>,
+        const OPERATIONS: u8,
+        const ROOT1: bool,
+        const ROOT2: bool,
+    >(
+        &mut self,
+        start: usize,
+        end: usize,
+    ) -> usize {
+        let n = end - start;
+        let coefficients = self.coefficients;
+        // Cut to one length, so that the compiler drops the bounds checks of the loop.
+        let (p, g) = (&mut self.p[start..end], &self.g[start..end]);
+        let state = self.state.each_mut().map(|s| &mut s[start..end]);
+        for at in (0..n).step_by(2 * V::N) {
+            let at = [at, at + V::N];
+            let (first, firsts) =
+                one::<R, V, H, C, S, OPERATIONS, ROOT1>(coefficients, p, g, &state, at[0]);
+            let (second, seconds) =
+                one::<R, V, H, C, S, OPERATIONS, ROOT2>(coefficients, p, g, &state, at[1]);
+            if OPERATIONS > 1 || ROOT1 || ROOT2 {
+                let (uses, states_use) = Uses::of::<R, H, C, S>();
+                let mut all = Register::of(F::nearest(0.0));
+                if uses.may_be_unknown() {
+                    all = first + second;
+                }
+                for k in 0..S {
+                    if states_use[k].may_be_unknown() {
+                        all = all + (firsts[k] + seconds[k]);
+                    }
+                }
+                if all.has_nan() {
+                    return start + at[0];
+                }
+            }
+            first.store(&mut p[at[0]..]);
+            second.store(&mut p[at[1]..]);
+            for k in 0..S {
+                firsts[k].store(&mut state[k][at[0]..]);
+                seconds[k].store(&mut state[k][at[1]..]);
+            }
+        }
+        end
+    }
+
+    /// Not more elements than a register has, on the divider.
+    #[inline(always)]
+    fn up_to_a_register<V: Instructions<Element = F>>(&mut self, start: usize, end: usize) {
+        let of = |slice: &[_]| Quick::<V, 1, false>(Register::load_first(&slice[start..end]));
+        let coefficients = self.coefficients.map(|c| Quick(Register::of(c)));
+        let state = array::from_fn(|k| of(self.state[k]));
+        let (p, states) = R::update(coefficients, of(self.p), of(self.g), state);
+        p.0.store_first(&mut self.p[start..end]);
+        for (state, new) in self.state.iter_mut().zip(states) {
+            new.0.store_first(&mut state[start..end]);
+        }
     }
 }
 
-/// The first elements of a slice, with their number known to the compiler.
+/// The new elements of a register.
 #[inline(always)]
-fn block<F, const N: usize>(slice: &mut [F]) -> &mut [F; N] {
-    slice.first_chunk_mut().expect("a whole block")
+fn one<
+    R,
+    V,
+    const H: usize,
+    const C: usize,
+    const S: usize,
+    const OPERATIONS: u8,
+    const ROOT: bool,
+>(
+    coefficients: [V::Element; C],
+    p: &[V::Element],
+    g: &[V::Element],
+    state: &[&mut [V::Element]; S],
+    at: usize,
+) -> (Register<V>, [Register<V>; S])
+where
+    R: Rule<H, C, S>,
+    V: Instructions,
+{
+    let load = |slice: &[_]| Quick::<V, OPERATIONS, ROOT>(Register::load(&slice[at..]));
+    let coefficients = coefficients.map(|c| Quick(Register::of(c)));
+    let (p, states) = R::update(coefficients, load(p), load(g), array::from_fn(|k| load(state[k])));
+    (p.0, states.map(|s| s.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Float;
+    use crate::rules::eps::{Inside, Outside};
+    use crate::rules::{MAX_COEFFICIENTS, adadelta, adam, nadam, rmsprop, yogi};
+    use crate::{division, roots};
+
+    const EVERY_WAY: [Way; 7] = [
+        Way::Plain,
+        Way::Quick { two: true, roots: Roots::Divider },
+        Way::Quick { two: true, roots: Roots::Half },
+        Way::Quick { two: true, roots: Roots::All },
+        Way::Quick { two: false, roots: Roots::Divider },
+        Way::Quick { two: false, roots: Roots::Half },
+        Way::Quick { two: false, roots: Roots::All },
+    ];
+
+    /// Ordinary numbers, but for some in the middle of blocks: zeros of both signs, subnormal numbers,
+    /// infinities, NaN, the smallest and largest numbers, and negative ones.
+    #[expect(clippy::cast_precision_loss, reason = "53 digits")]
+    fn numbers<F: Registers>(seed: usize, len: usize, special: usize) -> Vec<F> {
+        let specials = [
+            0.0,
+            -0.0,
+            1e-310,
+            -1e-310,
+            1e-44,
+            5e-324,
+            1e-30,
+            -1e-24,
+            1e-280,
+            3e-276,
+            1e38,
+            1e300,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            -0.5,
+            f64::MIN_POSITIVE,
+            2e-38,
+        ];
+        let mut state = seed as u64;
+        (0..len)
+            .map(|i| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let x = (state >> 11) as f64 / (1_u64 << 53) as f64;
+                let at = i.wrapping_mul(7).wrapping_add(seed);
+                F::nearest(if special > 0 && at % special == 0 {
+                    specials[at / special % 18]
+                } else {
+                    x
+                })
+            })
+            .collect()
+    }
+
+    /// Whether two numbers have the same bits; any NaN is as good as another.
+    fn same<F: Registers>(x: F, y: F) -> bool {
+        let (x, y) = (x.widen(), y.widen());
+        x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan()
+    }
+
+    fn every_way_is_the_plain_one<R, F, const H: usize, const C: usize, const S: usize>(
+        hypers: [f64; H],
+    ) where
+        R: Rule<H, C, S>,
+        F: Registers,
+    {
+        let exact = R::coefficients(hypers);
+        let coefficients = exact.map(F::nearest);
+        let suffices = |level| {
+            let divisors = all_uses::<R, H, C, S>().divisors;
+            (0..C)
+                .filter(|i| divisors >> i & 1 == 1)
+                .all(|i| division::two_operations_suffice(level, coefficients[i]))
+        };
+        for (special, len) in [(0, 1_003), (3, 259), (29, 1_003), (211, 517), (2, 15)] {
+            let old: [Vec<F>; S] = array::from_fn(|k| numbers(k + 2, len, special));
+            let (p, g) = (numbers::<F>(0, len, special), numbers::<F>(1, len, special));
+            let wanted: Vec<_> = (0..len)
+                .map(|i| {
+                    R::update_exactly(
+                        coefficients,
+                        exact,
+                        p[i],
+                        g[i],
+                        array::from_fn(|k| old[k][i]),
+                    )
+                })
+                .collect();
+            for level in Level::available() {
+                for way in EVERY_WAY {
+                    if matches!(way, Way::Quick { two: true, .. }) && !suffices(level) {
+                        continue;
+                    }
+                    let off_divider =
+                        matches!(way, Way::Quick { roots, .. } if roots != Roots::Divider);
+                    if off_divider && level.width() == 64 && !roots::are_right(level) {
+                        continue;
+                    }
+                    let (mut p, mut states) = (p.clone(), old.clone());
+                    let state = states.each_mut().map(|s| &mut s[..]);
+                    let rule = PhantomData::<R>;
+                    isa::run(
+                        level,
+                        Sweep { coefficients, exact, way, p: &mut p, g: &g, state, rule },
+                    );
+                    for i in 0..len {
+                        let (x, xs) = wanted[i];
+                        let all = same(p[i], x) && (0..S).all(|k| same(states[k][i], xs[k]));
+                        assert!(all, "{way:?} at {level:?}, element {i} of {len}, {special}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn for_both_types<R, const H: usize, const C: usize, const S: usize>(hypers: [f64; H])
+    where
+        R: Rule<H, C, S>,
+    {
+        every_way_is_the_plain_one::<R, f32, H, C, S>(hypers);
+        every_way_is_the_plain_one::<R, f64, H, C, S>(hypers);
+    }
+
+    #[test]
+    fn every_way_gives_the_bits_of_the_plain_one() {
+        for t in [1, 2, 3, 10, 40, 4_000] {
+            let hypers = [0.01, 0.9, 0.999, 1e-8, 0.9_f64.powi(t), 0.999_f64.powi(t)];
+            for_both_types::<adam::Plain<adam::Inside>, 6, 8, 2>(hypers);
+            for_both_types::<adam::Plain<adam::Outside>, 6, 8, 2>(hypers);
+            for_both_types::<adam::Plain<adam::Scaled>, 6, 6, 2>(hypers);
+            for_both_types::<adam::HatWide, 6, 6, 2>(hypers);
+            for_both_types::<adam::Dlfs, 6, 4, 2>(hypers);
+            for_both_types::<yogi::Yogi, 6, 5, 2>(hypers);
+            for_both_types::<adam::AmsgradCorrected<Outside>, 6, 8, 3>(hypers);
+            for_both_types::<adam::ScaledAmsgradCorrected, 6, 7, 3>(hypers);
+        }
+        for_both_types::<nadam::Nadam, 6, 8, 2>([0.9, 0.999, 1e-8, 0.99, 0.02, 0.3]);
+        for_both_types::<adadelta::Adadelta, 3, 4, 2>([1.0, 0.9, 1e-6]);
+        for_both_types::<rmsprop::Centered<Inside>, 3, 4, 2>([0.01, 0.9, 1e-8]);
+        for_both_types::<rmsprop::Plain<Outside>, 3, 4, 1>([0.01, 0.9, 0.0]);
+    }
+
+    /// The quotient stays in the state: the parameter doesn't show that it is not known.
+    struct OnlyInState;
+
+    impl Rule<1, 1, 1> for OnlyInState {
+        const HYPERS: [&'static str; 1] = ["c"];
+        const STATES: [&'static str; 1] = ["s"];
+
+        fn coefficients(hypers: [f64; 1]) -> [f64; 1] {
+            hypers
+        }
+
+        #[inline(always)]
+        fn update<F: Float>([c]: [F; 1], p: F, g: F, [_]: [F; 1]) -> (F, [F; 1]) {
+            (p - g, [g.over(c).sqrt()])
+        }
+    }
+
+    /// Divides by what is no coefficient.
+    struct ByState;
+
+    impl Rule<0, 0, 1> for ByState {
+        const HYPERS: [&'static str; 0] = [];
+        const STATES: [&'static str; 1] = ["s"];
+
+        fn coefficients([]: [f64; 0]) -> [f64; 0] {
+            []
+        }
+
+        #[inline(always)]
+        fn update<F: Float>([]: [F; 0], p: F, g: F, [s]: [F; 1]) -> (F, [F; 1]) {
+            (p - g.over(s), [s])
+        }
+    }
+
+    #[test]
+    fn a_rule_need_not_say_what_it_uses() {
+        for_both_types::<OnlyInState, 1, 1, 1>([0.3]);
+        let way = |len| Way::of::<ByState, f64, 0, 0, 1>(Level::available()[0], &[], len);
+        assert_eq!(way(1_000), Way::Plain);
+        let divisors = |uses: Uses| (uses.divisors, uses.roots, uses.unknown_divisors);
+        let inside = all_uses::<adam::Plain<adam::Inside>, 6, 8, 2>();
+        assert_eq!(divisors(inside), (0b0110_0000, true, false));
+        let hat = all_uses::<adam::Plain<adam::Hat>, 6, 6, 2>();
+        assert_eq!(divisors(hat), (0, true, false));
+        const { assert!(MAX_COEFFICIENTS <= u8::BITS as usize) };
+    }
+
+    #[test]
+    fn a_divisor_that_is_no_bias_correction_is_divided_by() {
+        for level in Level::available() {
+            for c2 in [0.0, -0.5, 1.5, 1e-300, f64::NAN, f64::INFINITY] {
+                let coefficients = [0.9, 0.1, 0.999, 0.001, 0.01, 0.5, c2, 1e-8];
+                let way =
+                    Way::of::<adam::Plain<adam::Inside>, f64, 6, 8, 2>(level, &coefficients, 999);
+                assert_eq!(way, Way::Plain, "{c2}");
+            }
+        }
+    }
 }

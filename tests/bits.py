@@ -96,17 +96,31 @@ LAYOUTS: Sequence[Layout] = (
 
 
 def buffer_of(array: Array) -> Array:
-    """Return all of the memory that a view was cut from."""
+    """Return all of the memory that a view was cut from, in its order."""
     while isinstance(array.base, np.ndarray):
         array = array.base
-    return array
+    return array.transpose(sorted(range(array.ndim), key=lambda axis: -array.strides[axis]))
 
 
 def copy_with_buffer(array: Array) -> Array:
     """Return a view of the same layout into a copy of its whole buffer."""
-    base = buffer_of(array)
-    offset = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-    return np.ndarray(array.shape, array.dtype, base.copy(), offset, array.strides)
+    return copy_with_buffers([array])[0]
+
+
+def copy_with_buffers(arrays: Sequence[Array]) -> list[Array]:
+    """Return such views of several arrays; those of one buffer have one copy of it."""
+    copies: dict[int, Array] = {}
+    views = []
+    for array in arrays:
+        base = buffer_of(array)
+        start = base.__array_interface__["data"][0]
+        if start not in copies or not base.size:
+            copies[start] = base.copy()
+        # An empty one may lie outside of it.
+        offset = array.__array_interface__["data"][0] - start if array.size else 0
+        strides = array.strides if array.size else None
+        views.append(np.ndarray(array.shape, array.dtype, copies[start], offset, strides))
+    return views
 
 
 def assert_same_buffers(actual: Array, wanted: Array, what: str = "array") -> None:

@@ -11,11 +11,14 @@ from itertools import product
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import numpy as np
-from bits import Array, assert_same_bits, assert_same_buffers, copy_with_buffer
-from instep import StepResult, _instep, optimizers, reference
+from bits import Array, assert_same_bits, assert_same_buffers, copy_with_buffer, copy_with_buffers
+from instep import Optimizer, Rows, StepResult, _instep, optimizers, reference
 
 # A class of `instep.optimizers`; each has a signature of its own.
 Rule: TypeAlias = Any
+
+# What is given for one parameter; None leaves it alone.
+Gradient: TypeAlias = Array | Rows | None
 
 RULES: list[Rule] = [getattr(optimizers, name) for name in optimizers.__all__]
 
@@ -117,16 +120,55 @@ MODES = [(rule, mode) for rule in RULES for mode in modes_of(rule)]
 
 @dataclass
 class Parameter:
-    """One parameter with its state and average, and the order of its axes in memory."""
+    """One parameter with its state and average, and the order of its axes in memory.
+
+    `place` is that in the tree of all parameters.
+    """
 
     p: Array
     states: dict[str, Array]
     average: Array | None
     axes: tuple[int, ...]
+    place: int
+    decays: bool = True
+    is_frozen: bool = False
 
-    def gradient(self, g: Array) -> Array:
-        """Return a gradient in the order of the parameter's memory."""
-        return g.transpose(self.axes)
+    def in_order(self, g: Array | Rows) -> Array:
+        """Return a gradient in the order of the parameter's memory; that of rows as they are."""
+        if not isinstance(g, Rows):
+            return g.transpose(self.axes)
+        values = g.values if len(set(g.indices.tolist())) == len(g.indices) else summed(g)[1]
+        return values.transpose(0, *(axis for axis in self.axes if axis))
+
+    def rows(self, rows: list[int]) -> "Parameter":
+        """Return a parameter of some rows only, of copies."""
+        average = None if self.average is None else self.average[rows]
+        states = {name: state[rows] for name, state in self.states.items()}
+        return Parameter(self.p[rows], states, average, self.axes, self.place, self.decays)
+
+    def put(self, rows: list[int], part: "Parameter") -> None:
+        """Put back what `rows` gave."""
+        self.p[rows] = part.p
+        for name, state in self.states.items():
+            state[rows] = part.states[name]
+        if self.average is not None:
+            self.average[rows] = part.average
+
+
+def axes_of(p: Array) -> tuple[int, ...]:
+    """Return the axes of an array in the order of its memory, the longest strides first."""
+    return tuple(sorted(range(p.ndim), key=lambda axis: -abs(p.strides[axis])))
+
+
+def summed(g: Rows) -> tuple[list[int], Array]:
+    """Return the rows in rising order, and of each the sum of its values, in the order given."""
+    sums: dict[int, Array] = {}
+    for row, value in zip(g.indices.tolist(), g.values, strict=True):
+        sums[row] = sums[row] + value if row in sums else value
+    rows = sorted(sums)
+    return rows, np.array([sums[row] for row in rows], g.values.dtype).reshape(
+        len(rows), *g.values.shape[1:]
+    )
 
 
 @dataclass
@@ -134,6 +176,7 @@ class Group:
     options: Options
     parameters: list[Parameter]
     carried: dict[str, float]
+    carried_at: int
 
 
 class Model:
@@ -144,21 +187,22 @@ class Model:
         self.decay = average
         self.groups: list[Group] = []
         self.t = 0
+        self.skips = 0
 
     def add_group(self, params: Sequence[Array], options: Options) -> None:
         options = {**defaults_of(self.rule), **options}
         states = _instep.Recipe(self.rule.recipe(options, 1)).states
         parameters = []
-        for p in params:
+        for place, p in enumerate(params, sum(1 for _ in self.parameters())):
             initial = {s: self.rule.initial(s, options) for s in states}
             kept = {
                 s: p.copy() if number is None else np.full(p.shape, number, p.dtype)
                 for s, number in initial.items()
             }
-            axes = sorted(range(p.ndim), key=lambda axis, p=p: -abs(p.strides[axis]))  # type: ignore[misc]
             average = None if self.decay is None else p.copy()
-            parameters.append(Parameter(p.copy(), kept, average, tuple(axes)))
-        self.groups.append(Group(options, parameters, self.rule.carried(options, self.t)))
+            parameters.append(Parameter(p.copy(), kept, average, axes_of(p), place))
+        carried = self.rule.carried(options, self.t)
+        self.groups.append(Group(options, parameters, carried, self.t))
 
     def parameters(self) -> Iterator[Parameter]:
         for group in self.groups:
@@ -166,67 +210,90 @@ class Model:
 
     def step(
         self,
-        grads: Sequence[Sequence[Array | None]],
+        grads: Sequence[Sequence[Gradient]],
         *,
         lr: float | None = None,
         grad_scale: float = 1.0,
         max_norm: float | None = None,
+        max_array_norm: float | None = None,
+        max_value: float | None = None,
         nonfinite: str = "propagate",
+        max_skips: int | None = None,
     ) -> tuple[float | None, bool]:
         """Do a step; return the norm and whether it was skipped, or raise FloatingPointError."""
-        with np.errstate(all="ignore"):
-            return self._step(grads, lr, grad_scale, max_norm, nonfinite)
-
-    def _step(
-        self,
-        grads: Sequence[Sequence[Array | None]],
-        lr: float | None,
-        grad_scale: float,
-        max_norm: float | None,
-        nonfinite: str,
-    ) -> tuple[float | None, bool]:
         pairs = [
             (group, parameter, g)
             for group, of_group in zip(self.groups, grads, strict=True)
             for parameter, g in zip(group.parameters, of_group, strict=True)
-            if g is not None
+            if g is not None and not parameter.is_frozen
         ]
-        norm, factor = None, 1.0
-        if max_norm is not None:
-            norm = reference.gradient_norm(*(x.gradient(g) for _, x, g in pairs)) * abs(grad_scale)
-            factor = reference.clip_factor(norm, max_norm=max_norm)
-        if nonfinite != "propagate" and not all(np.isfinite(g).all() for _, _, g in pairs):
-            if nonfinite == "raise":
-                raise FloatingPointError
-            return norm, True
-        self.t += 1
-        for group in self.groups:
-            options = {**group.options, **group.carried}
-            group.carried = self.rule.advance(options, self._rate(group, lr), self.t)
-        for group, parameter, g in pairs:
-            options = {**group.options, **group.carried}
-            self._update(options, parameter, g, self._rate(group, lr), grad_scale * factor)
+        pairs.sort(key=lambda pair: pair[1].place)
+        with np.errstate(all="ignore"):
+            ordered = [parameter.in_order(g) for _, parameter, g in pairs]
+            norm, factors = None, [1.0] * len(pairs)
+            if max_norm is not None:
+                norm = reference.gradient_norm(*ordered) * abs(grad_scale)
+                factors = [reference.clip_factor(norm, max_norm=max_norm)] * len(pairs)
+            if max_array_norm is not None:
+                norms = [reference.gradient_norm(g) * abs(grad_scale) for g in ordered]
+                factors = [reference.clip_factor(n, max_norm=max_array_norm) for n in norms]
+            if nonfinite != "propagate" and not all(np.isfinite(g).all() for g in ordered):
+                if nonfinite == "raise" or (max_skips is not None and self.skips >= max_skips):
+                    raise FloatingPointError
+                self.skips += 1
+                return norm, True
+            self.skips = 0
+            self.t += 1
+            for group in self.groups:
+                self._carry(group, lr)
+            for (group, parameter, g), factor in zip(pairs, factors, strict=True):
+                options = {**group.options, **group.carried}
+                rate, scale = self._rate(group, lr), grad_scale * factor
+                if isinstance(g, Rows):
+                    rows, values = summed(g)
+                    part = parameter.rows(rows)
+                    self._update(options, part, values, rate, scale, max_value)
+                    parameter.put(rows, part)
+                else:
+                    self._update(options, parameter, g, rate, scale, max_value)
         return norm, False
 
     def _rate(self, group: Group, lr: float | None) -> float:
         rate = group.options["lr"] if lr is None else lr
         return rate(self.t - 1) if callable(rate) else rate
 
+    def _carry(self, group: Group, lr: float | None) -> None:
+        if group.carried_at != self.t - 1:
+            # `t` was assigned.
+            group.carried = self.rule.carried(group.options, self.t - 1)
+        options = {**group.options, **group.carried}
+        group.carried = self.rule.advance(options, self._rate(group, lr), self.t)
+        group.carried_at = self.t
+
     def _update(
-        self, options: Options, parameter: Parameter, g: Array, lr: float, scale: float
+        self,
+        options: Options,
+        parameter: Parameter,
+        g: Array,
+        lr: float,
+        scale: float,
+        max_value: float | None,
     ) -> None:
         recipe = _instep.Recipe(self.rule.recipe(options, self.t))
-        decay, shrink = options["weight_decay"], 1.0
+        decay, shrink = options["weight_decay"] if parameter.decays else 0.0, 1.0
+        hypers = self.rule.hypers(options, lr, self.t)
+        named = dict(zip(recipe.hypers, hypers, strict=True))
         if "weight_decay" in recipe.hypers:
-            decay = 0.0  # the rule does it itself
+            named["weight_decay"], decay = decay, 0.0  # the rule does it itself
         elif self.rule.decouples(options):
             decay, shrink = 0.0, 1.0 - lr * decay
         sign = -1.0 if options["maximize"] else 1.0
+        if max_value is not None:
+            _, g = reference.prepare(parameter.p, g, scale=scale, weight_decay=0.0, shrink=1.0)
+            g, scale = np.clip(g, -g.dtype.type(max_value), g.dtype.type(max_value)), 1.0
         p, g = reference.prepare(
             parameter.p, g, scale=sign * scale, weight_decay=decay, shrink=shrink
         )
-        hypers = self.rule.hypers(options, lr, self.t)
-        named = dict(zip(recipe.hypers, hypers, strict=True))
         function = getattr(reference, recipe.name)
         new, *states = function(p, g, *parameter.states.values(), **named)
         parameter.p = np.asarray(new)
@@ -254,26 +321,40 @@ class Pair:
         zero_grads: bool = False,
     ) -> None:
         self.model = Model(rule, average)
-        self.params: list[list[Array]] = []
         for params, options in groups:
             self.model.add_group(params, options)
-            self.params.append(list(params))
-        self.wanted = [[copy_with_buffer(p) for p in params] for params in self.params]
         listed = [{**options, "params": list(params)} for params, options in groups]
-        self.opt = rule(listed, zero_grads=zero_grads, average=average)
+        opt = rule(listed, zero_grads=zero_grads, average=average)
+        self.follow(opt, [list(params) for params, _ in groups])
 
-    def step(self, grads: Sequence[Sequence[Array | None]], **arguments: Any) -> StepResult:
+    def follow(self, opt: Optimizer, params: list[list[Array]]) -> None:
+        """Go on with an optimizer of these parameters, by group, and the model as it is."""
+        self.opt = opt
+        self.params = params
+        copies = iter(copy_with_buffers([p for group in params for p in group]))
+        self.wanted = [[next(copies) for _ in group] for group in params]
+        for group, arrays in zip(self.model.groups, params, strict=True):
+            for parameter, p in zip(group.parameters, arrays, strict=True):
+                parameter.axes = axes_of(p)
+
+    def tree(self, grads: Sequence[Sequence[Gradient]]) -> Any:
+        """Return the gradients in the structure of the optimizer's parameters."""
+        return [list(group) for group in grads]
+
+    def step(self, grads: Sequence[Sequence[Gradient]], **arguments: Any) -> StepResult:
         """Do a step of both, and compare."""
-        kept = [[None if g is None else copy_with_buffer(g) for g in group] for group in grads]
-        result = self.opt.step([list(group) for group in grads], **arguments)
+        kept = [[_kept(g) for g in group] for group in grads]
+        result = self.opt.step(self.tree(grads), **arguments)
         norm, skipped = self.model.step(kept, **arguments)
         assert type(result) is StepResult
         assert result.skipped is skipped
+        assert result.t == self.model.t
         assert_same_norm(result.grad_norm, norm)
-        for i, (group, kept_group) in enumerate(zip(grads, kept, strict=True)):
-            for j, (g, wanted) in enumerate(zip(group, kept_group, strict=True)):
+        for i, group in enumerate(self.model.groups):
+            for j, parameter in enumerate(group.parameters):
+                g, wanted = _array(grads[i][j]), _array(kept[i][j])
                 if g is not None and wanted is not None:
-                    if self.opt.zero_grads:
+                    if self.opt.zero_grads and not parameter.is_frozen:
                         wanted[...] = 0.0
                     assert_same_buffers(g, wanted, f"gradient {j} of group {i}")
         self.compare()
@@ -282,20 +363,36 @@ class Pair:
     def compare(self) -> None:
         """Compare all that the optimizer keeps."""
         assert self.opt.t == self.model.t
+        assert self.opt.skips == self.model.skips
         state = dict(self.opt.state)
+        for group, of_group in zip(self.model.groups, self.wanted, strict=True):
+            for parameter, wanted in zip(group.parameters, of_group, strict=True):
+                wanted[...] = parameter.p
         for i, group in enumerate(self.model.groups):
             for j, parameter in enumerate(group.parameters):
-                what = f"parameter {j} of group {i}, t={self.model.t}"
-                self.wanted[i][j][...] = parameter.p
+                own = self.opt._by_array[id(self.params[i][j])]
+                what = f"parameter {own.name!r} of group {i}, t={self.model.t}"
+                assert own.group == i
                 assert_same_buffers(self.params[i][j], self.wanted[i][j], what)
-                arrays = state.pop(f"{i}.{j}")
+                arrays = state.pop(own.name)
                 assert list(arrays) == list(parameter.states)
                 for name, array in arrays.items():
                     assert_same_bits(array, parameter.states[name], f"{name} of {what}")
-                if parameter.average is not None:
-                    actual = self.opt.averages[i][j]
-                    assert_same_bits(actual, parameter.average, f"average of {what}")
+                assert (own.average is None) is (parameter.average is None)
+                if own.average is not None and parameter.average is not None:
+                    assert_same_bits(own.average, parameter.average, f"average of {what}")
         assert not state
+
+
+def _array(g: Gradient) -> Array | None:
+    return g.values if isinstance(g, Rows) else g
+
+
+def _kept(g: Gradient) -> Gradient:
+    """Return a copy of a gradient, with all of its memory."""
+    if isinstance(g, Rows):
+        return Rows(g.indices.copy(), copy_with_buffer(g.values))
+    return None if g is None else copy_with_buffer(g)
 
 
 def assert_same_norm(actual: float | None, wanted: float | None) -> None:

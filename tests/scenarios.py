@@ -451,6 +451,59 @@ def threadpoolctl() -> None:
 # Ctrl-C.
 
 
+def a_step_waits_for_few_others() -> None:
+    """Beside a thread that steps again and again, a step comes after two of its steps at most."""
+    p, g = np.zeros((2, SIZE))
+    opt = instep.SGD(p)
+    # While a step is on its way to its turn, the other thread gets the interpreter only then.
+    sys.setswitchinterval(SECONDS)
+    stop = threading.Event()
+
+    def steps() -> None:
+        while not stop.is_set():
+            opt.step(g)
+
+    thread = threading.Thread(target=steps)
+    thread.start()
+    waited: list[int] = []
+    while sum(waited) < 200:
+        begun = opt.t
+        waited.append(opt.step(g).t - begun - 1)
+    stop.set()
+    thread.join()
+    # That which has begun, and that which had waited before.
+    assert max(waited) <= 2, waited
+
+
+def a_child_waits_for_no_thread_of_its_parent() -> None:
+    """A fork while threads wait for turns leaves none of them to be waited for in the child."""
+    p, g = np.zeros((2, SIZE))
+    opt = instep.SGD(p)
+    stop = threading.Event()
+
+    def steps() -> None:
+        while not stop.is_set():
+            opt.step(g)
+
+    def some_steps() -> None:
+        for _ in range(5):
+            opt.step(g)
+
+    def child() -> None:
+        before = opt.t
+        in_threads(some_steps, some_steps, some_steps)
+        assert opt.t == before + 15
+
+    threads = [threading.Thread(target=steps) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        assert_succeeded(forked(child))
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
 def interrupts(least: int, enough: Callable[[], bool]) -> Iterator[None]:
     """Go on for so many interrupts at least, and until enough was done between them.
 
@@ -601,7 +654,10 @@ def handlers() -> None:
     signal.signal(signal.SIGPROF, handle)
     signal.setitimer(signal.ITIMER_PROF, 0.02)
     while len(seen) < 20:
+        # Both or none, as the handler sees it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF})
         opt.t, opt.state["params"]["m"][...] = 0, 0
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
         for _ in range(20):
             opt.step(g)
     signal.setitimer(signal.ITIMER_PROF, 0)

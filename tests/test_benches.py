@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -170,3 +171,15 @@ def test_picture_is_drawn_from_the_json(smoke_run: tuple[str, Path], tmp_path: P
     same, again, other = pictures
     assert same.startswith(b"\x89PNG")
     assert same == again != other
+
+
+def test_fit_of_scikit_learn_is_timed() -> None:
+    """One row of the table in docs/scikit-learn.md; it compares the models itself."""
+    words = "--data digits --hidden 100 --batch 200 --solver adam --dtype float32 --threads 1"
+    output = run("benches.sklearn_fit", *words.split(), "--seconds", "0")
+    head, _, row = output.splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:6] == ["digits", "100", "200", "adam", "float32", "1"]
+    assert len(cells) == head.count("|") - 1 == 9
+    assert all(re.fullmatch(r"\d+ ms", cell) for cell in cells[6:8])
+    assert re.fullmatch(r"\d+\.\d\d", cells[8])

@@ -125,9 +125,12 @@ def hard_values(dtype: Any) -> Array:
     numbers += [1.0, 1 - info.epsneg, 1 + info.eps, 1e-8, 0.1, 7.0, largest, largest / 2]
     numbers += [largest * 0.1, largest * 0.0999, largest * 1e-3, largest**0.5, tiny**0.5]
     numbers += [np.inf, np.nan]
+    # The smallest dividends and radicands of the quick ways.
+    for edge in (1e-280, 1e-270) if info.bits == 64 else (1e-23,):
+        rounded = dtype.type(edge)
+        numbers += [edge, edge * 10, edge / 9, edge * 1.1]
+        numbers += [float(np.nextafter(rounded, dtype.type(end))) for end in (0, 1)]
     if info.bits == 64:
-        edge = 1e-280
-        numbers += [edge, np.nextafter(edge, 0), np.nextafter(edge, 1), edge * 10, edge / 9, 1e-279]
         numbers += [1e-140, 1e-141, 3.2e-142, 1e-154, 1.5e154, 1e-300, 1e-310, 1e300, 1e306]
     return np.array([*numbers, *(-x for x in numbers)], dtype)
 

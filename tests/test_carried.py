@@ -318,6 +318,10 @@ def test_groups_without_parameters() -> None:
     opt.step([[], [np.ones(2)], []])
     other.load_state_dict(opt.state_dict())
     assert [group["lr"] for group in other.param_groups] == [0.1, 0.1, 0.1]
+    for number, group in enumerate(opt.param_groups):
+        group["lr"] = float(number)
+    other.load_state_dict(opt.state_dict())
+    assert [group["lr"] for group in other.param_groups] == [0.0, 1.0, 2.0]
     only = instep.NAdam([{"params": []}], lr=0.3)
     saved = only.state_dict()
     saved["groups"] = []

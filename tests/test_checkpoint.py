@@ -251,7 +251,7 @@ def adam(steps: int = 2, **options: Any) -> instep.Adam:
 def test_the_dict_is_plain_and_a_copy() -> None:
     opt = adam(lr=np.float32(0.5), betas=np.array([0.5, 0.25]), average=0.9)
     saved = opt.state_dict()
-    assert list(saved) == ["format", "rule", "t", "average", "groups", "state", "averages"]
+    assert list(saved) == ["format", "rule", "t", "skips", "average", "groups", "state", "averages"]
     options = saved["groups"][0]["options"]
     assert (options["lr"], options["betas"]) == (0.5, [0.5, 0.25])
     assert {type(value) for value in options.values()} <= {float, bool, str, list}

@@ -9,6 +9,7 @@ from command_line import size_of_png, without
 from instep import demo
 from instep.__main__ import main
 from instep.demo import digits, network, training, updates_numpy
+from sklearn.datasets import load_digits
 
 SMALL = ["demo", "--epochs", "1", "--hidden", "4"]
 STEPS = 23  # of one epoch: 1,437 examples in mini-batches of 64
@@ -96,7 +97,7 @@ def test_one_bit_of_difference_fails(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("host", ["cs231n", "dlfs", "nnfs"])
+@pytest.mark.parametrize("host", ["cs231n", "dlfs", "nnfs", "sklearn"])
 def test_each_host_gives_identical_bits(
     host: str, dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,7 +105,7 @@ def test_each_host_gives_identical_bits(
     assert main([*SMALL, "--host", host, "--dtype", dtype, "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert f"in the format of {demo.HOST_NAMES[host]}.\n" in text
-    assert text.count(" 1/1 epochs") == text.count(" yes") == len(training.HOSTS[host])
+    assert text.count(" 1/1 epochs") == text.count(" yes") == len(demo.rules_of(host))
     size_of_png(out)
 
 
@@ -114,10 +115,11 @@ def test_each_host_gives_identical_bits(
         ("cs231n", "adam", 'configs["W1"]["v"]'),
         ("dlfs", "Adam", 'optimizer.m["b2"]'),
         ("nnfs", "Adam", "layers[1].bias_cache"),
+        ("sklearn", "nesterov", "optimizer.velocities[3]"),
     ],
 )
 def test_one_bit_in_a_host_s_state_is_seen(host: str, rule: str, array: str) -> None:
-    (found,) = (r for r in training.HOSTS[host] if r.name == rule)
+    (found,) = (r for r in demo.rules_of(host) if r.name == rule)
     pair = training.train_twice(found, digits.load("float64"), [4], epochs=1)
     assert pair.differing == []
     one = eval(array, {}, pair.instep.state)
@@ -164,10 +166,16 @@ def test_bad_arguments_are_refused(
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("module", ["matplotlib", "rich", "sklearn", "threadpoolctl"])
+@pytest.mark.parametrize("module", ["matplotlib", "rich", "threadpoolctl"])
 def test_a_missing_extra_is_named(module: str) -> None:
     done = without([module], *SMALL)
     message = f"The demo needs {module}: pip install 'instep[demo]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+def test_scikit_learn_is_needed_for_its_rules_only() -> None:
+    done = without(["sklearn"], *SMALL, "--host", "sklearn")
+    message = "The demo needs sklearn: pip install 'instep[sklearn]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
@@ -178,9 +186,21 @@ def test_a_missing_module_of_our_own_is_not_taken_for_an_extra() -> None:
 
 
 def test_info_needs_no_extra() -> None:
-    done = without(["matplotlib", "rich", "sklearn", "threadpoolctl"], "info")
+    done = without(["matplotlib", "rich", "threadpoolctl"], "info")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"version        {instep.__version__}\n")
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    pixels, labels = load_digits(return_X_y=True)
+    data = digits.load("float64")
+    for got, wanted in (
+        (np.hstack([data.X_train, data.X_held_out]), pixels.T / 16),
+        (np.hstack([data.Y_train, data.Y_held_out]), np.eye(10)[labels].T),
+    ):
+        np.testing.assert_array_equal(np.sort(got, axis=1), np.sort(wanted, axis=1))
+    # The first 0, 2 and 4 are held out, pixel by pixel.
+    np.testing.assert_array_equal(data.X_held_out[:, :3], pixels[[0, 2, 4]].T / 16)
 
 
 def test_digits_are_scaled_and_split_by_class() -> None:
@@ -190,7 +210,10 @@ def test_digits_are_scaled_and_split_by_class() -> None:
     assert {part.dtype for part in data} == {np.dtype("float32")}
     assert data.X_train.min() == 0
     assert data.X_train.max() == 1
-    np.testing.assert_allclose(data.Y_train.mean(axis=1), data.Y_held_out.mean(axis=1), atol=0.002)
+    # But for one digit of a class.
+    np.testing.assert_allclose(
+        data.Y_train.mean(axis=1), data.Y_held_out.mean(axis=1), atol=1 / 360
+    )
     for again, part in zip(digits.load("float32"), data, strict=True):
         np.testing.assert_array_equal(again, part)
 

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def test_every_example_is_run_here() -> None:
     found = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".ipynb", ".py")}
-    assert found == {"course_notebook.ipynb", "cs231n_two_layer.py"}
+    assert found == {"course_notebook.ipynb", "cs231n_two_layer.py", "sklearn_digits.py"}
 
 
 def test_cs231n_two_layer() -> None:
@@ -27,6 +27,20 @@ def test_cs231n_two_layer() -> None:
         assert re.search(r"updates \d+\.\d times as fast, bit-for-bit identical$", line)
         if not line.startswith("sgd "):
             assert float(re.findall(r"accuracy (\S+)%", line)[0]) > 85
+
+
+def test_sklearn_digits() -> None:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "sklearn_digits.py")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    kinds = [["adam", "float64"], ["adam", "float32"], ["sgd", "float64"], ["sgd", "float32"]]
+    assert [line.split()[:2] for line in lines] == kinds
+    for line in lines:
+        assert re.search(r"fit \d+\.\d times as fast, bit-for-bit identical$", line)
+        native, of = re.findall(r" (\d+) of (\d+) steps by instep", line)[0]
+        assert native == of != "0"
+        assert float(re.findall(r"accuracy (\S+)%", line)[0]) > 85
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -102,6 +103,32 @@ def test_no_file_uses_itself_by_way_of_others(used: object) -> None:
         pytest.fail(" uses ".join(reversed(error.args[1])))
 
 
+def imports_of(file: Path) -> set[str]:
+    """Return the packages that a file imports, wherever it does so, but for those of Python."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"instep", "numpy"}
+
+
+def test_a_host_is_imported_by_the_module_of_its_name_only() -> None:
+    """Whoever has NumPy alone can import all else, but for the demo and the benchmarks."""
+    hosts = {"autograd", "sklearn", "thinc", "torch"}
+    optional = {"safetensors": {"safetensors"}, "threads": {"threadpoolctl"}}
+    for file in PACKAGE.rglob("*.py"):
+        part = file.relative_to(PACKAGE).with_suffix("").parts[0]
+        if part in hosts:
+            assert imports_of(file) == {part}, file
+        elif part not in ("bench", "demo"):
+            assert imports_of(file) <= optional.get(part, set()), file
+    of_hosts = {f"instep.{host}" for host in hosts}
+    users = {module for module, uses in used_by_python().items() if uses & of_hosts}
+    assert users == {"instep.demo.rules_sklearn"}
+
+
 def test_rules_know_of_floats_only() -> None:
     allowed = {"element", "rules"}
     for module, uses in used_by_rust().items():
@@ -116,5 +143,5 @@ def test_unsafe_is_where_the_design_has_it() -> None:
         for file in SOURCES.rglob("*.rs")
         if re.search(r"\bunsafe\b(?!_)", file.read_text())
     }
-    core = {"environment.rs", "isa.rs", "roots.rs", "parallel.rs"}
+    core = {"environment.rs", "isa.rs", "parallel.rs", "registers.rs", "registers/x86.rs"}
     assert found <= core | {f"python/{name}.rs" for name in ("view", "pieces", "tiles")}

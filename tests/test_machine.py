@@ -9,7 +9,8 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from bits import Array, assert_same_bits, copy_with_buffer
+from bad_steps import BAD_OPTIONS, SPOILT, Spoil
+from bits import Array, assert_same_bits
 from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -25,32 +26,6 @@ from optimizer_model import MODES, RULES, Pair, defaults_of
 SHAPES = [(), (0,), (1,), (17,), (300,), (3, 5), (2, 130), (520,)]
 DTYPES = [np.float32, np.float64]
 NUMBERS = st.sampled_from([0.0, 1e-3, 0.05, 0.7])
-
-# What spoils the gradients of a group, and what that raises.
-Spoil = Callable[[list[Any]], Any]
-SPOILT: list[tuple[Spoil, type[Exception]]] = [
-    (lambda grads: grads[:-1], ValueError),
-    (lambda grads: [*grads, np.ones(1)], ValueError),
-    (lambda grads: dict(enumerate(grads)), TypeError),
-    (lambda grads: [*grads[:-1], grads[-1].tolist()], TypeError),
-    (lambda grads: [*grads[:-1], np.ma.array(grads[-1])], TypeError),
-    (lambda grads: [*grads[:-1], grads[-1].astype(np.float16)], TypeError),
-    (lambda grads: [*grads[:-1], grads[-1][np.newaxis]], ValueError),
-]
-BAD_OPTIONS: list[tuple[str, Any, type[Exception]]] = [
-    ("lr", -1.0, ValueError),
-    ("lr", "fast", TypeError),
-    ("lr", lambda step: math.nan, ValueError),
-    ("weight_decay", math.inf, ValueError),
-    ("betas", (0.9,), ValueError),
-    ("eps", math.nan, ValueError),
-    ("eps_mode", "beside", ValueError),
-    ("amsgrad", "yes", ValueError),
-    ("momentum_mode", "beside", ValueError),
-    ("mode", "jax", ValueError),
-    ("momentum", 1.0, ValueError),
-    ("rho", -0.1, ValueError),
-]
 
 
 class Machine(RuleBasedStateMachine):
@@ -173,17 +148,15 @@ class Machine(RuleBasedStateMachine):
             return
         self.pair.opt.add_param_group({"params": params, **given})
         self.pair.model.add_group(params, given)
-        self.pair.params.append(params)
-        self.pair.wanted.append([copy_with_buffer(p) for p in params])
+        self.pair.follow(self.pair.opt, [*self.pair.params, params])
 
     @precondition(lambda self: len(self.left) < 3)
     @rule(make=st.sampled_from([copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt))]))
     def go_on_with_a_copy(self, make: Callable[[Optimizer], Optimizer]) -> None:
         old = self.pair.opt
         self.left.append((old, self.kept(old)))
-        self.pair.opt = make(old)
-        self.pair.params = [group["params"] for group in self.pair.opt.param_groups]
-        self.pair.wanted = [[p.copy() for p in params] for params in self.pair.params]
+        new = make(old)
+        self.pair.follow(new, [group["params"] for group in new.param_groups])
 
     @rule()
     def look_at_the_averages(self) -> None:

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import instep
@@ -183,6 +184,51 @@ def test_too_many_skips_in_a_row_raise() -> None:
     assert opt.t == 2
     with pytest.raises(FloatingPointError):
         opt.step(bad, nonfinite="skip", max_skips=0)
+
+
+@pytest.mark.parametrize("way", ["dict", "file", "deepcopy", "pickle"])
+def test_a_run_that_goes_on_counts_skips_on(way: str, tmp_path: Path) -> None:
+    bad, good = np.array([1, np.inf]), np.ones(2)
+    opt, resumed = instep.SGD(np.ones(2)), instep.SGD(np.ones(2))
+    resumed.step(bad, nonfinite="skip")
+    for _ in range(3):
+        opt.step(bad, nonfinite="skip", max_skips=3)
+    if way == "dict":
+        resumed.load_state_dict(opt.state_dict())
+    elif way == "file":
+        opt.save(tmp_path / "run")
+        resumed.load(tmp_path / "run")
+    else:
+        resumed = copy.deepcopy(opt) if way == "deepcopy" else pickle.loads(pickle.dumps(opt))
+    assert resumed.skips == 3
+    with pytest.raises(FloatingPointError, match="3 steps in a row were skipped"):
+        resumed.step(bad, nonfinite="skip", max_skips=3)
+    assert not resumed.step(good, nonfinite="skip", max_skips=3).skipped
+    assert (resumed.skips, opt.skips) == (0, 3)
+    resumed.load_state_dict(resumed.state_dict())
+    assert resumed.skips == 0
+
+
+def test_a_state_of_an_older_version_has_no_skips() -> None:
+    opt = instep.SGD(np.ones(2))
+    opt.step(np.array([1, np.inf]), nonfinite="skip")
+    older = opt.state_dict()
+    assert older.pop("skips") == 1
+    opt.load_state_dict(older)
+    assert opt.skips == 0
+    for wrong, kind in ((-1, ValueError), (2**53, ValueError), (1.0, TypeError), (True, TypeError)):
+        with pytest.raises(kind, match="skips is "):
+            opt.load_state_dict({**older, "skips": wrong})
+
+
+def test_max_skips_is_checked() -> None:
+    opt = instep.SGD(np.ones(2))
+    for wrong, kind in ((-1, ValueError), (1.5, TypeError), (True, TypeError), ("1", TypeError)):
+        with pytest.raises(kind, match="max_skips is "):
+            opt.step(np.ones(2), max_skips=wrong)  # type: ignore[arg-type]
+    assert opt.t == 0
+    opt.step(np.ones(2), max_skips=2**70)
+    opt.step(np.ones(2), max_skips=np.int8(1))  # type: ignore[arg-type]
 
 
 # Clipping
@@ -489,25 +535,26 @@ def test_nadam_at_different_steps_takes_the_path_of_one_alone() -> None:
 
 
 def test_functional_takes_numpy_integers_as_python_ones() -> None:
-    rng = np.random.default_rng(5)
     rules = [
         (instep.functional.nadam, 2),
         (instep.functional.adam, 2),
         (instep.functional.radam, 2),
     ]
-    function: Any
+
+    def ends_of(function: Any, states: int, t: Any) -> list[Array]:
+        p, g = np.random.default_rng(5).standard_normal((2, 50))
+        state = [np.full(50, 0.1) for _ in range(states)]
+        function(p, g, *state, t=t)
+        return [p, *state]
+
     for function, states in rules:
-        for t in (1, 7, 200, 255):
-            ends = []
-            for kind in (int, np.uint8, np.int64, np.uint64):
-                p, g = rng.standard_normal((2, 50))
-                rng = np.random.default_rng(5)
-                state = [np.full(50, 0.1) for _ in range(states)]
-                function(p, g, *state, t=kind(t))
-                ends.append((p, *state))
-            for end in ends[2:]:
-                for has, wanted in zip(end, ends[1], strict=True):
-                    assert_same_bits(has, wanted)
+        for t in (*range(1, 3000, 3), 255):
+            # A power of a NumPy integer is that of NumPy, and a sum may be of 8 bits.
+            kinds: list[Any] = [np.int64, np.uint64] + ([np.uint8] if t < 256 else [])
+            wanted = ends_of(function, states, t)
+            for kind in kinds:
+                for has, end in zip(ends_of(function, states, kind(t)), wanted, strict=True):
+                    assert_same_bits(has, end, f"t={kind(t)!r}")
     for t in (2**64, 10**30):
         with pytest.raises(ValueError, match=f"t is {t}; wanted 9007199254740992 or less"):
             instep.functional.adam(np.ones(2), np.ones(2), np.ones(2), np.ones(2), t=t)

@@ -60,6 +60,14 @@ def test_threads_that_step_one_optimizer_take_turns() -> None:
     scenario("all_the_same_optimizer")
 
 
+def test_a_step_waits_for_few_of_another_thread() -> None:
+    scenario("a_step_waits_for_few_others")
+
+
+def test_a_child_waits_for_no_thread_of_its_parent() -> None:
+    scenario("a_child_waits_for_no_thread_of_its_parent")
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -18,14 +18,14 @@ from test_isa import (
     sweeps_in,
     test_every_recipe_has_a_sweep_of_its_own_at_every_level,
     test_nothing_is_fused_but_where_it_is_exact,
-    test_roots_and_quotients_are_not_estimated,
+    test_roots_and_quotients_are_not_estimated_but_where_they_are_refined,
     test_sweeps_are_packed,
 )
 
 __all__ = [  # tests of every library
     "test_every_recipe_has_a_sweep_of_its_own_at_every_level",
     "test_nothing_is_fused_but_where_it_is_exact",
-    "test_roots_and_quotients_are_not_estimated",
+    "test_roots_and_quotients_are_not_estimated_but_where_they_are_refined",
     "test_sweeps_are_packed",
 ]
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m instep demo``, ``bench`` and ``info``."""
+"""The command line: ``python -m instep demo``, ``bench``, ``run`` and ``info``."""
 
 import argparse
 import importlib
@@ -12,8 +12,9 @@ from instep.configuration import show_config
 EPOCHS, QUICK_EPOCHS = 40, 5
 MIN_SIZE, QUICK_MAX_SIZE, MAX_SIZE = 100, 1_000, 10_000_000
 EXTRAS = {
-    "demo": ("matplotlib", "rich", "sklearn", "threadpoolctl"),
+    "demo": ("matplotlib", "rich", "threadpoolctl"),
     "bench": ("cpuinfo", "matplotlib", "psutil", "rich", "threadpoolctl"),
+    "sklearn": ("sklearn",),
 }
 
 
@@ -29,20 +30,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     status : int
         The exit status: 0; 1 when the demo's weights differ; 2 when an extra is missing, a file
-        can't be written, or there is too little memory; 130 when it was interrupted.
+        can't be written or read, or there is too little memory; 130 when it was interrupted.
 
     Raises
     ------
     SystemExit
-        With status 2, and a message on the standard error, for arguments that make no sense.
+        With status 2, and a message on the standard error, for arguments that make no sense; with
+        a script's own, where it exits.
+
+    Notes
+    -----
+    What a script that is run raises is not caught.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command == "info":
         show_config()
         return 0
-    package = _import(arguments.command)
+    if arguments.command == "run":
+        return _run(arguments)
+    package = _import(arguments.command, arguments.command)
     if package is None:
+        return 2
+    is_sklearn = arguments.command == "demo" and arguments.host == "sklearn"
+    if is_sklearn and _import("demo.rules_sklearn", "sklearn") is None:
         return 2
     json = arguments.json if arguments.command == "bench" else None
     files = {"picture": arguments.out} | ({"JSON": json} if json else {})
@@ -59,16 +70,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _import(command: str) -> ModuleType | None:
-    """Import what runs a command, or say which package of its extra is missing."""
+def _import(module: str, extra: str) -> ModuleType | None:
+    """Import what runs a command, or say which package of an extra is missing."""
     try:
-        return importlib.import_module(f"instep.{command}")
+        return importlib.import_module(f"instep.{module}")
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in EXTRAS[command]:
+        if missing not in EXTRAS[extra]:
             raise
-        print(f"The {command} needs {missing}: pip install 'instep[{command}]'", file=sys.stderr)
+        command = module.partition(".")[0]
+        print(f"The {command} needs {missing}: pip install 'instep[{extra}]'", file=sys.stderr)
         return None
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from instep import run
+
+    script = arguments.script
+    if not script.is_file():
+        print(f"There is no script {script}", file=sys.stderr)
+        return 2
+    try:
+        modules = run.patched_hosts(arguments.torch)
+    except ModuleNotFoundError as error:
+        host = error.name or ""
+        if host not in run.HOSTS:
+            raise
+        print(f"The run needs {host}: pip install 'instep[{host}]'", file=sys.stderr)
+        return 2
+    try:
+        run.run_script(str(script), arguments.arguments)
+    finally:
+        # The script's own output stays as it was.
+        print(run.summary(modules), file=sys.stderr)
+    return 0
 
 
 def _demo(demo: ModuleType, arguments: argparse.Namespace) -> int:
@@ -102,10 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--host",
-        choices=("course", "cs231n", "dlfs", "nnfs"),
+        choices=("course", "cs231n", "dlfs", "nnfs", "sklearn"),
         default="course",
         help="whose rules, in whose format: the deep-learning course, CS231n, Deep Learning from "
-        "Scratch, Neural Networks from Scratch (default: course)",
+        "Scratch, Neural Networks from Scratch, scikit-learn's perceptrons (default: course)",
     )
     demo.add_argument(
         "--hidden",
@@ -183,6 +218,20 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help=f"see it run: turns too short to mean much, and up to {QUICK_MAX_SIZE:,} elements, "
         "unless --max-size is given",
+    )
+    run = commands.add_parser(
+        "run",
+        help="run a script with scikit-learn's perceptrons, or torch.optim, stepped by instep",
+        description="Run a Python script as it is, with instep.sklearn.patch() called before, and "
+        "say at the end, on the standard error, how many steps went through instep. Processes that "
+        "the script starts are not patched.",
+    )
+    run.add_argument(
+        "--torch", action="store_true", help="patch torch.optim too, with instep.torch.patch()"
+    )
+    run.add_argument("script", type=Path, help="the script")
+    run.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="...", help="the script's own arguments"
     )
     commands.add_parser("info", help="print how this build of instep runs here")
     return parser

@@ -71,11 +71,10 @@ class StepResult:
 class Stepper:
     def __new__(cls, is_list: bool, t: int) -> Stepper: ...
     t: int
+    skips: int
     zero_grads: bool
     @property
     def changes(self) -> int: ...
-    @property
-    def skips(self) -> int: ...
     @property
     def averages_are_in(self) -> bool: ...
     def add_group(self, options: dict[str, Any]) -> None: ...
@@ -108,12 +107,13 @@ class Stepper:
         dicts: Sequence[dict[str, Any]],
         describe: Callable[[int, int], str],
         /,
-    ) -> tuple[int, list[dict[str, Any]]]: ...
+    ) -> tuple[int, int, list[dict[str, Any]]]: ...
     def restore(
         self,
         targets: _Tuple,
         sources: _Tuple,
         t: int,
+        skips: int,
         updates: _Updates,
         describe: Callable[[int, int], str],
         /,

@@ -587,6 +587,9 @@ class Optimizer(Rule):
                 The name of the class.
             ``"t"``
                 The number of steps done.
+            ``"skips"``
+                The number of steps that were skipped since the last that was not, which
+                ``max_skips`` counts.
             ``"average"``
                 The decay of the moving averages; None if there are none.
             ``"groups"``
@@ -800,15 +803,17 @@ class Optimizer(Rule):
         if self._stepper.averages_are_in:
             raise RuntimeError("the optimizer was copied within averaged()")
         own = {key: value for key, value in self.__dict__.items() if key not in _NOT_COPIED}
-        return {**own, "t": self.t, "zero_grads": self.zero_grads}
+        return {**own, "t": self.t, "skips": self.skips, "zero_grads": self.zero_grads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` gave."""
         t, zero_grads = state.pop("t"), state.pop("zero_grads")
+        skips = state.pop("skips", 0)  # an older version left it out
         self.__dict__.update(state)
         self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
         self._hooks = {"before": [], "after": []}
         self._stepper = _instep.Stepper(self._is_list, t)
+        self._stepper.skips = skips
         self.zero_grads = zero_grads
         members, groups = iter(self._parameters), iter(self._groups)
         for tree, params, count in self._trees:
@@ -825,8 +830,11 @@ class Optimizer(Rule):
             [each for group in groups for each in (group.carried, group.carried_at)]
             for groups in (self._groups, copied._groups)
         )
-        t, dicts = self._stepper.copy(copied._arrays(), self._arrays(), carried, _name_copied)
+        t, skips, dicts = self._stepper.copy(
+            copied._arrays(), self._arrays(), carried, _name_copied
+        )
         copied.t = t
+        copied._stepper.skips = skips
         for numbers, new in zip(own, dicts, strict=True):
             numbers.update(new)
         return copied

@@ -58,15 +58,16 @@ def copied(optimizer: HasState, *, params: bool) -> tuple[dict[str, Any], list[P
         for parameters in (copies, own)
     )
     dicts = _dicts(optimizer._groups)
-    t, dicts = optimizer._stepper.copy(targets, sources, dicts, _name_copied)
-    return _assemble(optimizer, copies, t, dicts), copies
+    t, skips, dicts = optimizer._stepper.copy(targets, sources, dicts, _name_copied)
+    return _assemble(optimizer, copies, t, skips, dicts), copies
 
 
 def live(optimizer: HasState) -> tuple[dict[str, Any], list[Parameter]]:
     """Return a state dict of the very arrays, which steps go on to write, and the parameters."""
     dicts = [dict(own) for own in _dicts(optimizer._groups)]
     parameters = optimizer._parameters
-    return _assemble(optimizer, parameters, optimizer._stepper.t, dicts), parameters
+    stepper = optimizer._stepper
+    return _assemble(optimizer, parameters, stepper.t, stepper.skips, dicts), parameters
 
 
 def _like(parameter: Parameter, *, params: bool) -> Parameter:
@@ -94,7 +95,11 @@ def _dicts(groups: list[Group]) -> list[dict[str, Any]]:
 
 
 def _assemble(
-    optimizer: HasState, parameters: list[Parameter], t: int, dicts: list[dict[str, Any]]
+    optimizer: HasState,
+    parameters: list[Parameter],
+    t: int,
+    skips: int,
+    dicts: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Return a state dict with these arrays in it, and what these dicts of the groups say."""
     groups = []
@@ -113,6 +118,7 @@ def _assemble(
         "format": FORMAT,
         "rule": type(optimizer).__name__,
         "t": t,
+        "skips": skips,
         "average": optimizer._average,
         "groups": groups,
         "state": {parameter.name: parameter.states for parameter in parameters},
@@ -142,7 +148,10 @@ def load_state_dict(
     """Check all of a state dict, and of parameters if given, then write it into an optimizer."""
     if isinstance(state_dict, Mapping):
         check_format("state_dict", state_dict.get("format"))
-    keys = ("format", "rule", "t", "average", "groups", "state", "averages")
+        if "skips" not in state_dict:
+            # An older version left it out.
+            state_dict = {**state_dict, "skips": 0}
+    keys = ("format", "rule", "t", "skips", "average", "groups", "state", "averages")
     check_keys("state_dict", state_dict, keys)
     groups, parameters = optimizer._groups, optimizer._parameters
     rule, t, average = type(optimizer).__name__, state_dict["t"], state_dict["average"]
@@ -151,7 +160,10 @@ def load_state_dict(
     check_integer("t", t, least=0)
     if t >= TOO_MANY_STEPS:
         raise ValueError(f"t is {t}; wanted less than {TOO_MANY_STEPS}")
-    t = int(t)
+    check_integer("skips", state_dict["skips"], least=0)
+    if state_dict["skips"] >= TOO_MANY_STEPS:
+        raise ValueError(f"skips is {state_dict['skips']}; wanted less than {TOO_MANY_STEPS}")
+    t, skips = int(t), int(state_dict["skips"])
     if (average is None) != (optimizer._average is None):
         has, wanted = ("no", "some") if average is None else ("some", "none")
         remedy = "without average" if average is None else "with average=0.999, say"
@@ -180,7 +192,7 @@ def load_state_dict(
     def describe(role: int, index: int) -> str:
         return f"{pairs[index][0]}{' of the optimizer' if role == 0 else ''}"
 
-    optimizer._stepper.restore(tuple(own), tuple(sources), t, updates, describe)
+    optimizer._stepper.restore(tuple(own), tuple(sources), t, skips, updates, describe)
 
 
 class _Spans:
@@ -214,10 +226,14 @@ def _updates(
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Return what becomes of the options and of the carried numbers of each group."""
     updates: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    same = {frozenset(entry["names"]): number for number, entry in enumerate(saved)}
+    # Those without names, of which there may be several, go together in their order.
+    same: dict[frozenset[str], list[int]] = {}
+    for number, entry in reversed(list(enumerate(saved))):
+        same.setdefault(frozenset(entry["names"]), []).append(number)
     holder = {name: number for number, entry in enumerate(saved) for name in entry["names"]}
     for group, names in zip(groups, _names_by_group(groups, parameters), strict=True):
-        number = same.get(frozenset(names))
+        numbers = same.get(frozenset(names))
+        number = numbers.pop() if numbers else None
         options = group.options
         if number is not None:
             options = _checked_options(f"groups[{number}]", group, saved[number])

@@ -1,7 +1,8 @@
 //! What a step may be asked to do with the gradients, and what becomes of it.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyFloat, PyString};
 
 use super::group::number;
 use super::job::Work;
@@ -114,4 +115,18 @@ pub(super) fn bound(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<f64>
         return Ok(Some(f64::INFINITY));
     }
     number(item, name, 0.0).map(Some)
+}
+
+/// An integer of 0 or more; `None` for none.
+pub(super) fn count(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<u64>> {
+    static CHECK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if item.is_none() {
+        return Ok(None);
+    }
+    let py = item.py();
+    let keywords = PyDict::new(py);
+    keywords.set_item("least", 0)?;
+    CHECK.import(py, "instep.checks", "check_integer")?.call((name, item), Some(&keywords))?;
+    // What is larger is never reached.
+    Ok(Some(item.extract().unwrap_or(u64::MAX)))
 }

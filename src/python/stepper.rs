@@ -20,8 +20,8 @@ use super::plan::Plan;
 use super::recipe::DETACH_FROM;
 use super::result::StepResult;
 use super::setup::{Root, Setup, describe};
-use super::step::{Asked, Found, Nonfinite, bound};
-use super::turn::Turn;
+use super::step::{Asked, Found, Nonfinite, bound, count};
+use super::turn::{Turn, Turns};
 use super::view::Quiet;
 use crate::error::Error;
 use crate::walk::{GRADIENT, PARAMETER};
@@ -47,7 +47,7 @@ pub(super) struct Stepper {
     setup: Mutex<Arc<Setup>>,
     /// For each group, what came of its options when they were last looked at.
     templates: Mutex<Vec<Option<Arc<Template>>>>,
-    state: Mutex<State>,
+    state: Turns<State>,
     /// Counted here, so that no signal comes between a step and its count.
     t: AtomicU64,
     /// How often arrays were changed, and are about to be.
@@ -67,7 +67,7 @@ impl Stepper {
         Self {
             setup: Mutex::new(Arc::new(Setup { is_list, ..Setup::default() })),
             templates: Mutex::default(),
-            state: Mutex::default(),
+            state: Turns::default(),
             t: AtomicU64::new(t),
             changes: AtomicU64::new(0),
             zero_grads: AtomicBool::new(false),
@@ -119,20 +119,25 @@ impl Stepper {
     /// read of them is of one moment.
     #[getter]
     fn changes(&self, py: Python<'_>) -> u64 {
-        let _turn = Turn::take(py, &self.state);
+        let _turn = Turn::take(py, &self.state, false);
         self.changes.load(Ordering::SeqCst)
     }
 
     /// The number of steps that were skipped since the last that was not.
     #[getter]
     fn skips(&self, py: Python<'_>) -> u64 {
-        Turn::take(py, &self.state).state.skips
+        Turn::take(py, &self.state, false).state.skips
+    }
+
+    #[setter]
+    fn set_skips(&self, py: Python<'_>, skips: u64) {
+        Turn::take(py, &self.state, false).state.skips = skips;
     }
 
     /// Whether the parameters hold their averages.
     #[getter]
     fn averages_are_in(&self, py: Python<'_>) -> bool {
-        Turn::take(py, &self.state).state.averages_in.is_some()
+        Turn::take(py, &self.state, false).state.averages_in.is_some()
     }
 
     /// Adds a group: its options are looked at in each step.
@@ -183,7 +188,7 @@ impl Stepper {
         max_array_norm: &Bound<'py, PyAny>,
         max_value: &Bound<'py, PyAny>,
         nonfinite: &Bound<'py, PyAny>,
-        max_skips: Option<u64>,
+        max_skips: &Bound<'py, PyAny>,
     ) -> PyResult<StepResult> {
         let asked = Asked {
             grad_scale: number(grad_scale, "grad_scale", f64::NEG_INFINITY)?,
@@ -191,7 +196,7 @@ impl Stepper {
             max_array_norm: bound(max_array_norm, "max_array_norm")?,
             max_value: bound(max_value, "max_value")?,
             nonfinite: Nonfinite::of(nonfinite)?,
-            max_skips,
+            max_skips: count(max_skips, "max_skips")?,
         };
         if asked.max_norm.is_some() && asked.max_array_norm.is_some() {
             let what = "max_norm and max_array_norm were given; wanted one of both";
@@ -199,13 +204,14 @@ impl Stepper {
         }
         let py = optimizer.py();
         let me = thread::current().id();
+        let mut again = false;
         loop {
             let setup = Arc::clone(&lock(&self.setup));
             let done = self.t();
             // All that may run Python code comes before the turn.
             let works = self.works(optimizer, &setup, lr, done + 1, asked.grad_scale)?;
             let grads = setup.gradients(optimizer, grads)?;
-            let turn = Turn::take(py, &self.state);
+            let turn = Turn::take(py, &self.state, again);
             if self.t() == done && Arc::ptr_eq(&setup, &lock(&self.setup)) {
                 return self.take_turn(optimizer, &setup, works, &grads, &asked, turn);
             }
@@ -216,6 +222,7 @@ impl Stepper {
                 return Err(PyRuntimeError::new_err(what));
             }
             // Another thread was first: the numbers are those of a step that it has done.
+            again = true;
         }
     }
 
@@ -245,7 +252,7 @@ impl Stepper {
             let role = if place.role == GRADIENT { role } else { PARAMETER };
             describe(optimizer, Place { role, ..place })
         };
-        let mut turn = Turn::take(py, &self.state);
+        let mut turn = Turn::take(py, &self.state, false);
         match turn.state.averages_in {
             Some(_) if enter => {
                 return Err(PyRuntimeError::new_err("averaged() was entered within averaged()"));
@@ -271,7 +278,7 @@ impl Stepper {
 
     /// Copies arrays and dicts, all of them as they are at one moment between two steps, or none.
     ///
-    /// Returns `t` of that moment, and the new dicts.
+    /// Returns the numbers of steps done and skipped at that moment, and the new dicts.
     #[pyo3(signature = (targets, sources, dicts, describe, /))]
     #[expect(clippy::needless_pass_by_value, reason = "what Python gives")]
     fn copy<'py>(
@@ -281,33 +288,36 @@ impl Stepper {
         sources: &Bound<'py, PyTuple>,
         dicts: Vec<Bound<'py, PyDict>>,
         describe: &Bound<'py, PyAny>,
-    ) -> PyResult<(u64, Vec<Bound<'py, PyDict>>)> {
-        self.in_turn(py, targets, sources, describe, |mut plan| {
+    ) -> PyResult<(u64, u64, Vec<Bound<'py, PyDict>>)> {
+        self.in_turn(py, targets, sources, describe, |state, mut plan| {
             py.detach(|| plan.copy());
             let copies = dicts.iter().map(PyDictMethods::copy).collect::<PyResult<_>>()?;
-            Ok((self.t(), copies))
+            Ok((self.t(), state.skips, copies))
         })
     }
 
-    /// Copies arrays, sets the number of steps done, and updates dicts, each pair's first by its
-    /// second: all of it at one moment between two steps, or nothing.
-    #[pyo3(signature = (targets, sources, t, updates, describe, /))]
+    /// Copies arrays, sets the numbers of steps done and skipped, and updates dicts, each pair's
+    /// first by its second: all of it at one moment between two steps, or nothing.
+    #[pyo3(signature = (targets, sources, t, skips, updates, describe, /))]
     #[expect(clippy::needless_pass_by_value, reason = "what Python gives")]
+    #[expect(clippy::too_many_arguments, reason = "what a state dict has")]
     fn restore<'py>(
         &self,
         py: Python<'py>,
         targets: &Bound<'py, PyTuple>,
         sources: &Bound<'py, PyTuple>,
         t: u64,
+        skips: u64,
         updates: Updates<'py>,
         describe: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
         // Kept until the turn is over: what goes with the last reference to it may run Python code.
         let replaced = updates.iter().map(|(dict, _)| dict.copy()).collect::<PyResult<Vec<_>>>()?;
-        self.in_turn(py, targets, sources, describe, |mut plan| {
+        self.in_turn(py, targets, sources, describe, |state, mut plan| {
             self.changes.fetch_add(1, Ordering::SeqCst);
             py.detach(|| plan.copy());
             self.t.store(t, Ordering::Relaxed);
+            state.skips = skips;
             update(&updates)
         })?;
         drop(replaced);
@@ -332,7 +342,7 @@ impl Stepper {
         targets: &Bound<'py, PyTuple>,
         sources: &Bound<'py, PyTuple>,
         describe: &Bound<'py, PyAny>,
-        run: impl FnOnce(Plan) -> PyResult<T>,
+        run: impl FnOnce(&mut State, Plan) -> PyResult<T>,
     ) -> PyResult<T> {
         let name = |place: Place| describe.call1((place.role, place.parameter))?.extract();
         let (mut parameters, mut grads) = (Vec::new(), Vec::new());
@@ -342,13 +352,13 @@ impl Stepper {
             grads.push(Gradient::Dense(call::array(&source, || name(GRADIENT))?));
         }
         let call = Call { parameters: &parameters, grads: &grads, writes_gradients: false };
-        let turn = Turn::take(py, &self.state);
+        let mut turn = Turn::take(py, &self.state, false);
         if turn.state.averages_in.is_some() {
             let what = "the state was copied, saved or loaded within averaged()";
             return Err(PyRuntimeError::new_err(what));
         }
         match Quiet::within(py, |quiet| Plan::of(&call, quiet)) {
-            Ok(plan) => run(plan),
+            Ok(plan) => run(&mut turn.state, plan),
             Err(refusal) => {
                 drop(turn);
                 Err(refusal.into_error(py, &call, name)?.into())
@@ -367,7 +377,7 @@ impl Stepper {
 
     /// Changes the setup, between two steps.
     fn change(&self, py: Python<'_>, change: impl FnOnce(&mut Setup)) {
-        let mut turn = Turn::take(py, &self.state);
+        let mut turn = Turn::take(py, &self.state, false);
         let mut setup = lock(&self.setup);
         if Arc::get_mut(&mut setup).is_none() {
             *setup = Arc::new(setup.clone_ref(py));

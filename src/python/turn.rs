@@ -2,11 +2,11 @@
 //!
 //! Nothing here can deadlock. Who has a turn runs no Python code and waits for nothing but the
 //! workers of its own sweep and, after it, for the interpreter; who waits for a turn, or to fork, has
-//! given the interpreter away and holds nothing. A child has only the thread that forked, and no
-//! other was in a turn then.
+//! given the interpreter away and holds nothing but a place in the queue for that turn. Who forks
+//! waits in no queue. A child has only the thread that forked, and no other was in a turn then.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
@@ -25,46 +25,112 @@ thread_local! {
     static FORKING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// What is changed in turns, and who waits for one.
+#[derive(Default)]
+pub(super) struct Turns<T> {
+    state: Mutex<T>,
+    /// Whether somebody has a turn: to look at the mutex would be to lock it. It changes with the
+    /// interpreter only.
+    is_taken: AtomicBool,
+    queue: Queue,
+}
+
+/// Places of threads that wait, in the order in which they came. One that did not wait takes no turn
+/// before them: else a thread that steps again and again would leave none to others.
+#[derive(Default)]
+struct Queue {
+    /// The place that the next thread gets.
+    end: AtomicU64,
+    /// The place of the thread whose turn is next; the same as `end` if nobody waits.
+    first: AtomicU64,
+    /// The process that the places are of, by how many forks lead to it: no other has their threads.
+    process: AtomicUsize,
+}
+
+/// How many forks lead to this process.
+static PROCESS: AtomicUsize = AtomicUsize::new(0);
+
+impl Queue {
+    /// Whether there is nobody to wait for. Called with the interpreter.
+    fn is_empty(&self) -> bool {
+        let (first, end) = (self.first.load(Ordering::SeqCst), self.end.load(Ordering::SeqCst));
+        first == end || self.process.load(Ordering::SeqCst) != PROCESS.load(Ordering::SeqCst)
+    }
+
+    /// Takes a place. Called with the interpreter, so that one thread does at a time.
+    fn enter(&self) -> u64 {
+        if self.is_empty() {
+            self.first.store(self.end.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.process.store(PROCESS.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+        self.end.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
 /// A turn to change what `state` guards. It ends when this goes.
 pub(super) struct Turn<'a, T> {
     pub(super) state: MutexGuard<'a, T>,
+    /// Goes after it.
+    _taken: Taken<'a>,
     /// Goes last.
     _counted: Counted,
 }
 
 impl<'a, T> Turn<'a, T> {
     /// Waits for a turn, without the interpreter.
-    pub(super) fn take(py: Python<'_>, state: &'a Mutex<T>) -> Self
+    ///
+    /// With `again`, for one that has just given its turn back: it comes before those that wait, if
+    /// it has kept the interpreter since.
+    pub(super) fn take(py: Python<'_>, turns: &'a Turns<T>, again: bool) -> Self
     where
         T: Send,
     {
+        let queue = &turns.queue;
+        // Those in the queue may wait for the fork that this thread is about.
+        if (again || queue.is_empty() || FORKING.get())
+            && let Some(turn) = Self::try_take(turns)
+        {
+            return turn;
+        }
+        let place = queue.enter();
         loop {
-            if let Some(turn) = Self::try_take(state) {
-                return turn;
-            }
             py.detach(|| {
-                while state.try_lock().is_err_and(|error| matches!(error, TryLockError::WouldBlock))
+                while queue.first.load(Ordering::SeqCst) != place
+                    || turns.is_taken.load(Ordering::Acquire)
                     || forks_elsewhere()
                 {
                     thread::sleep(PAUSE);
                 }
             });
+            if let Some(turn) = Self::try_take(turns) {
+                queue.first.fetch_add(1, Ordering::SeqCst);
+                return turn;
+            }
         }
     }
 
-    fn try_take(state: &'a Mutex<T>) -> Option<Self> {
+    fn try_take(turns: &'a Turns<T>) -> Option<Self> {
         let counted = Counted::new();
         if forks_elsewhere() {
             return None;
         }
-        match state.try_lock() {
-            Ok(state) => Some(Self { state, _counted: counted }),
+        let state = match turns.state.try_lock() {
+            Ok(state) => state,
             // Nothing panics within a turn but by a defect; what it guards is remade then.
-            Err(TryLockError::Poisoned(error)) => {
-                Some(Self { state: error.into_inner(), _counted: counted })
-            }
-            Err(TryLockError::WouldBlock) => None,
-        }
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        turns.is_taken.store(true, Ordering::Release);
+        Some(Self { state, _taken: Taken(&turns.is_taken), _counted: counted })
+    }
+}
+
+/// That somebody has a turn.
+struct Taken<'a>(&'a AtomicBool);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -113,4 +179,5 @@ pub(super) fn after_fork_in_child() {
     FORKING.set(false);
     FORKS.store(0, Ordering::SeqCst);
     TURNS.store(0, Ordering::SeqCst);
+    PROCESS.fetch_add(1, Ordering::SeqCst);
 }

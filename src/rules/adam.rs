@@ -54,8 +54,6 @@ pub(crate) fn moments<F: Float>(decay: [F; 4], g: F, [m, v]: [F; 2]) -> [F; 2] {
 
 /// How the moments make a step.
 pub(crate) trait Form<const C: usize> {
-    const DIVIDES_BY_COEFFICIENTS: bool;
-
     /// Those of the moments, then its own.
     fn coefficients(hypers: [f64; 6]) -> [f64; C];
 
@@ -77,8 +75,6 @@ fn corrected_in_lr([lr, beta1, beta2, eps, power1, power2]: [f64; 6]) -> [f64; 6
 pub(crate) struct Inside;
 
 impl Form<8> for Inside {
-    const DIVIDES_BY_COEFFICIENTS: bool = true;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
         corrected_separately(hypers)
     }
@@ -92,8 +88,6 @@ impl Form<8> for Inside {
 pub(crate) struct Outside;
 
 impl Form<8> for Outside {
-    const DIVIDES_BY_COEFFICIENTS: bool = true;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
         corrected_separately(hypers)
     }
@@ -107,8 +101,6 @@ impl Form<8> for Outside {
 pub(crate) struct Hat;
 
 impl Form<6> for Hat {
-    const DIVIDES_BY_COEFFICIENTS: bool = false;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 6] {
         corrected_in_lr(hypers)
     }
@@ -122,8 +114,6 @@ impl Form<6> for Hat {
 pub(crate) struct Scaled;
 
 impl Form<6> for Scaled {
-    const DIVIDES_BY_COEFFICIENTS: bool = false;
-
     fn coefficients(hypers: [f64; 6]) -> [f64; 6] {
         let [.., power2] = hypers;
         let [beta1, rest1, beta2, rest2, a, eps] = corrected_in_lr(hypers);
@@ -141,7 +131,6 @@ pub(crate) struct Plain<T>(PhantomData<T>);
 impl<T: Form<C>, const C: usize> Rule<6, C, 2> for Plain<T> {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 2] = ["m", "v"];
-    const DIVIDES_BY_COEFFICIENTS: bool = T::DIVIDES_BY_COEFFICIENTS;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; C] {
         T::coefficients(hypers)
@@ -165,6 +154,7 @@ pub(crate) struct HatWide;
 impl Rule<6, 6, 2> for HatWide {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 2] = ["m", "v"];
+    const WIDE: bool = true;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 6] {
         corrected_in_lr(hypers)
@@ -201,6 +191,7 @@ impl Dlfs {
 impl Rule<6, 4, 2> for Dlfs {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 2] = ["m", "v"];
+    const WIDE: bool = true;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 4] {
         let [_, rest1, _, rest2, a, eps] = corrected_in_lr(hypers);
@@ -232,7 +223,6 @@ pub(crate) struct Amsgrad<T>(PhantomData<T>);
 impl<T: Form<C>, const C: usize> Rule<6, C, 3> for Amsgrad<T> {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 3] = ["m", "v", "v_max"];
-    const DIVIDES_BY_COEFFICIENTS: bool = T::DIVIDES_BY_COEFFICIENTS;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; C] {
         T::coefficients(hypers)
@@ -247,8 +237,6 @@ impl<T: Form<C>, const C: usize> Rule<6, C, 3> for Amsgrad<T> {
 }
 
 /// The new moments and the new `v_max`, that of the corrected `v`.
-///
-/// `maximum` returns the NaN that [`Float::over`] may give, so it reaches the parameter.
 #[inline(always)]
 fn moments_and_maximum<F: Float>(decay: [F; 4], c2: F, g: F, [m, v, v_max]: [F; 3]) -> [F; 3] {
     let [m, v] = moments(decay, g, [m, v]);
@@ -260,7 +248,6 @@ pub(crate) struct AmsgradCorrected<Eps>(PhantomData<Eps>);
 impl<Eps: Place> Rule<6, 8, 3> for AmsgradCorrected<Eps> {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 3] = ["m", "v", "v_max"];
-    const DIVIDES_BY_COEFFICIENTS: bool = true;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 8] {
         corrected_separately(hypers)
@@ -279,7 +266,6 @@ pub(crate) struct ScaledAmsgradCorrected;
 impl Rule<6, 7, 3> for ScaledAmsgradCorrected {
     const HYPERS: [&'static str; 6] = HYPERS;
     const STATES: [&'static str; 3] = ["m", "v", "v_max"];
-    const DIVIDES_BY_COEFFICIENTS: bool = true;
 
     fn coefficients(hypers: [f64; 6]) -> [f64; 7] {
         let [beta1, rest1, beta2, rest2, lr, c1, c2, eps] = corrected_separately(hypers);

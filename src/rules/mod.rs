@@ -28,7 +28,7 @@ pub(crate) mod yogi;
 ///
 /// `H` hyper-parameters come in as `f64`, `C` coefficients are derived from them and rounded once
 /// to the type of the arrays, and `S` state arrays go with every parameter. `update` is the whole
-/// arithmetic of one element. It must not branch on data and not fuse operations: the compiler
+/// arithmetic of one element. It can't branch on data and must not fuse operations: the compiler
 /// makes packed code of it, and the bits have to be those of the NumPy reference.
 pub trait Rule<const H: usize, const C: usize, const S: usize> {
     /// The hyper-parameters' names, in order. Three kinds of names mean something: `lr` is the learning
@@ -37,8 +37,6 @@ pub trait Rule<const H: usize, const C: usize, const S: usize> {
     const HYPERS: [&'static str; H];
     /// The state arrays' names, in order.
     const STATES: [&'static str; S];
-    /// Whether `update` calls [`Float::over`].
-    const DIVIDES_BY_COEFFICIENTS: bool = false;
 
     /// The coefficients of one step, computed in `f64`.
     fn coefficients(hypers: [f64; H]) -> [f64; C];
@@ -46,10 +44,11 @@ pub trait Rule<const H: usize, const C: usize, const S: usize> {
     /// One element: its parameter, gradient and state in, the new parameter and state out.
     fn update<F: Float>(coefficients: [F; C], p: F, g: F, state: [F; S]) -> (F, [F; S]);
 
-    /// The same, given the coefficients as they were before rounding, too. For a rule that takes
-    /// its step in `f64`, whatever the arrays are, and rounds once; by default [`update`].
-    ///
-    /// [`update`]: Rule::update
+    /// Whether the rule takes its step in `f64`, whatever the arrays are, and rounds once.
+    const WIDE: bool = false;
+
+    /// The same, given the coefficients as they were before rounding, too: what a `WIDE` rule does with
+    /// `f32` arrays.
     #[inline(always)]
     fn update_exactly<F: Element>(
         rounded: [F; C],

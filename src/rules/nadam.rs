@@ -15,8 +15,6 @@ impl Rule<6, 8, 2> for Nadam {
     const HYPERS: [&'static str; 6] =
         ["beta1", "beta2", "eps", "beta2_power", "g_factor", "m_factor"];
     const STATES: [&'static str; 2] = ["m", "v"];
-    const DIVIDES_BY_COEFFICIENTS: bool = true;
-
     fn coefficients([beta1, beta2, eps, power2, g_factor, m_factor]: [f64; 6]) -> [f64; 8] {
         let [beta1, rest1, beta2, rest2] = decay(beta1, beta2);
         [beta1, rest1, beta2, rest2, 1.0 - power2, eps, g_factor, m_factor]

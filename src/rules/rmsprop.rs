@@ -38,7 +38,7 @@ fn mean_square<F: Float>([beta, rest]: [F; 2], g: F, v: F) -> F {
 fn variance<F: Float>([beta, rest]: [F; 2], g: F, [v, g_mean]: [F; 2]) -> (F, [F; 2]) {
     let v = mean_square([beta, rest], g, v);
     let g_mean = beta * g_mean + rest * g;
-    ((v - g_mean * g_mean).maximum(F::ZERO), [v, g_mean])
+    ((v - g_mean * g_mean).or_zero(), [v, g_mean])
 }
 
 pub(crate) struct Plain<Eps>(PhantomData<Eps>);

@@ -1,6 +1,7 @@
 """The functions of the deep-learning course. What they have in common, `instep.course` says."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from operator import itemgetter
@@ -156,6 +157,11 @@ def update_parameters_with_momentum(
     KeyError
         A key that is missing from `parameters`, `grads` or `v`.
 
+    Warns
+    -----
+    UserWarning
+        When `beta` and `learning_rate` look swapped: a decay of at most 0.1, a rate from 0.5 to 1.
+
     Warnings
     --------
     A reference kept to an array of `parameters` or `v` sees it change: keep a copy instead.
@@ -179,6 +185,12 @@ def update_parameters_with_momentum(
     """
     learning_rate = check_number("learning_rate", learning_rate)
     beta = check_number("beta", beta, below=1.0)
+    if 0 < beta <= 0.1 and 0.5 <= learning_rate < 1:
+        warnings.warn(
+            f"`beta` is {beta} and `learning_rate` is {learning_rate}, as if they were swapped: "
+            "`beta` comes first. Pass both by name",
+            stacklevel=2,
+        )
     p, g, m = _MOMENTUM_DICTS.tuples(parameters, grads, v)
     _MOMENTUM.step((learning_rate, beta), p, g, (m,), _MOMENTUM_DICTS.describe)
     return parameters, v

@@ -1,0 +1,81 @@
+"""What `make valgrind` and `make asan` run: steps up to the end of the memory of their arrays."""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import instep
+import numpy as np
+from bits import Array
+from instep import Rows
+from old_cpu_steps import compare_optimizers
+from optimizer_model import Gradient, Pair
+from random_history import run_case
+
+# Arrays with the numbers of another, and no byte of memory before the first or after the last.
+TIGHT: list[Callable[[Array], Array]] = [
+    lambda a: a.copy(),
+    lambda a: np.asfortranarray(a),
+    lambda a: _within(a, (..., slice(None, None, 2))),
+    lambda a: _within(a, (..., slice(None, None, -3))),
+    lambda a: _within(a, (slice(None, None, -1),)),
+    lambda a: (
+        np.frombuffer(bytearray(b"x" + a.tobytes()), np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    ),
+]
+
+
+def _within(a: Array, index: Any) -> Array:
+    """Return a view that such an index gives of an array of its own."""
+    shape = list(a.shape)
+    for axis, part in ((-1, index[-1]), (0, index[0])):
+        if isinstance(part, slice) and shape[axis]:
+            shape[axis] = (a.shape[axis] - 1) * abs(part.step) + 1
+    view: Array = np.zeros(shape, a.dtype)[index]
+    view[...] = a
+    return view
+
+
+def compare_layouts() -> None:
+    """Step parameters of every layout by gradients of every layout, and by rows."""
+    rng = np.random.default_rng(0)
+    for shape in [(7, 5), (33, 70), (1, 9), (129,), (3, 4, 17)]:
+        for dtype in (np.float32, np.float64):
+            params = [
+                layout(rng.standard_normal(shape).astype(dtype)) for layout in TIGHT for _ in TIGHT
+            ]
+            pair = Pair(instep.AdamW, [(params, {"weight_decay": 0.1})], average=0.9)
+            for clears in (False, True):
+                pair.opt.zero_grads = clears
+                grads: list[Gradient] = [
+                    layout(rng.standard_normal(shape).astype(dtype))
+                    for _ in TIGHT
+                    for layout in TIGHT
+                ]
+                pair.step([grads], max_norm=0.5, nonfinite="skip")
+            rows: list[Gradient] = []
+            for p in params:
+                indices = rng.integers(0, len(p), 5)
+                indices[0] = len(p) - 1
+                values = rng.standard_normal((5, *shape[1:])).astype(dtype)
+                rows.append(Rows(indices, values))
+            pair.step([rows], max_array_norm=0.5)
+            with pair.opt.averaged():
+                pass
+            pair.opt.load_state_dict(pair.opt.state_dict())
+            pair.compare()
+
+
+def main(cases: int) -> None:
+    compare_optimizers()
+    compare_layouts()
+    with tempfile.TemporaryDirectory() as folder:
+        for case in range(cases):
+            run_case(0, case, Path(folder))
+    print(f"Every rule, every layout and {cases} histories, at {instep.config()['isa']}.")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
