@@ -25,12 +25,10 @@ It needs the extra: ``pip install 'instep[torch]'``.
 
 import functools
 import inspect
-import operator
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +36,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from instep import optimizers
 from instep._instep import TensorStepper
+from instep.counts import Count, StepCounts
 from instep.interop import TORCH_NAMES
 from instep.optimizer import Optimizer
 from instep.rows import Rows
@@ -63,21 +62,6 @@ __all__ = [
 ]
 
 
-class StepCounts(NamedTuple):
-    """How many steps of optimizers were done in this process, and by whom.
-
-    Parameters
-    ----------
-    native : int
-        Steps by instep alone.
-    host : int
-        Steps of which torch's code did a part or all, of optimizers that instep was to step.
-    """
-
-    native: int
-    host: int
-
-
 def step_counts() -> StepCounts:
     """Say how many steps were done so far in this process, by instep and by torch's code.
 
@@ -101,20 +85,7 @@ def step_counts() -> StepCounts:
     return StepCounts(_NATIVE.so_far(), _HOST.so_far())
 
 
-class _Count:
-    """A count that threads and forked processes need no lock for: `next` can't be interrupted."""
-
-    def __init__(self) -> None:
-        self._left = iter(range(sys.maxsize))
-
-    def add(self) -> None:
-        next(self._left)
-
-    def so_far(self) -> int:
-        return sys.maxsize - operator.length_hint(self._left)
-
-
-_NATIVE, _HOST = _Count(), _Count()
+_NATIVE, _HOST = Count(), Count()
 
 
 def _unhooked(step: Any) -> Callable[[Any], Any]:

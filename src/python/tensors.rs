@@ -1,7 +1,7 @@
 //! `TensorStepper`: steps of torch's tensors. All is looked at anew in every step: tensors, the dicts
 //! of their states and the memory of either may be others than in the one before.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::{array, iter};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -14,7 +14,7 @@ use super::group::{SaidWork, Template};
 use super::job::Work;
 use super::plan::Plan;
 use super::recipe::DETACH_FROM;
-use super::turn::Turn;
+use super::turn::{Turn, Turns};
 use super::view::{Array, Dlpack, Quiet, Tensors};
 
 /// The most numbers that go with a parameter: a count of steps, a product.
@@ -33,7 +33,7 @@ pub(super) struct TensorStepper {
     dlpack: Dlpack,
     increment_version: Py<PyAny>,
     /// That of the last step, if it may serve the next.
-    plan: Mutex<Option<Plan>>,
+    plan: Turns<Option<Plan>>,
 }
 
 /// A group of parameters: they, and under which keys their state has numbers and arrays.
@@ -94,7 +94,7 @@ impl TensorStepper {
         increment_version: Py<PyAny>,
     ) -> PyResult<Self> {
         let dlpack = Dlpack::of([tensor, parameter])?;
-        Ok(Self { dlpack, increment_version, plan: Mutex::default() })
+        Ok(Self { dlpack, increment_version, plan: Turns::default() })
     }
 
     /// The next step of all parameters that have a gradient, in place: all of it or none.
@@ -118,6 +118,7 @@ impl TensorStepper {
         if !found.fresh.is_empty() || !found.foreign.is_empty() || found.members.is_empty() {
             return Ok((found.fresh, found.foreign, 0));
         }
+        let mut again = false;
         loop {
             // All that may run Python code comes before the last look.
             let before = match self.numbers(&found) {
@@ -131,14 +132,16 @@ impl TensorStepper {
                 let known = error.is_instance_of::<PyRuntimeError>(py);
                 return if known { Ok(found.refused(None)) } else { Err(error) };
             }
-            let mut turn = Turn::take(py, &self.plan);
+            let mut turn = Turn::take(py, &self.plan, again);
             let (numbers, now) = match self.numbers(&found) {
                 Ok(numbers) => numbers,
                 Err(member) => return Ok(found.refused(Some(member))),
             };
             let bits = |(numbers, is_double): &Numbers| (numbers.map(f64::to_bits), *is_double);
             if !now.iter().map(bits).eq(before.iter().map(bits)) {
-                continue; // Another thread was first.
+                // Another thread was first.
+                again = true;
+                continue;
             }
             let (parameters, grads) = match self.look(&found, &prepared.own) {
                 Ok(arrays) => arrays,
