@@ -226,7 +226,7 @@ class _Host:
         lists = len(inspect.signature(self.kind._init_group).parameters) - 2
         with torch.no_grad():
             optimizer._init_group({**group, "params": parameters}, *([] for _ in range(lists)))
-            if self.rule is optimizers.SGD and not group["dampening"]:
+            if self.rule is optimizers.SGD:
                 for parameter in parameters:
                     state = optimizer.state[parameter]
                     if state.get("momentum_buffer") is None:

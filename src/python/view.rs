@@ -231,7 +231,7 @@ impl Comparison<'_> {
     }
 }
 
-/// The beginning of `DLPackExchangeAPI`, as in every DLPack of major version 1.
+/// The beginning of `DLPackExchangeAPI`, as it is where the major version is 1.
 #[repr(C)]
 struct Exchange {
     major: u32,
@@ -362,8 +362,12 @@ impl Tensors {
         let size = dtype?.size().cast_signed();
         let data = said.data.wrapping_add(usize::try_from(said.offset).ok()?);
         let first = self.numbers.len();
-        self.numbers.extend(shape.iter().map(|&n| n as isize));
-        self.numbers.extend(strides.iter().map(|&stride| stride as isize * size));
+        for &n in shape {
+            self.numbers.push(isize::try_from(n).ok()?);
+        }
+        for &stride in strides {
+            self.numbers.push(isize::try_from(stride).ok()? * size);
+        }
         let (shape, strides) = self.numbers[first..].split_at(ndim);
         let is_empty = shape.contains(&0);
         if said.device != CPU || data.is_null() && !is_empty {
@@ -401,6 +405,7 @@ impl Tensors {
     }
 
     /// The number of a tensor that is one number, and whether it is of float64.
+    #[expect(clippy::cast_ptr_alignment, reason = "it is aligned")]
     pub(super) fn number(&self, at: usize, _: &Quiet) -> Option<(f64, bool)> {
         let view = self.view(at);
         if view.len() != 1 || !view.is_aligned() {
@@ -417,6 +422,7 @@ impl Tensors {
     }
 
     /// Sets it, rounded to its dtype.
+    #[expect(clippy::cast_ptr_alignment, reason = "it is aligned")]
     pub(super) fn set_number(&self, at: usize, number: f64, _: &Quiet) {
         let view = self.view(at);
         assert!(view.len() == 1 && view.is_aligned());
