@@ -18,6 +18,7 @@ mod seen;
 mod setup;
 mod step;
 mod stepper;
+mod tensors;
 mod tiles;
 mod tree;
 mod turn;
@@ -52,6 +53,8 @@ mod _instep {
     use super::result::StepResult;
     #[pymodule_export]
     use super::stepper::Stepper;
+    #[pymodule_export]
+    use super::tensors::TensorStepper;
     use super::turn;
 
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is
