@@ -171,7 +171,8 @@ def trace(
     graph = Graph(name)
     arrays = [_Array(graph, graph.value("array", role)) for role in range(len(roles))]
     numbers = {
-        hyper: _Number(graph, graph.number("hyper", place)) for place, hyper in enumerate(hypers)
+        hyper: _Number(graph, graph.number("hyper", place), is_integer=hyper == "t")
+        for place, hyper in enumerate(hypers)
     }
     returned = _with_traced_math(function)(*arrays, **numbers)
     wanted = [roles[0], *roles[2:]]
@@ -312,6 +313,15 @@ class _StandIn:
     _BOOL = ""
 
 
+# Operations of integers that give integers, and those of them that could give a zero with a sign.
+_OF_INTEGERS = frozenset(("add", "sub", "mul", "floordiv", "mod", "neg", "abs", "max", "min"))
+_MAY_BE_MINUS_0 = frozenset(("mul", "floordiv", "mod", "neg"))
+
+
+def _is_integer(thing: Any) -> bool:
+    return thing.is_integer if isinstance(thing, _Number) else isinstance(thing, int)
+
+
 class _Number(_StandIn):
     """A number of the step."""
 
@@ -320,15 +330,24 @@ class _Number(_StandIn):
         "np.where(condition, x, y), which takes numbers too"
     )
 
-    def __init__(self, graph: Graph, number: int) -> None:
+    def __init__(self, graph: Graph, number: int, *, is_integer: bool = False) -> None:
         super().__init__(graph)
         self.number = number
+        self.is_integer = is_integer
 
     def of(self, operation: str, *operands: Any) -> "_Number":
         self.check()
         graph = self.graph
         places = [_as_number(graph, operand) for operand in operands]
-        return _Number(graph, graph.number(operation, *places))
+        number = graph.number(operation.removeprefix("math."), *places)
+        is_integer = operation in _OF_INTEGERS and all(map(_is_integer, operands))
+        if operation in ("math.floor", "math.ceil") or (
+            is_integer and operation in _MAY_BE_MINUS_0
+        ):
+            # Python's integers have one zero.
+            number = graph.number("add", number, graph.constant(0.0))
+            is_integer = True
+        return _Number(graph, number, is_integer=is_integer)
 
     def _to_float(self) -> NoReturn:
         raise self.graph.refusal(
@@ -795,11 +814,11 @@ class _Math:
             graph = stand_ins[0].graph
             if any(isinstance(arg, _Array) for arg in args):
                 raise graph.refusal(f"math.{name} takes no arrays; use np.{name}")
-            operation = {"fabs": "abs"}.get(name, name)
+            own = {"fabs": "abs", "floor": "math.floor", "ceil": "math.ceil"}
+            operation = own.get(name, name)
             if operation not in _MATH_FUNCTIONS or len(args) != _MATH_FUNCTIONS[operation]:
-                raise graph.refusal(
-                    f"math.{name} can't be in a rule; {', '.join(_MATH_FUNCTIONS)} can"
-                )
+                known = ", ".join(own.removeprefix("math.") for own in _MATH_FUNCTIONS)
+                raise graph.refusal(f"math.{name} can't be in a rule; {known} can")
             return _Number(graph, graph.constant(0.0)).of(operation, *args)
 
         return function
@@ -812,8 +831,8 @@ _MATH_FUNCTIONS = {
     "sin": 1,
     "cos": 1,
     "tanh": 1,
-    "floor": 1,
-    "ceil": 1,
+    "math.floor": 1,
+    "math.ceil": 1,
     "abs": 1,
     "pow": 2,
 }
