@@ -89,6 +89,10 @@ sklearn-host: .venv/with-test  ## 1 min | Run scikit-learn's own tests with inst
 verify-roots:  ## 10 min | Check hundreds of millions of quick roots and quotients
 	cargo test --release --lib -- --ignored verify_
 
+.PHONY: random-rules
+random-rules: .venv/with-test  ## 10 h | Compare a million random rules of users' own with NumPy, in every bit
+	RANDOM_RULES=1000000 $(BIN)/python -m pytest tests/test_random_rules.py -k random -p no:benchmark
+
 .PHONY: bench
 bench: .venv/with-bench  ## 10 min | Time the course's NumPy loop against instep, and every recipe against the limit
 	@mkdir -p benches/results

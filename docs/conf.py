@@ -28,6 +28,9 @@ autosummary_context = {
 autosummary_generate_overwrite = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+# scikit-learn makes them for every estimator, with references into its own pages.
+_REQUESTS = ("set_fit_request", "set_partial_fit_request", "set_score_request")
+autodoc_default_options = {"exclude-members": ", ".join(_REQUESTS)}
 numpydoc_show_class_members = False
 
 myst_heading_anchors = 2

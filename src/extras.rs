@@ -13,8 +13,6 @@
 
 use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
-use crate::rules::Coefficients;
-use crate::sweep::Step;
 
 /// The extra work of a step. [`Extras::NONE`] changes no bit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,15 +37,14 @@ impl Extras {
     /// How many elements to take at a time: what is read for them should stay in the cache.
     pub const TILE: usize = 512;
 
-    /// A step over slices of one length, with the extra work around it.
+    /// A step over slices of one length, given what the rule does to them, with the extra work around it.
     ///
     /// `scratch` is as long as they, `average` too if an average is kept.
     #[expect(clippy::too_many_arguments, reason = "a step's own, and what the extra work reads")]
     pub fn step<F: Element>(
         &self,
-        step: Step<F>,
+        step: Step<'_, F>,
         level: Level,
-        coefficients: &Coefficients,
         p: &mut [F],
         g: &[F],
         state: &mut [&mut [F]],
@@ -64,12 +61,15 @@ impl Extras {
             // It is not read before the whole tile has gone through the rule: time to fetch it.
             isa::prefetch(average, 0, average.len());
         }
-        step(level, coefficients, p, gradient, state);
+        step(p, gradient, state);
         if let (Some(decay), Some(average)) = (self.average, average) {
             isa::run(level, Average { decay, p, a: average });
         }
     }
 }
+
+/// What a rule does to parameter, gradient and states.
+pub type Step<'a, F> = &'a dyn Fn(&mut [F], &[F], &mut [&mut [F]]);
 
 struct Prepare<'a, F> {
     extras: &'a Extras,

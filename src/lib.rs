@@ -15,6 +15,7 @@
 //!   rules/…            the numbers → coefficients, in f64, once per step
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
+//!   program/           in its place for a user's own rule: instructions on blocks of elements
 //!   quick.rs           what it computes in where there are quicker ways: division.rs, roots.rs
 //!   isa.rs             that loop compiled once per instruction level; the best one chosen once
 //! Python    returns
@@ -39,6 +40,7 @@ pub mod gradient;
 pub mod isa;
 pub mod overlap;
 pub mod parallel;
+pub mod program;
 mod quick;
 pub mod recipes;
 mod registers;

@@ -231,8 +231,11 @@ impl Registers for f32 {}
 #[cfg(not(target_arch = "x86_64"))]
 impl Registers for f64 {}
 
+mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub(crate) use portable::Portable;
 
 #[cfg(test)]
 /// One number, for CPUs without such registers: the same operations, fused ones as slow calls.

@@ -14,9 +14,14 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def test_every_example_is_run_here() -> None:
     found = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".ipynb", ".py")}
-    here = {"course_notebook.ipynb", "cs231n_two_layer.py", "sklearn_digits.py"}
     # That of torch is run by `make torch-host`.
-    assert found == {*here, "torch_small_gpt.py"}
+    assert found == {
+        "course_notebook.ipynb",
+        "cs231n_two_layer.py",
+        "own_rule.ipynb",
+        "sklearn_digits.py",
+        "torch_small_gpt.py",
+    }
 
 
 def test_cs231n_two_layer() -> None:
@@ -59,3 +64,23 @@ def test_course_notebook() -> None:
     assert re.search(r"^speed-up of the updates: \d+\.\d$", text, re.MULTILINE)
     assert "bit-for-bit identical: True\n" in text
     assert all(float(share) > 90 for share in re.findall(r"accuracy (\S+)%", text))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+def test_own_rule_notebook() -> None:
+    notebook = nbformat.read(EXAMPLES / "own_rule.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "kept without outputs"
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    text = "".join(
+        output["text"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output["output_type"] == "stream"
+    )
+    assert "runs the recipe adam_outside" in text
+    assert text.count("bit-for-bit identical: True\n") == 2
+    assert re.search(r"^times as fast as NumPy: \d+\.\d$", text, re.MULTILINE)
+    assert "is not rounded alike" in text
+    accuracies = [float(share) for share in re.findall(r"accuracy (\S+)%", text)]
+    assert len(accuracies) == 2
+    assert min(accuracies) > 85

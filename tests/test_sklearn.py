@@ -526,9 +526,8 @@ def test_estimator_checks_as_the_host(host: Kind, kind: Kind) -> None:
 
 @pytest.mark.parametrize("how", ["subclass", "patch"])
 def test_the_host_s_own_tests(how: str) -> None:
-    """All of them: `make sklearn-host`. Here not those that take seconds, or do not step."""
+    """As `make sklearn-host` runs them."""
     command = [sys.executable, "-m", "tests.sklearn_host", how, "-p", "no:cacheprovider"]
-    command += ["-k", "not (n_iter_no_change or lbfgs or multioutput or warm_start)"]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[1], capture_output=True, encoding="utf-8", check=False
     )

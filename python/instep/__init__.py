@@ -21,6 +21,7 @@ from instep.configuration import config, show_config
 from instep.course import *  # noqa: F403
 from instep.optimizer import Optimizer, StepResult
 from instep.optimizers import *  # noqa: F403
+from instep.own_rules import norm, rule
 from instep.rows import Rows
 from instep.threads import *  # noqa: F403
 
@@ -46,8 +47,10 @@ __all__ = [
     "course",
     "functional",
     "interop",
+    "norm",
     "optimizers",
     "reference",
+    "rule",
     "schedules",
     "show_config",
     "threads",

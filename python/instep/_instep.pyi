@@ -36,6 +36,21 @@ __all__ = [
 @final
 class Recipe:
     def __new__(cls, name: str, isa: str | None = None) -> Recipe: ...
+    @staticmethod
+    def of_formula(
+        name: str,
+        hypers: Sequence[str],
+        states: Sequence[str],
+        constants: Sequence[float],
+        numbers: Sequence[tuple[str, Sequence[int], str]],
+        values: Sequence[tuple[str, Sequence[int]]],
+        outputs: Sequence[int],
+        norms: Sequence[tuple[int, int]],
+        recipe: tuple[str, Sequence[int], Sequence[int]] | None = None,
+        isa: str | None = None,
+    ) -> Recipe: ...
+    @property
+    def listing(self) -> str: ...
     @property
     def name(self) -> str: ...
     @property

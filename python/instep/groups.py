@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from instep import _instep
 from instep.checks import check_flag, check_keys, kind_of
-from instep.rule import Options, Rule, check_rate, compiled
+from instep.rule import Options, Rule, check_rate
 from instep.tree import Tree, called
 
 __all__ = [
@@ -158,7 +158,7 @@ def work(
     carried = rule.advance({**checked, **carried}, rate, t)
     checked = {**checked, **carried}
     sign = -1.0 if checked["maximize"] else 1.0
-    recipe = compiled(rule.recipe(checked, t))
+    recipe = rule.compiled(checked, t)
     decay = 0.0 if "weight_decay" in recipe.hypers else checked["weight_decay"]
     around = sign, decay, rule.decouples(checked)
     return recipe, rule.hypers(checked, rate, t), around, carried

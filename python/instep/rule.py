@@ -38,12 +38,22 @@ class Rule(ABC):
         """
 
     @classmethod
+    def compiled(cls, options: Options, t: int) -> _instep.Recipe:
+        """Return what step `t` runs: the recipe, or the program of a rule that has none."""
+        return compiled(cls.recipe(options, t))
+
+    @classmethod
     @abstractmethod
     def hypers(cls, options: Options, lr: float, t: int) -> tuple[float, ...]:
         """Return the numbers of the recipe for step `t`, counted from 1.
 
         `options` are checked ones, with the numbers that the rule carries among them.
         """
+
+    @classmethod
+    def not_the_same(cls, saved: Any, own: str) -> str:
+        """Return what is wrong with a saved recipe that is not that of the options."""
+        return f"is {saved!r}; its options are those of {own!r}"
 
     @classmethod
     def varies(cls, options: Options) -> bool:

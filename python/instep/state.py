@@ -324,9 +324,7 @@ def _checked_options(name: str, group: Group, saved: Any) -> dict[str, Any]:
     with _within(name):
         recipe = group.rule.recipe(options, 1)
     if saved["recipe"] != recipe:
-        raise ValueError(
-            f"{name}['recipe'] is {saved['recipe']!r}; its options are those of {recipe!r}"
-        )
+        raise ValueError(f"{name}['recipe'] {group.rule.not_the_same(saved['recipe'], recipe)}")
     return options
 
 

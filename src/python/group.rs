@@ -8,11 +8,11 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
 use super::job::Work;
 use super::recipe::PyRecipe;
+use super::rule::Rule;
 use crate::error::Error;
 use crate::extras::Extras;
 use crate::isa::Level;
-use crate::recipes::Recipe;
-use crate::rules::MAX_HYPERS;
+use crate::program::MAX_HYPERS;
 
 /// What Python says of a group for one step: the work; the learning rate; whether all but the rate
 /// and the powers of `t` stays as it is until an option changes; and dicts to update after the step.
@@ -28,12 +28,14 @@ pub(super) type Items<'py> = Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>;
 
 /// A group's options and the work of a step.
 pub(super) struct Template {
-    recipe: &'static Recipe,
+    rule: Rule,
     level: Level,
     numbers: [f64; MAX_HYPERS],
     count: usize,
     /// Where the learning rate is among the numbers, and where the powers of `t` are of which.
     lr: Option<usize>,
+    /// Where `t` itself is, of a program.
+    t: Option<usize>,
     powers: Vec<(usize, usize)>,
     /// Where weight decay is among them, if the rule does it itself.
     decay: Option<usize>,
@@ -64,11 +66,12 @@ impl Template {
         options: Items<'_>,
     ) -> PyResult<Self> {
         let (recipe, given, (sign, weight_decay, decoupled, average)) = work;
-        let (recipe, level) = recipe.get().compiled();
+        let (rule, level) = recipe.get().compiled();
+        let names = rule.hypers();
         let mut numbers = [0.0; MAX_HYPERS];
-        if given.len() != recipe.hypers.len() {
-            let (has, wanted) = (given.len(), recipe.hypers);
-            return Err(Error::Value(format!("{has} numbers were given; wanted {wanted:?}")).into());
+        if given.len() != names.len() {
+            let has = given.len();
+            return Err(Error::Value(format!("{has} numbers were given; wanted {names:?}")).into());
         }
         numbers[..given.len()].copy_from_slice(&given);
         // The rate of this step may be one that its call was given.
@@ -97,22 +100,28 @@ impl Template {
         let count = given.len();
         // What `HYPERS` calls `x_power` is `x**t`. Where Python says all numbers of every step
         // itself, they stay as it said.
-        let place = |name: &str| recipe.hypers.iter().position(|&other| other == name);
-        let (mut lr, mut powers) = (None, Vec::new());
+        // A program computes them itself.
+        let place = |name: &str| names.iter().position(|&other| other == name);
+        let (mut lr, mut t, mut powers) = (None, None, Vec::new());
         if lasts {
             lr = place("lr");
-            let bases =
-                recipe.hypers.iter().map(|name| name.strip_suffix("_power").and_then(place));
-            powers.extend(bases.enumerate().filter_map(|(power, base)| Some((power, base?))));
+            if matches!(rule, Rule::Program(_)) {
+                t = place("t");
+            } else {
+                let bases = names.iter().map(|name| name.strip_suffix("_power").and_then(place));
+                powers.extend(bases.enumerate().filter_map(|(power, base)| Some((power, base?))));
+            }
         }
+        let decay = place("weight_decay");
         Ok(Self {
-            recipe,
+            rule: rule.clone(),
             level,
             numbers,
             count,
             lr,
+            t,
             powers,
-            decay: place("weight_decay"),
+            decay,
             sign,
             weight_decay,
             decoupled,
@@ -140,17 +149,23 @@ impl Template {
     }
 
     /// The work of step `t`, whose powers are of the same C function as Python's are.
-    pub(super) fn works(&self, rate: f64, t: u64, scale: f64) -> Works {
+    ///
+    /// # Errors
+    /// When a program can't compute its numbers.
+    pub(super) fn works(&self, rate: f64, t: u64, scale: f64) -> Result<Works, Error> {
+        #[expect(clippy::cast_precision_loss, reason = "t is below 2**53")]
+        let t = t as f64;
         let mut numbers = self.numbers;
         if let Some(lr) = self.lr {
             numbers[lr] = rate;
         }
+        if let Some(place) = self.t {
+            numbers[place] = t;
+        }
         for &(power, base) in &self.powers {
-            #[expect(clippy::cast_precision_loss, reason = "t is below 2**53")]
-            let t = t as f64;
             numbers[power] = numbers[base].powf(t);
         }
-        let coefficients = self.recipe.coefficients(&numbers[..self.count]).unwrap_or_default();
+        let rule = self.rule.bind(&numbers[..self.count])?;
         let (weight_decay, shrink) = if self.decoupled {
             (0.0, 1.0 - rate * self.weight_decay)
         } else {
@@ -158,17 +173,17 @@ impl Template {
         };
         let scale = self.sign * scale;
         let extras = Extras { scale, weight_decay, shrink, average: self.average, ..Extras::NONE };
-        let (recipe, level) = (self.recipe, self.level);
-        let work = Work { recipe, level, coefficients, extras, clear_gradient: false };
+        let work = Work { rule, level: self.level, extras, clear_gradient: false };
         let extras = Extras { weight_decay: 0.0, shrink: 1.0, ..extras };
-        let coefficients = match self.decay {
+        let rule = match self.decay {
             Some(decay) => {
                 numbers[decay] = 0.0;
-                recipe.coefficients(&numbers[..self.count]).unwrap_or_default()
+                self.rule.bind(&numbers[..self.count])?
             }
-            None => coefficients,
+            None => work.rule.clone(),
         };
-        [work, Work { coefficients, extras, ..work }]
+        let without = Work { rule, extras, ..work };
+        Ok([work, without])
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

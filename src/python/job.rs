@@ -5,14 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::{array, iter};
 
+use super::rule::BoundRule;
 use super::view::{Dtype, View};
 use crate::element::Element;
-use crate::extras::Extras;
+use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::Level;
-use crate::recipes::Recipe;
-use crate::rules::Coefficients;
-use crate::sweep::Step;
 use crate::walk::{self, Axis, GRADIENT, Indices, MAX_ROLES, PARAMETER, Walk};
 
 /// The most elements that a thread takes at a time. A block of the norm's sums, so that its bits know
@@ -37,38 +35,33 @@ pub(super) struct Job {
     pub(super) scale: f64,
 }
 
-/// What to do with the arrays of a job: one recipe with the coefficients of one step.
-#[derive(Clone, Copy)]
+/// What to do with the arrays of a job: a rule, and what is done around it.
+#[derive(Clone)]
 pub(super) struct Work {
-    pub(super) recipe: &'static Recipe,
+    pub(super) rule: BoundRule,
     pub(super) level: Level,
-    pub(super) coefficients: Coefficients,
     pub(super) extras: Extras,
     pub(super) clear_gradient: bool,
 }
 
 impl Work {
-    fn states(&self) -> usize {
-        self.recipe.states.len()
-    }
-
     /// The arrays beside parameter and gradient.
     pub(super) fn others(&self) -> usize {
-        self.states() + usize::from(self.extras.average.is_some())
+        self.rule.states() + usize::from(self.extras.average.is_some())
     }
 
-    /// The step for an element type, on slices or tiles of all roles.
+    /// The step on slices or tiles of all roles, given what the rule does to them.
     pub(super) fn step<F: Element>(
         &self,
-        step: Step<F>,
+        step: Step<'_, F>,
         p: &mut [F],
         g: &[F],
         others: &mut [&mut [F]],
         scratch: &mut [F],
     ) {
-        let (state, average) = others.split_at_mut(self.states());
+        let (state, average) = others.split_at_mut(self.rule.states());
         let average = average.first_mut().map(|average| &mut **average);
-        self.extras.step(step, self.level, &self.coefficients, p, g, state, average, scratch);
+        self.extras.step(step, self.level, p, g, state, average, scratch);
     }
 }
 
@@ -142,6 +135,14 @@ impl Job {
 
     pub(super) fn is_of_rows(&self) -> bool {
         self.walk.as_ref().is_some_and(|walk| walk.is_of_rows())
+    }
+
+    /// Lets go of its rows, if it is of some: nothing of it is left to do.
+    pub(super) fn drop_rows(&mut self) {
+        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.is_of_rows()) {
+            walk.drop_rows();
+            self.len = 0;
+        }
     }
 
     /// Sets which work of a step is its own.

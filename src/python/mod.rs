@@ -14,6 +14,7 @@ mod pieces;
 mod plan;
 mod recipe;
 mod result;
+mod rule;
 mod seen;
 mod setup;
 mod step;

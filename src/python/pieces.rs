@@ -8,13 +8,13 @@
 use std::{array, slice};
 
 use super::job::{Job, PIECE, Work};
+use super::rule::BoundRule;
 use super::tiles::{self, Scratch, Tiles};
 use super::view::Dtype;
 use crate::element::Element;
-use crate::extras::Extras;
+use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::Level;
-use crate::sweep::Step;
 use crate::walk::{
     self, BLOCK_BYTES, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER,
     TILE_BYTES, Walk,
@@ -65,16 +65,16 @@ impl Piece<'_> {
         self.job.first_piece + self.start / PIECE
     }
 
-    /// The sum of the squares of the gradient.
-    pub(super) fn sum_of_squares(&self, level: Level) -> f64 {
-        fn sum<F: Element>(piece: &Piece<'_>, level: Level) -> f64 {
+    /// The sum of the squares of the array of a role.
+    pub(super) fn sum_of_squares(&self, role: usize, level: Level) -> f64 {
+        fn sum<F: Element>(piece: &Piece<'_>, role: usize, level: Level) -> f64 {
             let mut squares = gradient::Squares::default();
-            piece.each_tile::<F>(|tile| squares.add(level, tile));
+            piece.each_tile::<F>(role, |tile| squares.add(level, tile));
             squares.sum()
         }
         match self.job.dtype {
-            Dtype::F32 => sum::<f32>(self, level),
-            Dtype::F64 => sum::<f64>(self, level),
+            Dtype::F32 => sum::<f32>(self, role, level),
+            Dtype::F64 => sum::<f64>(self, role, level),
         }
     }
 
@@ -82,7 +82,7 @@ impl Piece<'_> {
     pub(super) fn is_finite(&self, level: Level) -> bool {
         fn finite<F: Element>(piece: &Piece<'_>, level: Level) -> bool {
             let mut finite = true;
-            piece.each_tile::<F>(|tile| finite &= gradient::all_finite(level, tile));
+            piece.each_tile::<F>(GRADIENT, |tile| finite &= gradient::all_finite(level, tile));
             finite
         }
         match self.job.dtype {
@@ -99,24 +99,36 @@ impl Piece<'_> {
             self.run_with(work);
         } else {
             let extras = Extras { scale: work.extras.scale * self.job.scale, ..work.extras };
-            self.run_with(&Work { extras, ..*work });
+            self.run_with(&Work { extras, ..work.clone() });
         }
     }
 
     fn run_with(&mut self, work: &Work) {
-        match self.job.dtype {
-            Dtype::F32 => self.sweep(work, work.recipe.step_f32),
-            Dtype::F64 => self.sweep(work, work.recipe.step_f64),
+        let level = work.level;
+        match (self.job.dtype, &work.rule) {
+            (Dtype::F32, BoundRule::Recipe(recipe, c)) => {
+                self.sweep(work, &|p, g, s| (recipe.step_f32)(level, c, p, g, s));
+            }
+            (Dtype::F64, BoundRule::Recipe(recipe, c)) => {
+                self.sweep(work, &|p, g, s| (recipe.step_f64)(level, c, p, g, s));
+            }
+            (_, BoundRule::Normed(..)) => unreachable!("`Plan::run` gives it its norms"),
+            (Dtype::F32, BoundRule::Program(program, bound)) => {
+                self.sweep(work, &|p, g, s| program.step_f32(level, bound, p, g, s));
+            }
+            (Dtype::F64, BoundRule::Program(program, bound)) => {
+                self.sweep(work, &|p, g, s| program.step_f64(level, bound, p, g, s));
+            }
         }
     }
 
-    fn sweep<F: Element>(&mut self, work: &Work, step: Step<F>) {
+    fn sweep<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
         let others = work.others();
         if let Some(walk) = &self.job.walk {
             self.sweep_blocks(walk, work, step);
         } else if work.extras == Extras::NONE && !work.clear_gradient {
             let (p, g, mut slices) = self.slices(others);
-            step(work.level, &work.coefficients, p, g, &mut slices[..others]);
+            step(p, g, &mut slices[..others]);
         } else {
             let mut scratch = Scratch::new();
             for (start, n) in self.tiles(Extras::TILE) {
@@ -131,7 +143,7 @@ impl Piece<'_> {
     }
 
     /// The step of the blocks that are this piece's part of the job.
-    fn sweep_blocks<F: Element>(&mut self, walk: &Walk, work: &Work, step: Step<F>) {
+    fn sweep_blocks<F: Element>(&mut self, walk: &Walk, work: &Work, step: Step<'_, F>) {
         let roles = FIRST_STATE + work.others();
         assert!(size_of::<F>() == self.job.dtype.size() && walk.roles() == roles);
         let (mut room, mut scratch) = (Tiles::<BLOCK_BYTES>::new(), Scratch::new());
@@ -241,23 +253,24 @@ impl Piece<'_> {
         cuts(self.len, size)
     }
 
-    /// Visits the gradient in order: as it is if it is dense, else gathered a tile at a time.
-    fn each_tile<F: Element>(&self, mut visit: impl FnMut(&[F])) {
-        if self.job.walk.as_ref().is_none_or(|walk| walk.gradient_is_dense()) {
-            visit(self.gradient());
+    /// Visits the array of a role in order: as it is if it is dense, else gathered a tile at a time.
+    fn each_tile<F: Element>(&self, role: usize, mut visit: impl FnMut(&[F])) {
+        let walk = self.job.walk.as_ref();
+        if walk.is_none_or(|walk| role == GRADIENT && walk.gradient_is_dense()) {
+            visit(self.dense(role));
         } else {
             let mut room = Tiles::<TILE_BYTES>::new();
             for (start, n) in self.tiles(TILE_BYTES / size_of::<F>()) {
-                visit(self.gather(GRADIENT, start, n, &mut room));
+                visit(self.gather(role, start, n, &mut room));
             }
         }
     }
 
-    /// The gradient as a slice, if it is dense.
-    fn gradient<F: Element>(&self) -> &[F] {
+    /// The array of a role as a slice, if it is dense.
+    fn dense<F: Element>(&self, role: usize) -> &[F] {
         assert!(size_of::<F>() == self.job.dtype.size());
-        let data = self.job.data[GRADIENT].cast::<F>().wrapping_add(self.start);
-        // SAFETY: as in `slices`, for the gradient alone, of which the walk may have said that it is
+        let data = self.job.data[role].cast::<F>().wrapping_add(self.start);
+        // SAFETY: as in `slices`, for one array alone, of which the walk may have said that it is
         // dense; and nothing writes while it is borrowed, as writing borrows the piece mutably.
         unsafe { slice::from_raw_parts(data, self.len) }
     }

@@ -8,8 +8,9 @@ use super::job::{Job, Work};
 use super::jobs::Jobs;
 use super::seen::Seen;
 use super::view::{Quiet, View};
+use crate::error::Error;
 use crate::isa::Level;
-use crate::walk::GRADIENT;
+use crate::walk::{GRADIENT, PARAMETER};
 
 /// All arrays of a call, checked: nothing can fail any more.
 pub(super) struct Plan {
@@ -109,14 +110,14 @@ impl Plan {
     /// The root of the sum of the squares of all gradients.
     pub(super) fn gradient_norm(&mut self, level: Level) -> f64 {
         // Not by `sum`, whose sum of nothing is -0.
-        self.squares(level).into_iter().fold(0.0, |sum, squares| sum + squares).sqrt()
+        self.squares(GRADIENT, level).into_iter().fold(0.0, |sum, squares| sum + squares).sqrt()
     }
 
-    /// The sum of the squares of each piece, in order.
-    fn squares(&mut self, level: Level) -> Vec<f64> {
+    /// The sum of the squares of each piece of the arrays of a role, in order.
+    fn squares(&mut self, role: usize, level: Level) -> Vec<f64> {
         let squares: Vec<_> = (0..self.jobs.pieces()).map(|_| AtomicU64::new(0)).collect();
         self.jobs.each_gradient(|piece| {
-            let sum = piece.sum_of_squares(level);
+            let sum = piece.sum_of_squares(role, level);
             squares[piece.number()].store(sum.to_bits(), Ordering::Relaxed);
         });
         squares.into_iter().map(|bits| f64::from_bits(bits.into_inner())).collect()
@@ -124,10 +125,9 @@ impl Plan {
 
     /// Has every gradient multiplied by what `scale` makes of its own norm.
     pub(super) fn scale_each(&mut self, level: Level, scale: impl Fn(f64) -> f64) {
-        let squares = self.squares(level);
+        let squares = self.squares(GRADIENT, level);
         for job in self.jobs.iter_mut() {
-            let sum = squares[job.pieces()].iter().fold(0.0, |sum, squares| sum + squares);
-            job.set_scale(scale(sum.sqrt()));
+            job.set_scale(scale(norm(&squares[job.pieces()])));
         }
     }
 
@@ -150,8 +150,52 @@ impl Plan {
     }
 
     /// The step itself, each job with its work.
-    pub(super) fn run(&mut self, works: &[Work]) {
+    ///
+    /// # Errors
+    /// Before anything is written: when a rule has no norms, or a number can't be computed of them.
+    pub(super) fn run(&mut self, works: &[Work]) -> Result<(), Error> {
+        let is_normed = |work: &Work| work.rule.normed_roles().next().is_some();
+        if works.iter().any(is_normed) {
+            return self.run_with_norms(works);
+        }
         self.jobs.run(works);
+        Ok(())
+    }
+
+    /// The same for rules that have the norms of whole arrays among their numbers.
+    fn run_with_norms(&mut self, works: &[Work]) -> Result<(), Error> {
+        let squares = [PARAMETER, GRADIENT].map(|role| {
+            let used = |work: &&Work| work.rule.normed_roles().any(|normed| normed == role);
+            works.iter().find(used).map(|work| self.squares(role, work.level))
+        });
+        let mut own = Vec::new();
+        for job in self.jobs.iter_mut() {
+            let work = &works[job.work];
+            let mut rule = work.rule.clone();
+            if rule.normed_roles().next().is_some() {
+                if job.is_of_rows() || work.extras.max_value.is_some() {
+                    let what = if job.is_of_rows() { "a gradient of rows" } else { "max_value" };
+                    let what = format!("{what} was given to a rule that asks for norms");
+                    return Err(Error::Value(what));
+                }
+                let mut norms = [0.0; 2];
+                for (norm_of, squares) in norms.iter_mut().zip(&squares) {
+                    *norm_of = squares.as_ref().map_or(0.0, |all| norm(&all[job.pieces()]));
+                }
+                norms[GRADIENT] *= (work.extras.scale * job.scale).abs();
+                rule = rule.with_norms(norms)?;
+            }
+            own.push(Work { rule, ..work.clone() });
+        }
+        let shared: Vec<_> = self.jobs.iter_mut().map(|job| job.work).collect();
+        for (number, job) in self.jobs.iter_mut().enumerate() {
+            job.set_work(number);
+        }
+        self.jobs.run(&own);
+        for (job, work) in self.jobs.iter_mut().zip(shared) {
+            job.set_work(work);
+        }
+        Ok(())
     }
 
     /// Sets the gradients to zero, of a call that writes them.
@@ -168,4 +212,9 @@ impl Plan {
     pub(super) fn swap(&mut self) {
         self.jobs.swap();
     }
+}
+
+/// The norm of an array, from the sums of the squares of its pieces.
+fn norm(squares: &[f64]) -> f64 {
+    squares.iter().fold(0.0, |sum, squares| sum + squares).sqrt()
 }

@@ -1,16 +1,20 @@
 //! `Recipe`: one recipe at one instruction level, as Python sees it.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::call::{self, Call, Gradient, Parameter, Place};
 use super::job::Work;
 use super::plan::Plan;
+use super::rule::Rule;
 use super::view::Quiet;
 use crate::error::Error;
 use crate::extras::Extras;
 use crate::isa::Level;
-use crate::recipes::{self, Recipe};
+use crate::program::{Formula, Program};
+use crate::recipes;
 use crate::walk::{GRADIENT, PARAMETER};
 
 /// Below this many elements a sweep is shorter than handing the interpreter over and back.
@@ -22,7 +26,7 @@ pub(super) const DETACH_FROM: usize = 16_384;
 /// A compiled recipe: a rule in one order of its operations, at one instruction level.
 #[pyclass(name = "Recipe", frozen, module = "instep._instep")]
 pub(super) struct PyRecipe {
-    recipe: &'static Recipe,
+    rule: Rule,
     level: Level,
 }
 
@@ -33,31 +37,58 @@ impl PyRecipe {
     fn new(name: &str, isa: Option<&str>) -> Result<Self, Error> {
         let recipe = recipes::find(name)
             .ok_or_else(|| Error::Value(format!("name is {name:?}, which is no recipe")))?;
-        let level = match isa {
-            Some(word) => {
-                Level::named(word).map_err(|error| Error::Value(format!("isa {error}")))?
-            }
-            None => Level::current()?,
-        };
-        Ok(Self { recipe, level })
+        Ok(Self { rule: Rule::Recipe(recipe), level: level(isa)? })
+    }
+
+    /// The program of a formula: its name; the names of its numbers and of its states; constants, operations
+    /// on numbers and on arrays; which values are the new arrays; which numbers are
+    /// norms of which arrays; and the recipe that it is, if any.
+    #[staticmethod]
+    #[pyo3(signature = (name, hypers, states, constants, numbers, values, outputs, norms, recipe=None, isa=None))]
+    #[expect(clippy::too_many_arguments, reason = "what a formula has")]
+    fn of_formula(
+        name: String,
+        hypers: Vec<String>,
+        states: Vec<String>,
+        constants: Vec<f64>,
+        numbers: Vec<(String, Vec<usize>, String)>,
+        values: Vec<(String, Vec<usize>)>,
+        outputs: Vec<usize>,
+        norms: Vec<(usize, usize)>,
+        recipe: Option<(String, Vec<usize>, Vec<usize>)>,
+        isa: Option<&str>,
+    ) -> Result<Self, Error> {
+        let formula =
+            Formula { name, hypers, states, constants, numbers, values, outputs, norms, recipe };
+        let program = Program::new(formula).map_err(Error::Value)?;
+        Ok(Self { rule: Rule::Program(Arc::new(program)), level: level(isa)? })
+    }
+
+    /// The instructions of a program, one a line; the name of a recipe.
+    #[getter]
+    fn listing(&self) -> String {
+        match &self.rule {
+            Rule::Recipe(recipe) => recipe.name.to_owned(),
+            Rule::Program(program) => program.to_string(),
+        }
     }
 
     /// The recipe's name.
     #[getter]
-    fn name(&self) -> &'static str {
-        self.recipe.name
+    fn name(&self) -> &str {
+        self.rule.name()
     }
 
     /// The hyper-parameters' names, in the order in which `step` takes them.
     #[getter]
     fn hypers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.recipe.hypers)
+        PyTuple::new(py, self.rule.hypers())
     }
 
     /// The state arrays' names, in the order in which `step` takes them.
     #[getter]
     fn states<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.recipe.states)
+        PyTuple::new(py, self.rule.states())
     }
 
     /// The instruction level.
@@ -90,18 +121,14 @@ impl PyRecipe {
         update: Option<(Bound<'py, PyDict>, Bound<'py, PyDict>)>,
     ) -> PyResult<()> {
         let count = params.len();
-        if states.len() != self.recipe.states.len()
+        if states.len() != self.rule.states().len()
             || grads.len() != count
             || states.iter().any(|state| state.len() != count)
         {
             let what = "params, grads and each state of the recipe must be tuples of one length";
             return Err(Error::Value(what.to_owned()).into());
         }
-        let Some(coefficients) = self.recipe.coefficients(&hypers) else {
-            let (has, wanted) = (hypers.len(), self.recipe.hypers);
-            let what = format!("hypers has {has} numbers; wanted {wanted:?}");
-            return Err(Error::Value(what).into());
-        };
+        let rule = self.rule.bind(&hypers)?;
         let name = |place: Place| describe.call1((0, place.role, place.parameter))?.extract();
         let (mut parameters, mut gradients) =
             (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -130,20 +157,26 @@ impl PyRecipe {
         };
         let (scale, weight_decay, shrink) = around.unwrap_or((1.0, 0.0, 1.0));
         let extras = Extras { scale, weight_decay, shrink, ..Extras::NONE };
-        let (recipe, level) = self.compiled();
-        let work = Work { recipe, level, coefficients, extras, clear_gradient: false };
+        let work = Work { rule, level: self.level, extras, clear_gradient: false };
         if plan.len() < DETACH_FROM {
-            plan.run(&[work]);
+            plan.run(&[work])?;
         } else {
-            py.detach(|| plan.run(&[work]));
+            py.detach(|| plan.run(&[work]))?;
         }
         update.map_or(Ok(()), |(dict, by)| dict.update(by.as_mapping()))
     }
 }
 
 impl PyRecipe {
-    /// The recipe and its instruction level.
-    pub(super) fn compiled(&self) -> (&'static Recipe, Level) {
-        (self.recipe, self.level)
+    /// The rule and its instruction level.
+    pub(super) fn compiled(&self) -> (&Rule, Level) {
+        (&self.rule, self.level)
+    }
+}
+
+fn level(isa: Option<&str>) -> Result<Level, Error> {
+    match isa {
+        Some(word) => Level::named(word).map_err(|error| Error::Value(format!("isa {error}"))),
+        None => Level::current(),
     }
 }

@@ -55,14 +55,17 @@ pub(super) enum Found {
 impl Asked {
     /// Looks at the gradients as asked, and does the step if nothing is wrong with them; returns
     /// their norm, if it was asked for.
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
     pub(super) fn sweep(
         &self,
         plan: &mut Plan,
         works: &mut [Work],
         skips: u64,
-    ) -> (Option<f64>, Found) {
+    ) -> Result<(Option<f64>, Found), Error> {
         let Some(level) = works.first().map(|work| work.level) else {
-            return (self.max_norm.map(|_| 0.0), Found::Nothing);
+            return Ok((self.max_norm.map(|_| 0.0), Found::Nothing));
         };
         let norm = self.max_norm.map(|_| plan.gradient_norm(level) * self.grad_scale.abs());
         // A finite norm has no NaN or Inf behind it.
@@ -70,12 +73,12 @@ impl Asked {
         if look && let Some(parameter) = plan.first_nonfinite(level) {
             let too_many = self.max_skips.is_some_and(|most| skips >= most);
             if self.nonfinite == Nonfinite::Raise || too_many {
-                return (norm, Found::Bad(parameter));
+                return Ok((norm, Found::Bad(parameter)));
             }
             if works[0].clear_gradient {
                 plan.clear_gradients();
             }
-            return (norm, Found::Skipped);
+            return Ok((norm, Found::Skipped));
         }
         if let Some(factor) = self.max_norm.zip(norm).and_then(|(max, norm)| clip(max, norm)) {
             // As one factor of the gradients, which is rounded once.
@@ -87,11 +90,11 @@ impl Asked {
             let scale = self.grad_scale.abs();
             plan.scale_each(level, |norm| clip(max, norm * scale).unwrap_or(1.0));
         }
-        plan.run(works);
+        let done = plan.run(works);
         if self.max_array_norm.is_some() {
             plan.scale_none();
         }
-        (norm, Found::Nothing)
+        done.map(|()| (norm, Found::Nothing))
     }
 }
 

@@ -420,7 +420,7 @@ impl Stepper {
                     drop(replaced);
                     (template, rate)
                 };
-            works.extend(template.works(rate, t, scale));
+            works.extend(template.works(rate, t, scale)?);
             rates.push(rate);
         }
         Ok(Prepared { works, rates, updates })
@@ -470,8 +470,9 @@ impl Stepper {
         let is_small = plan.len() < DETACH_FROM;
         let mut sweep = || asked.sweep(&mut plan, &mut works, skips);
         self.changes.fetch_add(1, Ordering::SeqCst);
-        let (norm, found) = if is_small { sweep() } else { py.detach(sweep) };
+        let done = if is_small { sweep() } else { py.detach(sweep) };
         state.plan = Some(plan);
+        let (norm, found) = done?;
         match found {
             Found::Nothing => {
                 state.skips = 0;

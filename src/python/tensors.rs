@@ -159,9 +159,9 @@ impl TensorStepper {
             });
             let works = &prepared.works;
             if plan.len() < DETACH_FROM {
-                plan.run(works);
+                plan.run(works)?;
             } else {
-                py.detach(|| plan.run(works));
+                py.detach(|| plan.run(works))?;
             }
             *turn.state = Some(plan);
             return Ok((Vec::new(), Vec::new(), found.members.len()));
@@ -347,7 +347,7 @@ impl Prepared {
             let (work, rate, after) =
                 prepare.call1((member.group, numbers, is_double))?.extract::<Said<'_>>()?;
             let template = Template::of(work, rate, false, Vec::new())?;
-            let [work, _] = template.works(rate, 0, 1.0);
+            let [work, _] = template.works(rate, 0, 1.0)?;
             prepared.works.push(work);
             prepared.after.push(array::from_fn(|k| after.get(k).copied().unwrap_or_default()));
         }
