@@ -15,6 +15,7 @@ from typing import Any
 import instep
 import numpy as np
 import pytest
+import random_rules
 import typed_rules
 from bits import Array, assert_same_bits
 from instep import _instep, reference
@@ -96,6 +97,49 @@ def test_there_are_twenty_typed_rules() -> None:
     assert len(typed_rules.RULES) >= 20
 
 
+# Each of p and g, with every pair of hard values in them, and a number that is one of them.
+OPERATIONS = (
+    "p + g", "p - g", "p * g", "p / g", "p + lr", "lr - p", "p - lr", "p * lr", "p / lr", "lr / p",
+    "p**2", "p**0.5", "p**1", "np.square(p)", "np.sqrt(p)", "np.reciprocal(p)", "np.power(p, 2)",
+    "abs(p)", "np.fabs(p)", "-p", "+p", "np.sign(p)", "np.maximum(p, g)", "np.minimum(p, g)",
+    "np.maximum(p, lr)", "np.minimum(lr, p)", "np.clip(p, -1.5, 2.5)", "np.clip(p, -0.0, 0.0)",
+    "np.clip(p, g, 1.0)", "np.clip(p, None, lr)", "p.clip(-lr, lr)", "np.clip(p, g, np.abs(g))",
+    "np.copysign(p, lr)", "np.copysign(p, np.where(g == g, g, 1.0))",
+    "np.where(p < g, p, g)", "np.where(p <= g, p, g * 2)", "np.where(p > g, p, g)",
+    "np.where(p >= g, p, g * 2)", "np.where(p == g, p * 3, g)", "np.where(p != g, p, g * 3)",
+    "np.where(p >= lr, g, p)", "np.where(lr < p, g, p)", "np.where(p, g, p)", "np.where(lr, p, g)",
+    "np.where((p > 0) & (g > 0), p, g * 2)", "np.where((p > 0) | (g > 0), p, g * 2)",
+    "np.where((p > 0) ^ (g > 0), p, g * 2)", "np.where(~(p > 0), p, g * 2)",
+    "np.where(np.logical_not(p > g), p, g * 2)", "np.where((p > 0) * (g > 0), p, g * 2)",
+    "np.where((p > 0) + (g > 0), p, g * 2)", "(p > g) * p", "p - (p <= g)",
+    "np.where(np.isnan(p), g, p)", "np.where(np.isfinite(p), p, g)", "np.zeros_like(p) - g",
+    "np.ones_like(p) / p", "np.full_like(p, 0.25) * g", "lr * p + lr * g", "p * lr - g * lr",
+    "lr * p - g", "g - lr * p", "np.sqrt(p) + lr", "p / 0.3", "p / 0.7 / lr", "(p - g) * (p - g)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_operation_on_hard_values(dtype: Any) -> None:
+    with np.errstate(all="ignore"):
+        hard = np.array(random_rules.HARD).astype(dtype)
+    p, g = (side.reshape(-1).copy() for side in np.meshgrid(hard, hard))
+    for expression in OPERATIONS:
+        space: dict[str, Any] = {"np": np}
+        exec(f"def own(p, g, *, lr):\n    return {expression}", space)
+        graph = trace(space["own"], "own", ("p", "g"), ("lr",))
+        for isa in instep.config()["isa_available"]:
+            recipe = _instep.Recipe.of_formula(
+                "own", ["lr"], [], graph.constants, graph.numbers, graph.values, graph.outputs, [],
+                None, isa,
+            )  # fmt: skip
+            for lr in (0.3, 1.0, -2.5, 3e38):
+                with np.errstate(all="ignore"):
+                    wanted = np.asarray(space["own"](p, g, lr=lr), dtype)
+                new = p.copy()
+                recipe.step((lr,), (new,), (g,), (), lambda *_: "", (1.0, 0.0, 1.0))
+                assert_same_bits(new, wanted, f"{expression} at {isa}, lr={lr}")
+
+
 def all_recipes() -> list[str]:
     return [name for name in _instep.recipes() if name not in ("adam_dlfs", "adam_hat_wide")]
 
@@ -164,6 +208,20 @@ def test_a_formula_that_is_nearly_a_recipe_is_none() -> None:
         v = b2 * v + (1 - b1) * g**2
         return p - lr * (m / (1 - b1**t)) / np.sqrt(v / (1 - b2**t) + eps), m, v
 
+    @instep.rule
+    def of_others(p, g, m, v, *, lr=0.01, b1=0.9, b2=0.999, eps=1e-8, t):
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * p**2
+        return p - lr * (m / (1 - b1**t)) / np.sqrt(v / (1 - b2**t) + eps), m, v
+
+    @instep.rule
+    def with_another_constant(p, g, m, v, *, lr=0.01, b1=0.9, b2=0.999, eps=1e-8, t):
+        m = b1 * m + (2 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        return p - lr * (m / (1 - b1**t)) / np.sqrt(v / (1 - b2**t) + eps), m, v
+
+    assert "instructions" in repr(of_others)
+    assert "instructions" in repr(with_another_constant)
     assert "instructions" in repr(nearly)
     explained = nearly.explain()
     assert "m = x" in explained
