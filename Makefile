@@ -18,7 +18,7 @@ NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .PHONY: help
 help:  ## 0 s | Show this list
-	@echo "On two cores, with all of it installed and built; that takes 1 min the first time."
+	@echo "On two cores, with all of it installed and built; that takes 2 min the first time."
 	@sed -nE 's/^([a-z-]+):.*## *([^|]*)\| */\1\t\2\t/p' $(MAKEFILE_LIST) | expand -t 18,28
 
 $(BIN)/maturin:
@@ -119,6 +119,19 @@ trajectories: .venv/with-peers  ## 1 min | Make the stored values of the peers a
 	$(BIN)/python tests/trajectories/make_schedules_optax.py
 	$(BIN)/python tests/trajectories/make_optimizers_optax.py
 
+# torch's package brings several GB for GPUs, which nothing here uses: an environment of its own.
+.venv-torch/built: pyproject.toml $(NATIVE)
+	$(PYTHON) -m venv .venv-torch
+	PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-torch/bin/python -m pip install --quiet --editable ".[torch-host]"
+	@touch $@
+
+.PHONY: torch-host
+torch-host: .venv-torch/built  ## 2 min | Check instep.torch against torch itself, in 5 GB of its own: .venv-torch
+	.venv-torch/bin/python tests/trajectories/make_optimizers_torch.py
+	git diff --exit-code --stat tests/trajectories/optimizers_torch.json
+	.venv-torch/bin/python -m pytest --override-ini=addopts= tests/torch_host/*_check.py
+	.venv-torch/bin/python -m pytest --override-ini=addopts= --doctest-modules python/instep/torch.py
+
 .PHONY: docs
 docs: .venv/with-docs  ## 20 s | Build the pages of the documentation, docs/_build/html/index.html
 	rm -rf docs/api docs/_build
@@ -156,4 +169,4 @@ format: .venv/with-format  ## 2 s | Format all sources
 
 .PHONY: clean
 clean:  ## 1 s | Remove what the other targets made
-	rm -rf .venv target dist docs/_build docs/api
+	rm -rf .venv .venv-torch target dist docs/_build docs/api

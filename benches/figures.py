@@ -30,6 +30,9 @@ A strided array is stepped without a copy of it. What is dense along some axes i
 all else is gathered into tiles of a few thousand elements, stepped, and scattered back. Of rows in
 any or in rising order none comes twice; "twice" are rows of which each comes two times, and is
 summed first.
+
+Two cases do not reach the aim yet: rows of a 1-D parameter, as a step first looks whether all rows
+are there and none comes twice, and NumPy's line does not; and SGD over every second element.
 """,
 }
 

@@ -38,8 +38,9 @@ Make: TypeAlias = Callable[[np.random.Generator], Array]
 
 def drawn(rng: np.random.Generator, shape: tuple[int, ...], dtype: str = "f4") -> Array:
     # A gradient that is not near zero lets no moment decay to subnormal numbers.
-    drawn: Array = rng.random(shape).astype(dtype) + np.dtype(dtype).type(0.5)
-    return drawn
+    array: Array = rng.random(shape).astype(dtype)
+    array += 0.5
+    return array
 
 
 def like(array: Array, make: Make) -> Array:

@@ -77,7 +77,7 @@ pub struct Walk {
 }
 
 /// Some rows of an array, by their numbers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Indices {
     list: Vec<usize>,
     end: usize,
@@ -92,13 +92,17 @@ impl Indices {
     pub fn new(numbers: &[i64]) -> Result<Self, TryReserveError> {
         let mut list = Vec::new();
         list.try_reserve_exact(numbers.len())?;
-        let (mut end, mut are_rising) = (0, true);
-        list.extend(numbers.iter().map(|&number| {
-            let index = usize::try_from(number.cast_unsigned()).unwrap_or(usize::MAX);
-            are_rising &= index >= end;
-            end = end.max(index.saturating_add(1));
-            index
-        }));
+        let (mut last, mut are_rising) = (0, true);
+        for numbers in numbers.chunks(1_024) {
+            let start = list.len();
+            let index = |&number: &i64| usize::try_from(number.cast_unsigned());
+            list.extend(numbers.iter().map(|number| index(number).unwrap_or(usize::MAX)));
+            // With the one before, in loops that wait for nothing.
+            let pairs = list[start.saturating_sub(1)..].windows(2);
+            are_rising &= pairs.filter(|pair| pair[0] >= pair[1]).count() == 0;
+            last = list[start..].iter().fold(last, |last, &index| last.max(index));
+        }
+        let end = if list.is_empty() { 0 } else { last.saturating_add(1) };
         Ok(Self { list, end, are_rising })
     }
 
@@ -315,7 +319,7 @@ impl Walk {
         let axes = &self.axes[usize::from(self.are_rows_of(role))..];
         let steps = axes.iter().filter(|axis| axis.len > 1).map(|axis| axis.steps[role]);
         let closest = steps.map(isize::unsigned_abs).filter(|&step| step > 0).min();
-        closest.unwrap_or(CACHE_LINE).clamp(self.size, CACHE_LINE)
+        closest.unwrap_or(CACHE_LINE / 4).clamp(self.size, CACHE_LINE)
     }
 
     /// The axis along which the elements of a role are closest to each other.
@@ -352,6 +356,14 @@ impl Walk {
     #[must_use]
     pub fn is_of_rows(&self) -> bool {
         self.rows.is_some()
+    }
+
+    /// Lets go of the rows, so that none are left.
+    pub fn drop_rows(&mut self) {
+        if self.rows.is_some() {
+            self.rows = Some(Arc::default());
+            self.axes[0].len = 0;
+        }
     }
 
     /// Whether the array of a role is stepped in place.
@@ -447,6 +459,13 @@ impl Walk {
         let is_near = |a: &Loop| a.len >= 8 && a.step.unsigned_abs() < CACHE_LINE;
         let any_near = loops.iter().any(is_near);
         sort(loops, |a| cmp::Reverse((any_near && !is_near(a), a.step.unsigned_abs())));
+        // Next comes what is closest in the tile: the two are done at once.
+        if let [others @ .., inner] = &mut *loops
+            && inner.place != 1
+            && let Some(at) = others.iter().position(|a| a.place == 1)
+        {
+            others[at..].rotate_left(1);
+        }
         let rows = self.rows.as_ref().filter(|_| from == 1).map(|rows| {
             let first = block.first[0];
             (&rows.list[first..first + block.lens[0]], self.axes[0].steps[role], place)
@@ -624,6 +643,24 @@ mod tests {
             assert_eq!(found, places, "{walk:?}");
         }
         assert!(in_place > 1_000 && tiled > 1_000, "{in_place} {tiled}");
+    }
+
+    #[test]
+    fn nothing_runs_on_from_an_axis_that_is_cut() {
+        // A gradient whose windows overlap, so that one begins where the block ends in another.
+        let walk = |window: usize| {
+            let steps = |each: [isize; 3]| array::from_fn(|k| each.get(k).copied().unwrap_or(0));
+            let window = (window * SIZE).cast_signed();
+            let axes = vec![
+                Axis { len: 100, steps: steps([8_000, window, 4]) },
+                Axis { len: 2_000, steps: steps([4, 4, 400]) },
+            ];
+            Walk::new(axes, None, SIZE, &[false, true, true])
+        };
+        let cut = walk(2_000).extents[1];
+        assert!(cut < 2_000);
+        let walk = walk(cut);
+        assert_eq!((walk.extents[1], walk.is_in_place(GRADIENT), walk.run_from), (cut, true, 1));
     }
 
     #[test]

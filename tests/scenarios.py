@@ -50,11 +50,19 @@ def threads() -> int:
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
+def name_of(task: Path) -> str:
+    """Return the name of a thread, or nothing if it has ended since it was listed."""
+    try:
+        return (task / "comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def assert_workers(count: int) -> None:
     """Fail unless so many threads of this process are instep's: a new one names itself in time."""
     deadline = time.monotonic() + SECONDS / 2
     while True:
-        names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+        names = [name_of(task) for task in Path("/proc/self/task").iterdir()]
         found = names.count("instep\n")
         if found == count:
             return

@@ -344,7 +344,7 @@ def test_norms(threads: int) -> None:
                         "p_norm": reference.gradient_norm(turned[0]),
                         "g_norm": reference.gradient_norm(turned[1]) * 0.25,
                     }
-                    scaled = dtype(-0.25) * g
+                    scaled = np.multiply(dtype(-0.25), g)
                     want[i], ms[i] = lars(want[i], scaled, ms[i], **norms)
             for own, wanted in zip(params, want, strict=True):
                 assert_same_bits(np.array(own, order="C"), wanted)
@@ -414,7 +414,8 @@ def test_optimizers_are_pickled_and_copied() -> None:
     opt.step(np.arange(4.0))
     others: list[Any] = [pickle.loads(pickle.dumps(opt)), copy.deepcopy(opt)]
     for other in others:
-        assert type(other) is mine
+        kind: object = type(other)
+        assert kind is mine
         other.step(np.arange(4.0))
         assert other.t == 2
     assert pickle.loads(pickle.dumps(mine)) is mine

@@ -1,4 +1,4 @@
-"""The paths of optax's optimizers, the defaults of torch's, and forms of Keras's.
+"""The paths of optax's and torch's optimizers, the defaults of torch's, and forms of Keras's.
 
 A rule that none of them has needs nothing here. The formulas of all rules, torch's among them, are
 in `rule_formulas`.
@@ -152,6 +152,22 @@ def test_paths_of_optax(name: str) -> None:
 
 
 # torch
+
+TORCH = json.loads((Path(__file__).parent / "trajectories" / "optimizers_torch.json").read_text())
+
+
+@pytest.mark.parametrize("name", TORCH["optimizers"])
+def test_paths_of_torch(name: str) -> None:
+    row = TORCH["optimizers"][name]
+    p = np.array(TORCH["start"])
+    opt = getattr(instep, row["class"])(p, **row["options"])
+    wanted = dict(row["path"])
+    for t, g in enumerate(TORCH["grads"], start=1):
+        opt.step(np.array(g))
+        if values := wanted.pop(str(t), None):
+            np.testing.assert_allclose(p, values, rtol=RELATIVE, atol=0, err_msg=f"t={t}")
+    assert not wanted
+    assert (np.abs(p - TORCH["start"]) > 1e-5).all()
 
 
 def test_defaults_are_those_of_torch() -> None:

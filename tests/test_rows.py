@@ -249,15 +249,15 @@ import numpy as np
 import instep
 
 instep.set_num_threads(1)
-table = np.zeros(5_000_000, np.float32)
-indices = np.arange(4_000_000)
+table = np.zeros(5_500_000, np.float32)
+indices = np.arange(4_400_000)
 if {order!r} == "any":
     indices = indices[::-1].copy()
 if {order!r} == "twice":
-    indices[2_000_000:] = indices[:2_000_000]
+    indices[2_200_000:] = indices[:2_200_000]
 optimizer = instep.SGD(table, lr=1.0)
 optimizer.step(instep.Rows(indices[:10], np.ones(10, np.float32)))
-gradient = instep.Rows(indices, np.ones(4_000_000, np.float32))
+gradient = instep.Rows(indices, np.ones(4_400_000, np.float32))
 wanted = table.copy()
 np.subtract.at(wanted, indices, np.float32(1))
 before, rest, hard = table.copy(), 1_000_000, resource.getrlimit(resource.RLIMIT_AS)[1]

@@ -23,6 +23,7 @@ __all__ = [
     "Recipe",
     "StepResult",
     "Stepper",
+    "TensorStepper",
     "after_fork_in_child",
     "after_fork_in_parent",
     "before_fork",
@@ -132,6 +133,21 @@ class Stepper:
         describe: Callable[[int, int], str],
         /,
     ) -> None: ...
+
+@final
+class TensorStepper:
+    def __new__(
+        cls, tensor: type, parameter: type, increment_version: Callable[[list[Any]], None], /
+    ) -> TensorStepper: ...
+    def step(
+        self,
+        groups: Sequence[tuple[list[Any], tuple[str, ...], tuple[str, ...]]],
+        state: dict[Any, Any],
+        # Of the place of a group, numbers, and whether they are of float64: the work, the learning
+        # rate, and the numbers then.
+        prepare: Callable[[int, tuple[float, ...], bool], tuple[_Work, float, Sequence[float]]],
+        /,
+    ) -> tuple[list[Any], list[Any], int]: ...
 
 def before_fork() -> None: ...
 def after_fork_in_parent() -> None: ...

@@ -12,7 +12,18 @@ import numpy as np
 
 from instep.checks import check_integer, check_keys, check_like, check_number, kind_of
 from instep.optimizer import Optimizer
-from instep.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from instep.optimizers import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+)
 from instep.rule import check_rate, compiled
 
 __all__ = ["from_torch_state_dict", "to_torch_state_dict"]
@@ -31,29 +42,46 @@ class _Layout(NamedTuple):
     """Whether it counts steps."""
 
 
-_ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
+TORCH_NAMES: dict[type[Optimizer], dict[str, str]] = {
+    Adam: {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"},
+    AdamW: {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"},
+    SGD: {"m": "momentum_buffer"},
+    RMSprop: {"v": "square_avg", "g_mean": "grad_avg", "m": "momentum_buffer"},
+    NAdam: {"m": "exp_avg", "v": "exp_avg_sq"},
+    RAdam: {"m": "exp_avg", "v": "exp_avg_sq"},
+    Adamax: {"m": "exp_avg", "u": "exp_inf"},
+    Adagrad: {"v": "sum"},
+    Adadelta: {"v": "square_avg", "u": "acc_delta"},
+    Lion: {"m": "exp_avg"},
+}
+"""What torch calls the states of each rule; of Lion, which torch does not have, Lion's authors."""
+
 _SPEED = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
 
 _LAYOUTS: dict[type[Optimizer], _Layout] = {
     Adam: _Layout(
-        _ADAM, {"eps_mode": ("scaled", "outside")}, {**_SPEED, "decoupled_weight_decay": False}
+        TORCH_NAMES[Adam],
+        {"eps_mode": ("scaled", "outside")},
+        {**_SPEED, "decoupled_weight_decay": False},
     ),
     AdamW: _Layout(
-        _ADAM, {"eps_mode": ("scaled", "outside")}, {**_SPEED, "decoupled_weight_decay": True}
+        TORCH_NAMES[AdamW],
+        {"eps_mode": ("scaled", "outside")},
+        {**_SPEED, "decoupled_weight_decay": True},
     ),
     SGD: _Layout(
-        {"m": "momentum_buffer"},
+        TORCH_NAMES[SGD],
         {"momentum_mode": ("heavy_ball",)},
         {"foreach": None, "differentiable": False, "fused": None},
         counts=False,
     ),
     RMSprop: _Layout(
-        {"v": "square_avg", "g_mean": "grad_avg", "m": "momentum_buffer"},
+        TORCH_NAMES[RMSprop],
         {"eps_mode": ("outside",), "momentum_mode": ("heavy_ball",)},
         {"foreach": None, "capturable": False, "differentiable": False},
     ),
     Adagrad: _Layout(
-        {"v": "sum"},
+        TORCH_NAMES[Adagrad],
         {"eps_mode": ("outside",)},
         {"foreach": None, "differentiable": False, "fused": None},
     ),

@@ -24,12 +24,10 @@ It needs the extra: ``pip install 'instep[sklearn]'``.
 """
 
 import math
-import operator
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +37,7 @@ from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptr
 
 from instep._instep import Recipe
 from instep.checks import kind_of
+from instep.counts import Count, StepCounts
 
 __all__ = [
     "AdamOptimizer",
@@ -52,21 +51,6 @@ __all__ = [
     "step_counts",
     "unpatch",
 ]
-
-
-class StepCounts(NamedTuple):
-    """How many steps of optimizers were done in this process, and by whom.
-
-    Parameters
-    ----------
-    native : int
-        Steps by instep.
-    host : int
-        Steps by scikit-learn's code, of estimators that instep was to step.
-    """
-
-    native: int
-    host: int
 
 
 def step_counts() -> StepCounts:
@@ -91,20 +75,7 @@ def step_counts() -> StepCounts:
     return StepCounts(_NATIVE.so_far(), _HOST.so_far())
 
 
-class _Count:
-    """A count that threads and forked processes need no lock for: `next` can't be interrupted."""
-
-    def __init__(self) -> None:
-        self._left = iter(range(sys.maxsize))
-
-    def add(self) -> None:
-        next(self._left)
-
-    def so_far(self) -> int:
-        return sys.maxsize - operator.length_hint(self._left)
-
-
-_NATIVE, _HOST = _Count(), _Count()
+_NATIVE, _HOST = Count(), Count()
 
 
 class AdamOptimizer(host.AdamOptimizer):  # type: ignore[misc]

@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use super::view::Array;
 use crate::error::Error;
 use crate::walk::{GRADIENT, Indices, MAX_ROLES};
 
@@ -16,15 +17,15 @@ use crate::walk::{GRADIENT, Indices, MAX_ROLES};
 /// step.
 pub(super) struct Parameter {
     /// By role, without that of the gradient.
-    arrays: [Option<Py<PyUntypedArray>>; MAX_ROLES - 1],
+    arrays: [Option<Array>; MAX_ROLES - 1],
     /// The number of its work in a step.
     pub(super) work: usize,
 }
 
 impl Parameter {
     /// The arrays are at most as many as there are roles, the parameter first.
-    pub(super) fn new(arrays: impl IntoIterator<Item = Py<PyUntypedArray>>, work: usize) -> Self {
-        let mut arrays = arrays.into_iter();
+    pub(super) fn new(arrays: impl IntoIterator<Item: Into<Array>>, work: usize) -> Self {
+        let mut arrays = arrays.into_iter().map(Into::into);
         Self { arrays: std::array::from_fn(|_| arrays.next()), work }
     }
 
@@ -35,13 +36,13 @@ impl Parameter {
 
     /// The arrays, each with its role.
     #[inline]
-    pub(super) fn arrays(&self) -> impl Iterator<Item = (usize, &Py<PyUntypedArray>)> {
+    pub(super) fn arrays(&self) -> impl Iterator<Item = (usize, &Array)> {
         let arrays = self.arrays.iter().map_while(Option::as_ref);
         arrays.enumerate().map(|(k, array)| (if k < GRADIENT { k } else { k + 1 }, array))
     }
 
     /// The array of a role that is not the gradient's.
-    pub(super) fn array(&self, role: usize) -> Option<&Py<PyUntypedArray>> {
+    pub(super) fn array(&self, role: usize) -> Option<&Array> {
         self.arrays[if role < GRADIENT { role } else { role - 1 }].as_ref()
     }
 }
@@ -50,7 +51,7 @@ impl Parameter {
 pub(super) enum Gradient {
     /// Nothing: the parameter is left alone.
     Absent,
-    Dense(Py<PyUntypedArray>),
+    Dense(Array),
     Rows(Box<Rows>),
 }
 
@@ -58,9 +59,9 @@ pub(super) enum Gradient {
 pub(super) struct Rows {
     pub(super) indices: Arc<Indices>,
     /// One for each index, in their order.
-    pub(super) values: Py<PyUntypedArray>,
+    pub(super) values: Array,
     /// The values as the caller gave them, where `values` are sums of those of equal rows.
-    pub(super) given: Option<Py<PyUntypedArray>>,
+    pub(super) given: Option<Array>,
 }
 
 /// The arrays of a call.
@@ -85,7 +86,7 @@ impl<'a> Call<'a> {
     }
 
     /// The array at a place; of rows, their values.
-    pub(super) fn array(&self, place: Place) -> Option<&'a Py<PyUntypedArray>> {
+    pub(super) fn array(&self, place: Place) -> Option<&'a Array> {
         if place.role != GRADIENT {
             return self.parameters[place.parameter].array(place.role);
         }
@@ -109,7 +110,7 @@ impl Gradient {
         name: impl FnOnce() -> PyResult<String>,
     ) -> PyResult<Self> {
         if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
-            return Ok(Self::Dense(array.clone().unbind()));
+            return Ok(Self::Dense(array.clone().unbind().into()));
         }
         if item.is_none() {
             return Ok(Self::Absent);
@@ -128,9 +129,9 @@ impl Gradient {
 pub(super) fn array(
     item: &Bound<'_, PyAny>,
     name: impl FnOnce() -> PyResult<String>,
-) -> PyResult<Py<PyUntypedArray>> {
+) -> PyResult<Array> {
     if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
-        return Ok(array.clone().unbind());
+        return Ok(array.clone().unbind().into());
     }
     let Ok(array) = item.cast::<PyUntypedArray>() else {
         let kind = item.py().import("instep.checks")?.call_method1("kind_of", (item,))?;
@@ -146,7 +147,7 @@ pub(super) fn array(
         );
         return Err(Error::Type(what).into());
     }
-    Ok(array.clone().unbind())
+    Ok(array.clone().unbind().into())
 }
 
 fn is_rows(item: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -163,13 +164,17 @@ impl Rows {
         let indices = item.call_method0(intern!(py, "int64"))?.extract::<Integers<'_>>()?;
         let indices = rows(indices.as_slice()?)?;
         if indices.are_distinct().map_err(|error| no_memory(&error))? {
-            return Ok(Self { indices: Arc::new(indices), values: given.unbind(), given: None });
+            return Ok(Self {
+                indices: Arc::new(indices),
+                values: given.unbind().into(),
+                given: None,
+            });
         }
         drop(indices);
         let summed = item.call_method0(intern!(py, "summed"))?;
         let (indices, values) = summed.extract::<(Integers<'_>, Bound<'_, PyUntypedArray>)>()?;
         let indices = Arc::new(rows(indices.as_slice()?)?);
-        Ok(Self { indices, values: values.unbind(), given: Some(given.unbind()) })
+        Ok(Self { indices, values: values.unbind().into(), given: Some(given.unbind().into()) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is refused: the checks of a call, all of them before the first write.
 
-use numpy::prelude::*;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::call::{Call, Gradient, Place, Rows};
@@ -42,7 +42,10 @@ impl Refusal {
         let Self { place, what } = self;
         let parameter = Place { role: PARAMETER, ..place };
         let dtype = || match call.array(place) {
-            Some(array) => Ok(array.bind(py).dtype().str()?.to_string()),
+            Some(array) => {
+                let dtype = array.object().bind(py).getattr(intern!(py, "dtype"))?;
+                Ok(dtype.str()?.to_string())
+            }
             None => Ok::<_, PyErr>(String::new()),
         };
         let here = name(place)?;

@@ -137,6 +137,14 @@ impl Job {
         self.walk.as_ref().is_some_and(|walk| walk.is_of_rows())
     }
 
+    /// Lets go of its rows, if it is of some: nothing of it is left to do.
+    pub(super) fn drop_rows(&mut self) {
+        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.is_of_rows()) {
+            walk.drop_rows();
+            self.len = 0;
+        }
+    }
+
     /// Sets which work of a step is its own.
     pub(super) fn set_work(&mut self, work: usize) {
         self.work = work;

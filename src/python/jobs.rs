@@ -71,6 +71,8 @@ impl Jobs {
     pub(super) fn run(&mut self, works: &[Work]) {
         let size = (self.len / 64).next_power_of_two().clamp(LEAST_PIECE, PIECE);
         self.each_piece_of(size, |piece| piece.run(works));
+        // Those of the next step are others, and may have this memory.
+        self.list.iter_mut().for_each(Job::drop_rows);
     }
 
     /// Sets the gradients, which are checked to be writable, to zero.

@@ -19,6 +19,7 @@ mod seen;
 mod setup;
 mod step;
 mod stepper;
+mod tensors;
 mod tiles;
 mod tree;
 mod turn;
@@ -53,6 +54,8 @@ mod _instep {
     use super::result::StepResult;
     #[pymodule_export]
     use super::stepper::Stepper;
+    #[pymodule_export]
+    use super::tensors::TensorStepper;
     use super::turn;
 
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is

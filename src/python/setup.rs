@@ -70,7 +70,7 @@ impl Setup {
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for parameter in &self.parameters {
-            parameter.arrays().try_for_each(|(_, array)| visit.call(array))?;
+            parameter.arrays().try_for_each(|(_, array)| visit.call(array.object()))?;
         }
         for root in &self.roots {
             visit.call(&root.watched)?;
@@ -177,6 +177,6 @@ fn holds(tree: &Tree, params: &Bound<'_, PyAny>, parameters: &[Parameter]) -> Py
     let mut parameters = parameters.iter();
     tree.walk(params, &mut |item| {
         let own = parameters.next().and_then(|parameter| parameter.array(PARAMETER));
-        Ok(own.is_some_and(|own| item.is(own)))
+        Ok(own.is_some_and(|own| item.is(own.object())))
     })
 }

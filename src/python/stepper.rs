@@ -499,7 +499,7 @@ impl Stepper {
                 if let Gradient::Rows(rows) = gradient
                     && let Some(given) = &rows.given
                 {
-                    ndarray.call_method1(intern!(py, "fill"), (given, 0))?;
+                    ndarray.call_method1(intern!(py, "fill"), (given.object(), 0))?;
                 }
             }
         }

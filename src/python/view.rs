@@ -1,16 +1,21 @@
-//! What NumPy says of one array: where it is, its dtype, shape and strides.
-#![expect(unsafe_code, reason = "NumPy's structs are read as they are in memory")]
+//! What NumPy or torch says of one array: where it is, its dtype, shape and strides.
+#![expect(unsafe_code, reason = "the structs of NumPy and DLPack are read as they are in memory")]
 
+use std::ffi::{c_int, c_void};
 use std::ops::Range;
-use std::slice;
+use std::sync::Arc;
+use std::{mem, ptr, slice};
 
 use numpy::PyUntypedArray;
 use numpy::npyffi::{
     _PyArray_GET_ITEM_DATA, _PyDataType_GET_ITEM_DATA, NPY_ARRAY_C_CONTIGUOUS,
     NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_TYPES, PyArray_Descr,
 };
+use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyType};
 
+use crate::error::Error;
 use crate::overlap::Elements;
 
 /// Proof that no Python code can run, so that no array can change its shape: a [`View`] borrows it.
@@ -65,7 +70,37 @@ impl Dtype {
     }
 }
 
-/// What NumPy says of an array, for as long as no Python code runs.
+/// An array of a call.
+pub(super) enum Array {
+    Numpy(Py<PyUntypedArray>),
+    /// One of the tensors that the call has looked at.
+    Torch(Arc<Tensors>, usize),
+}
+
+impl From<Py<PyUntypedArray>> for Array {
+    fn from(array: Py<PyUntypedArray>) -> Self {
+        Self::Numpy(array)
+    }
+}
+
+impl Array {
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Numpy(array) => Self::Numpy(array.clone_ref(py)),
+            Self::Torch(tensors, at) => Self::Torch(Arc::clone(tensors), *at),
+        }
+    }
+
+    /// The array itself.
+    pub(super) fn object(&self) -> &Py<PyAny> {
+        match self {
+            Self::Numpy(array) => array.as_any(),
+            Self::Torch(tensors, at) => &tensors.list[*at].object,
+        }
+    }
+}
+
+/// What is said of an array, for as long as no Python code runs.
 #[derive(Clone, Copy)]
 pub(super) struct View<'q> {
     pub(super) data: *mut u8,
@@ -78,9 +113,17 @@ pub(super) struct View<'q> {
 }
 
 impl<'q> View<'q> {
-    /// The view of an array.
+    /// The view of an array. Of a tensor it is what was said when the call looked at it.
     #[inline]
-    pub(super) fn of(array: &'q Py<PyUntypedArray>, _: &'q Quiet) -> Self {
+    pub(super) fn of(array: &'q Array, quiet: &'q Quiet) -> Self {
+        match array {
+            Array::Numpy(array) => Self::of_numpy(array, quiet),
+            Array::Torch(tensors, at) => tensors.view(*at),
+        }
+    }
+
+    #[inline]
+    fn of_numpy(array: &'q Py<PyUntypedArray>, _: &'q Quiet) -> Self {
         // SAFETY: `array` is an ndarray (its type says so) and alive, so its struct can be read. It
         // is only read here, and nobody writes it meanwhile: that takes Python code, and `Quiet`,
         // which the view borrows, is there only while none can run.
@@ -185,5 +228,212 @@ impl Comparison<'_> {
             && is(view.shape.len().cast_signed())
             && view.shape.iter().all(|&n| is(n))
             && view.strides.iter().all(|&stride| is(stride))
+    }
+}
+
+/// The beginning of `DLPackExchangeAPI`, as it is where the major version is 1.
+#[repr(C)]
+struct Exchange {
+    major: u32,
+    minor: u32,
+    previous: *const c_void,
+    allocate: *const c_void,
+    from_object: *const c_void,
+    to_object: *const c_void,
+    look: Option<Look>,
+}
+
+/// Fills in what a tensor is like; 0 for success, else with a Python exception.
+type Look = unsafe extern "C" fn(tensor: *mut PyObject, out: *mut DlTensor) -> c_int;
+
+/// `DLTensor`.
+#[repr(C)]
+struct DlTensor {
+    data: *mut u8,
+    device: i32,
+    device_number: i32,
+    ndim: i32,
+    code: u8,
+    bits: u8,
+    lanes: u16,
+    shape: *const i64,
+    /// In elements.
+    strides: *const i64,
+    offset: u64,
+}
+
+const CPU: i32 = 1;
+const FLOAT: u8 = 2;
+
+/// How torch says what a tensor is like, without making anything for it.
+pub(super) struct Dlpack {
+    /// `torch.Tensor` and `torch.nn.Parameter`: subclasses may be something else inside.
+    kinds: [Py<PyType>; 2],
+    look: Look,
+    /// Owns the function.
+    _capsule: Py<PyCapsule>,
+}
+
+impl Dlpack {
+    /// Of `torch.Tensor` and `torch.nn.Parameter`.
+    ///
+    /// # Errors
+    /// An `ImportError` for a torch without the table of functions that this takes.
+    pub(super) fn of(kinds: [Bound<'_, PyType>; 2]) -> PyResult<Self> {
+        let name = c"dlpack_exchange_api";
+        let table = kinds[0].getattr("__dlpack_c_exchange_api__");
+        let old = || Error::Import("torch is too old; wanted torch 2.13 or newer".to_owned());
+        let capsule = table.map_err(|_| old())?.cast_into::<PyCapsule>().map_err(|_| old())?;
+        let table = capsule.pointer_checked(Some(name)).map_err(|_| old())?.cast::<Exchange>();
+        // SAFETY: DLPack says that what a capsule of that name points to begins with its version, and
+        // is `Exchange` where the major one is 1. The capsule lives, and with it the table.
+        let look = unsafe {
+            let major = (*table.as_ptr()).major;
+            if major == 1 { (*table.as_ptr()).look } else { None }
+        };
+        let look = look.ok_or_else(old)?;
+        Ok(Self { kinds: kinds.map(Bound::unbind), look, _capsule: capsule.unbind() })
+    }
+
+    /// Whether an object is a tensor, and of no subclass.
+    #[inline]
+    pub(super) fn is_plain(&self, object: &Bound<'_, PyAny>) -> bool {
+        let kind = object.get_type_ptr();
+        self.kinds.iter().any(|plain| plain.as_ptr().cast() == kind)
+    }
+}
+
+/// Tensors of torch, as they were when a call looked at them. **Between the look and the last use of
+/// what it said, no Python code runs**, as for a [`View`]: a tensor can be given another memory.
+#[derive(Default)]
+pub(super) struct Tensors {
+    list: Vec<Tensor>,
+    /// The shapes and strides, one after the other.
+    numbers: Vec<isize>,
+}
+
+struct Tensor {
+    /// Holds the memory, unless Python code takes it away.
+    object: Py<PyAny>,
+    data: usize,
+    /// Where its shape is among the numbers; its strides follow.
+    first: usize,
+    ndim: usize,
+    flags: i32,
+    dtype: Option<Dtype>,
+}
+
+impl Tensors {
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Self { list: Vec::with_capacity(count), numbers: Vec::with_capacity(4 * count) }
+    }
+
+    /// Looks at an object. Returns its place here, or `None` for what is no plain tensor with
+    /// elements in this machine's memory.
+    #[inline]
+    pub(super) fn look(&mut self, dlpack: &Dlpack, object: &Bound<'_, PyAny>) -> Option<usize> {
+        if !dlpack.is_plain(object) {
+            return None;
+        }
+        // SAFETY: all bits zero are a value of it.
+        let mut said: DlTensor = unsafe { mem::zeroed() };
+        // SAFETY: the function is torch's, and takes a tensor of torch, which the object is. The
+        // interpreter is held, as `object` shows.
+        if unsafe { (dlpack.look)(object.as_ptr(), &raw mut said) } != 0 {
+            // One without memory of its own. What it says is lost on purpose.
+            drop(PyErr::take(object.py()));
+            return None;
+        }
+        let ndim = usize::try_from(said.ndim).ok()?;
+        let (shape, strides): (&[i64], &[i64]) = if ndim == 0 {
+            (&[], &[])
+        } else {
+            // SAFETY: a tensor of `ndim` > 0 has that many dimensions and strides. They are the
+            // tensor's own, and are read before anything can change it.
+            unsafe {
+                (slice::from_raw_parts(said.shape, ndim), slice::from_raw_parts(said.strides, ndim))
+            }
+        };
+        let dtype = match (said.code, said.bits, said.lanes) {
+            (FLOAT, 32, 1) => Some(Dtype::F32),
+            (FLOAT, 64, 1) => Some(Dtype::F64),
+            _ => None,
+        };
+        let size = dtype?.size().cast_signed();
+        let data = said.data.wrapping_add(usize::try_from(said.offset).ok()?);
+        let first = self.numbers.len();
+        for &n in shape {
+            self.numbers.push(isize::try_from(n).ok()?);
+        }
+        for &stride in strides {
+            self.numbers.push(isize::try_from(stride).ok()? * size);
+        }
+        let (shape, strides) = self.numbers[first..].split_at(ndim);
+        let is_empty = shape.contains(&0);
+        if said.device != CPU || data.is_null() && !is_empty {
+            return None;
+        }
+        let next = |step: isize, axis: usize| {
+            (shape[axis] == 1 || strides[axis] == step).then(|| step * shape[axis])
+        };
+        let mut flags = NPY_ARRAY_WRITEABLE;
+        if is_empty || (0..ndim).rev().try_fold(size, next).is_some() {
+            flags |= NPY_ARRAY_C_CONTIGUOUS;
+        }
+        if is_empty || (0..ndim).try_fold(size, next).is_some() {
+            flags |= NPY_ARRAY_F_CONTIGUOUS;
+        }
+        let object = object.clone().unbind();
+        self.list.push(Tensor {
+            object,
+            data: data.expose_provenance(),
+            first,
+            ndim,
+            flags,
+            dtype,
+        });
+        Some(self.list.len() - 1)
+    }
+
+    #[inline]
+    fn view(&self, at: usize) -> View<'_> {
+        let tensor = &self.list[at];
+        let (shape, strides) =
+            self.numbers[tensor.first..][..2 * tensor.ndim].split_at(tensor.ndim);
+        let data = ptr::with_exposed_provenance_mut(tensor.data);
+        View { data, shape, strides, flags: tensor.flags, dtype: tensor.dtype }
+    }
+
+    /// The number of a tensor that is one number, and whether it is of float64.
+    #[expect(clippy::cast_ptr_alignment, reason = "it is aligned")]
+    pub(super) fn number(&self, at: usize, _: &Quiet) -> Option<(f64, bool)> {
+        let view = self.view(at);
+        if view.len() != 1 || !view.is_aligned() {
+            return None;
+        }
+        // SAFETY: the look was at a tensor with one element of that type, aligned, in memory that no
+        // Python code has taken away since.
+        unsafe {
+            Some(match view.dtype? {
+                Dtype::F32 => (view.data.cast::<f32>().read().into(), false),
+                Dtype::F64 => (view.data.cast::<f64>().read(), true),
+            })
+        }
+    }
+
+    /// Sets it, rounded to its dtype.
+    #[expect(clippy::cast_ptr_alignment, reason = "it is aligned")]
+    pub(super) fn set_number(&self, at: usize, number: f64, _: &Quiet) {
+        let view = self.view(at);
+        assert!(view.len() == 1 && view.is_aligned());
+        // SAFETY: as in `number`; and nothing has a reference to it.
+        unsafe {
+            match view.dtype {
+                #[expect(clippy::cast_possible_truncation, reason = "it is rounded")]
+                Some(Dtype::F32) => view.data.cast::<f32>().write(number as f32),
+                Some(Dtype::F64) => view.data.cast::<f64>().write(number),
+                None => {}
+            }
+        }
     }
 }
