@@ -9,7 +9,7 @@ INTRODUCTIONS = {
     "figures": """\
 # Figures
 
-What `make figures` measured, in turns within one run, and wrote here: medians.
+Written by `make figures`: medians of one run, in which what is compared takes turns.
 
 - **Limit**: the same arrays loaded and stored with one addition each, the fastest that any rule
   with that many states could be. The ratio is the recipe's time over the limit's.
@@ -20,7 +20,7 @@ What `make figures` measured, in turns within one run, and wrote here: medians.
     "layouts": """\
 # Layouts
 
-What `make layouts` measured, in turns within one run on one thread, and wrote here: medians.
+Written by `make layouts`: medians of one run on one thread, in which both take turns.
 
 The aim is that no layout of arrays and no shape of a call is slower than the NumPy line that does
 the same, such as `p -= lr*g` for SGD. The ratio is NumPy's time over instep's: below 1, instep is

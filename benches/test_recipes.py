@@ -67,7 +67,7 @@ def describe(_group: int, role: int, index: int) -> str:
 
 
 def new_steps(name: str, size: int, dtype: str) -> tuple[dict[str, Callable[[], object]], Any]:
-    """Return what does a step of the recipe, and of the limit, and the arrays.
+    """Return the steps of a recipe and of its limit, and the arrays of both.
 
     Both step the same arrays: where they lie in memory makes no difference between the two.
     """

@@ -9,84 +9,157 @@ use crate::registers::{Instructions, Register};
 use crate::roots;
 use crate::rules::Rule;
 
-/// A register of floats that divides by coefficients in two or four `OPERATIONS`, or on the divider in
-/// one, and takes roots on the multipliers (`ROOT`) or on the divider.
+/// Two registers of floats, done side by side: while one waits for a result, the other has work. They divide
+/// by coefficients in two or four `OPERATIONS`, or on the divider in one, and take roots on the
+/// multipliers (`ROOT1`, `ROOT2`, of each of the two) or on the divider.
 ///
 /// Each result has the bits of the operation itself or, where a quick way can't tell, is NaN. All
 /// else is done as in the floats themselves.
 #[derive(Clone, Copy)]
-pub(crate) struct Quick<V, const OPERATIONS: u8, const ROOT: bool>(pub(crate) Register<V>);
+pub(crate) struct Quick<V, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool>(
+    Register<V>,
+    Register<V>,
+);
 
-impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Float for Quick<V, OPERATIONS, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool>
+    Quick<V, OPERATIONS, ROOT1, ROOT2>
+{
+    /// A number in every place.
+    #[inline(always)]
+    pub(crate) fn of(x: V::Element) -> Self {
+        Self(Register::of(x), Register::of(x))
+    }
+
+    /// The first elements of a slice.
+    #[inline(always)]
+    pub(crate) fn load(slice: &[V::Element]) -> Self {
+        let slice = &slice[..2 * V::N];
+        Self(Register::load(slice), Register::load(&slice[V::N..]))
+    }
+
+    /// Writes the first elements of a slice.
+    #[inline(always)]
+    pub(crate) fn store(self, slice: &mut [V::Element]) {
+        let slice = &mut slice[..2 * V::N];
+        self.0.store(slice);
+        self.1.store(&mut slice[V::N..]);
+    }
+
+    /// The elements of a slice that is no longer than the two, and zeros.
+    #[inline(always)]
+    pub(crate) fn load_first(slice: &[V::Element]) -> Self {
+        let (one, other) = slice.split_at(slice.len().min(V::N));
+        Self(Register::load_first(one), Register::load_first(other))
+    }
+
+    /// Fills a slice that is no longer than the two with the first elements.
+    #[inline(always)]
+    pub(crate) fn store_first(self, slice: &mut [V::Element]) {
+        let (one, other) = slice.split_at_mut(slice.len().min(V::N));
+        self.0.store_first(one);
+        self.1.store_first(other);
+    }
+
+    /// A register that has NaN where one of the two has it.
+    #[inline(always)]
+    pub(crate) fn sum(self) -> Register<V> {
+        self.0 + self.1
+    }
+
+    #[inline(always)]
+    fn each(self, f: impl Fn(Register<V>) -> Register<V>) -> Self {
+        Self(f(self.0), f(self.1))
+    }
+
+    #[inline(always)]
+    fn with(self, other: Self, f: impl Fn(Register<V>, Register<V>) -> Register<V>) -> Self {
+        Self(f(self.0, other.0), f(self.1, other.1))
+    }
+}
+
+impl<V: Instructions, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool> Float
+    for Quick<V, OPERATIONS, ROOT1, ROOT2>
+{
     #[inline(always)]
     fn sqrt(self) -> Self {
-        Self(if ROOT { roots::root(self.0) } else { self.0.sqrt() })
+        Self(
+            if ROOT1 { roots::root(self.0) } else { self.0.sqrt() },
+            if ROOT2 { roots::root(self.1) } else { self.1.sqrt() },
+        )
     }
 
     #[inline(always)]
     fn abs(self) -> Self {
-        Self(self.0.abs())
+        self.each(Register::abs)
     }
 
     #[inline(always)]
     fn maximum(self, other: Self) -> Self {
-        Self(self.0.maximum(other.0))
+        self.with(other, Register::maximum)
     }
 
     #[inline(always)]
     fn or_zero(self) -> Self {
-        self.maximum(Self(Register::of(V::Element::nearest(0.0))))
+        self.maximum(Self::of(V::Element::nearest(0.0)))
     }
 
     #[inline(always)]
     fn sign(self) -> Self {
-        Self(self.0.sign())
+        self.each(Register::sign)
     }
 
     #[inline(always)]
     fn over(self, divisor: Self) -> Self {
-        let reciprocal = || Reciprocal::of(divisor.0.first());
-        Self(match OPERATIONS {
-            2 => reciprocal().in_two(self.0),
-            4 => reciprocal().in_four(self.0),
-            _ => self.0 / divisor.0,
-        })
+        let reciprocal = Reciprocal::of(divisor.0.first());
+        match OPERATIONS {
+            2 => Self(reciprocal.in_two(self.0), reciprocal.in_two(self.1)),
+            4 => Self(reciprocal.in_four(self.0), reciprocal.in_four(self.1)),
+            _ => self / divisor,
+        }
     }
 }
 
-impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Add for Quick<V, OPERATIONS, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool> Add
+    for Quick<V, OPERATIONS, ROOT1, ROOT2>
+{
     type Output = Self;
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        self.with(other, Add::add)
     }
 }
 
-impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Sub for Quick<V, OPERATIONS, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool> Sub
+    for Quick<V, OPERATIONS, ROOT1, ROOT2>
+{
     type Output = Self;
 
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
-        Self(self.0 - other.0)
+        self.with(other, Sub::sub)
     }
 }
 
-impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Mul for Quick<V, OPERATIONS, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool> Mul
+    for Quick<V, OPERATIONS, ROOT1, ROOT2>
+{
     type Output = Self;
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        Self(self.0 * other.0)
+        self.with(other, Mul::mul)
     }
 }
 
-impl<V: Instructions, const OPERATIONS: u8, const ROOT: bool> Div for Quick<V, OPERATIONS, ROOT> {
+impl<V: Instructions, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool> Div
+    for Quick<V, OPERATIONS, ROOT1, ROOT2>
+{
     type Output = Self;
 
     #[inline(always)]
     fn div(self, other: Self) -> Self {
-        Self(self.0 / other.0)
+        self.with(other, Div::div)
     }
 }
 
@@ -112,6 +185,7 @@ impl Uses {
     #[inline(always)]
     pub(crate) fn of<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>()
     -> (Self, [Self; S]) {
+        const { assert!(C <= u8::BITS as usize) }
         let coefficients = array::from_fn(|i| Self { coefficient: 1 << i, ..Self::NOTHING });
         R::update(coefficients, Self::NOTHING, Self::NOTHING, [Self::NOTHING; S])
     }

@@ -236,33 +236,3 @@ mod portable;
 mod x86;
 
 pub(crate) use portable::Portable;
-
-#[cfg(test)]
-/// One number, for CPUs without such registers: the same operations, fused ones as slow calls.
-impl Instructions for f64 {
-    type Element = f64;
-    const LOAD_FIRST: Load<f64> = |_, _| 0.0;
-    const STORE_FIRST: Store<f64> = |_, _, _| {};
-    const SET: Fill<f64> = |x| x;
-    const ADD: Binary<f64> = |x, y| x + y;
-    const SUB: Binary<f64> = |x, y| x - y;
-    const MUL: Binary<f64> = |x, y| x * y;
-    const DIV: Binary<f64> = |x, y| x / y;
-    const SQRT: Unary<f64> = |x| x.sqrt();
-    const MUL_ADD: Ternary<f64> = |x, y, z| x.mul_add(y, z);
-    const MUL_SUB: Ternary<f64> = |x, y, z| x.mul_add(y, -z);
-    const ABS: Unary<f64> = |x| x.abs();
-    const MAXIMUM: Binary<f64> = |x, y| crate::element::Float::maximum(x, y);
-    const SIGN: Unary<f64> = |x| crate::element::Float::sign(x);
-    const GUARDED: Quaternary<f64> = |key, smallest, x, value| {
-        if key >= smallest {
-            value
-        } else if x == 0.0 {
-            x
-        } else {
-            f64::NAN
-        }
-    };
-    const HAS_NAN: Test<f64> = |x| x.is_nan();
-    const ESTIMATE: Option<Unary<f64>> = None;
-}

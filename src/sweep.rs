@@ -5,6 +5,7 @@ mod ways;
 use std::array;
 use std::marker::PhantomData;
 
+use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
 use crate::quick::{Quick, Uses};
 use crate::registers::{Instructions, Register, Registers};
@@ -103,10 +104,8 @@ where
             };
             done = self.pairs::<V, 1, false, false>(stop, end);
         }
-        while done < n {
-            let end = n.min(done + V::N);
-            self.up_to_a_register::<V>(done, end);
-            done = end;
+        if done < n {
+            self.rest::<V>(done);
         }
     }
 
@@ -154,81 +153,68 @@ where
         start: usize,
         end: usize,
     ) -> usize {
-        let n = end - start;
-        let coefficients = self.coefficients;
+        let coefficients = spread::<V, C, OPERATIONS, ROOT1, ROOT2>(&self.coefficients);
+        let (uses, states_use) = Uses::of::<R, H, C, S>();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
         let (p, g) = (&mut self.p[start..end], &self.g[start..end]);
         let state = self.state.each_mut().map(|s| &mut s[start..end]);
-        for at in (0..n).step_by(2 * V::N) {
-            let at = [at, at + V::N];
-            let (first, firsts) =
-                one::<R, V, H, C, S, OPERATIONS, ROOT1>(coefficients, p, g, &state, at[0]);
-            let (second, seconds) =
-                one::<R, V, H, C, S, OPERATIONS, ROOT2>(coefficients, p, g, &state, at[1]);
+        for at in (0..end - start).step_by(2 * V::N) {
+            let load = |slice: &[_]| Quick::load(&slice[at..]);
+            let old = array::from_fn(|k| load(state[k]));
+            let (new, states) = R::update(coefficients, load(p), load(g), old);
             if OPERATIONS > 1 || ROOT1 || ROOT2 {
-                let (uses, states_use) = Uses::of::<R, H, C, S>();
                 let mut all = Register::of(F::nearest(0.0));
                 if uses.may_be_unknown() {
-                    all = first + second;
+                    all = new.sum();
                 }
                 for k in 0..S {
                     if states_use[k].may_be_unknown() {
-                        all = all + (firsts[k] + seconds[k]);
+                        all = all + states[k].sum();
                     }
                 }
                 if all.has_nan() {
-                    return start + at[0];
+                    return start + at;
                 }
             }
-            first.store(&mut p[at[0]..]);
-            second.store(&mut p[at[1]..]);
+            new.store(&mut p[at..]);
             for k in 0..S {
-                firsts[k].store(&mut state[k][at[0]..]);
-                seconds[k].store(&mut state[k][at[1]..]);
+                states[k].store(&mut state[k][at..]);
             }
         }
         end
     }
 
-    /// Not more elements than a register has, on the divider.
+    /// What is left from `start` on, less than two registers, on the divider.
     #[inline(always)]
-    fn up_to_a_register<V: Instructions<Element = F>>(&mut self, start: usize, end: usize) {
-        let of = |slice: &[_]| Quick::<V, 1, false>(Register::load_first(&slice[start..end]));
-        let coefficients = self.coefficients.map(|c| Quick(Register::of(c)));
-        let state = array::from_fn(|k| of(self.state[k]));
-        let (p, states) = R::update(coefficients, of(self.p), of(self.g), state);
-        p.0.store_first(&mut self.p[start..end]);
+    fn rest<V: Instructions<Element = F>>(&mut self, start: usize) {
+        let n = self.p.len();
+        let load = |slice: &[_]| Quick::<V, 1, false, false>::load_first(&slice[start..n]);
+        let coefficients = spread(&self.coefficients);
+        let old = array::from_fn(|k| load(self.state[k]));
+        let (new, states) = R::update(coefficients, load(self.p), load(self.g), old);
+        new.store_first(&mut self.p[start..]);
         for (state, new) in self.state.iter_mut().zip(states) {
-            new.0.store_first(&mut state[start..end]);
+            new.store_first(&mut state[start..n]);
         }
     }
 }
 
-/// The new elements of a register.
+/// Each coefficient in every place. Not by `map`, which is not always inlined, so compiled for the baseline.
 #[inline(always)]
-fn one<
-    R,
-    V,
-    const H: usize,
-    const C: usize,
-    const S: usize,
-    const OPERATIONS: u8,
-    const ROOT: bool,
->(
-    coefficients: [V::Element; C],
-    p: &[V::Element],
-    g: &[V::Element],
-    state: &[&mut [V::Element]; S],
-    at: usize,
-) -> (Register<V>, [Register<V>; S])
-where
-    R: Rule<H, C, S>,
+fn spread<
     V: Instructions,
-{
-    let load = |slice: &[_]| Quick::<V, OPERATIONS, ROOT>(Register::load(&slice[at..]));
-    let coefficients = coefficients.map(|c| Quick(Register::of(c)));
-    let (p, states) = R::update(coefficients, load(p), load(g), array::from_fn(|k| load(state[k])));
-    (p.0, states.map(|s| s.0))
+    const C: usize,
+    const OPERATIONS: u8,
+    const ROOT1: bool,
+    const ROOT2: bool,
+>(
+    coefficients: &[V::Element; C],
+) -> [Quick<V, OPERATIONS, ROOT1, ROOT2>; C] {
+    let mut spread = [Quick::of(V::Element::ONE); C];
+    for i in 0..C {
+        spread[i] = Quick::of(coefficients[i]);
+    }
+    spread
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 import ast
 import dis
+import functools
 import inspect
 import math
 import re
@@ -15,10 +16,11 @@ import numpy as np
 
 from instep import _instep, reference
 from instep.checks import check_flag, check_integer, check_number, kind_of
-from instep.optimizer import Optimizer
+from instep.graph import Graph
+from instep.optimizer import Common, Optimizer
 from instep.recognition import Recognized, recipe_of
 from instep.rule import TOO_MANY_STEPS, Options
-from instep.tracing import Graph, trace
+from instep.tracing import trace
 from instep.tree import called
 
 __all__ = ["OwnRule", "norm", "rule"]
@@ -26,8 +28,10 @@ __all__ = ["OwnRule", "norm", "rule"]
 MAX_STATES = 4
 MAX_NUMBERS = 32
 
+_COMMON = tuple(Common.__annotations__)
+
 # What every optimizer takes; a rule can't have keywords of these names.
-_TAKEN = ("params", "maximize", "zero_grads", "average", "groups", "weight_decay_mask", "freeze")
+_TAKEN = ("params", "maximize", *_COMMON)
 
 
 class Norm:
@@ -211,11 +215,12 @@ class _Traced:
 
     def check_outside(self) -> None:
         """Raise an error if a number that was captured has changed."""
-        for name, value in _numbers_outside(self.function):
-            if name in self.outside and not _is_same(self.outside[name], value):
+        for name, (value, place) in self.outside.items():
+            now = place()
+            if not _is_same(value, now):
                 raise ValueError(
-                    f"{self.name} was made when {name} was {self.outside[name]!r}, and now it is "
-                    f"{value!r}; a number that changes has to be a keyword of the function"
+                    f"{self.name} was made when {name} was {value!r}, and now it is {now!r}; a "
+                    "number that changes has to be a keyword of the function"
                 )
 
     def call_numbers(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,23 +311,37 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
-def _numbers_outside(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """Give the numbers that a function has from outside: of its module, and of functions around."""
+def _numbers_outside(
+    function: types.FunctionType,
+) -> Iterator[tuple[str, tuple[Any, Callable[[], Any]]]]:
+    """Give the numbers that a function has from its module and from functions around it.
+
+    Each has its name, what it is, and what tells what it is later.
+    """
     names = dict.fromkeys(
         instruction.argval
         for code in _codes(function.__code__)
         for instruction in dis.get_instructions(code)
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
     )
-    outside = [(name, function.__globals__.get(name)) for name in names]
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            outside.append((name, cell.cell_contents))
-        except ValueError:
-            continue
-    for name, thing in outside:
+    places: dict[str, Callable[[], Any]] = {
+        name: functools.partial(function.__globals__.get, name) for name in names
+    }
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    places |= {
+        name: functools.partial(getattr, cell, "cell_contents", None) for name, cell in cells
+    }
+    for name, place in places.items():
+        thing = place()
         if isinstance(thing, (int, float, np.number, np.bool_)):
-            yield name, thing
+            yield name, (thing, place)
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None  # nothing is in it
 
 
 def _refuse_assignments(function: types.FunctionType) -> None:
@@ -506,10 +525,10 @@ class OwnRule(Optimizer, metaclass=OwnRuleType):
         traced = self._traced
         own = {name: traced.defaults[name] for name in traced.options}
         own |= {"weight_decay": own.get("weight_decay", 0.0), "maximize": False}
-        common = {name: options.pop(name) for name in _TAKEN[2:] if name in options}
+        common = {name: options.pop(name) for name in _COMMON if name in options}
         for name in options:
             if name not in own:
-                wanted = ", ".join((*own, *_TAKEN[2:]))
+                wanted = ", ".join((*own, *_COMMON))
                 raise TypeError(f"{traced.name} has no option {name!r}; wanted {wanted}")
         own |= options
         for name, option in own.items():

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from instep import _instep, reference
-from instep.tracing import Graph, trace
+from instep.graph import COMMUTATIVE, Graph
+from instep.tracing import trace
 
 __all__ = ["Recognized", "recipe_of"]
 
@@ -136,6 +137,6 @@ class _Match:
 
 
 def _orders(operation: str, operands: tuple[int, ...]) -> list[tuple[int, ...]]:
-    if operation in ("add", "mul", "and", "or", "xor", "eq", "ne") and operands[0] != operands[1]:
+    if operation in COMMUTATIVE and operands[0] != operands[1]:
         return [operands, operands[::-1]]
     return [operands]

@@ -24,9 +24,7 @@ It needs the extra: ``pip install 'instep[sklearn]'``.
 """
 
 import math
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -38,6 +36,7 @@ from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptr
 from instep._instep import Recipe
 from instep.checks import kind_of
 from instep.counts import Count, StepCounts
+from instep.patching import Patch
 
 __all__ = [
     "AdamOptimizer",
@@ -379,7 +378,7 @@ def patch() -> None:
     1
     >>> instep.sklearn.unpatch()
     """
-    _set_patch(for_good=True)
+    _PATCH.set(for_good=True)
 
 
 def unpatch() -> None:
@@ -387,11 +386,10 @@ def unpatch() -> None:
 
     Where a ``with patched():`` is at work, it stays so until its end.
     """
-    _set_patch(for_good=False)
+    _PATCH.set(for_good=False)
 
 
-@contextmanager
-def patched() -> Iterator[None]:
+def patched() -> AbstractContextManager[None]:
     """Have instep do the steps of scikit-learn's own estimators within a ``with`` block.
 
     All threads see it. Blocks may be nested, and overlap in threads.
@@ -405,28 +403,17 @@ def patched() -> Iterator[None]:
     >>> with patched():
     ...     model = MLPRegressor(hidden_layer_sizes=3, random_state=0).partial_fit(X, y)
     """
-    _set_patch(blocks=1)
-    try:
-        yield
-    finally:
-        _set_patch(blocks=-1)
+    return _PATCH.block()
 
 
-_patch = {"for_good": False, "blocks": 0}
-_patch_lock = threading.Lock()
+def _put_patch(on: bool) -> None:
+    if on:
+        BaseMultilayerPerceptron._optimizer = _Accelerated()
+    else:
+        del BaseMultilayerPerceptron._optimizer
 
 
-def _set_patch(for_good: bool | None = None, blocks: int = 0) -> None:
-    with _patch_lock:
-        _patch["blocks"] += blocks
-        if for_good is not None:
-            _patch["for_good"] = for_good
-        is_patched = "_optimizer" in vars(BaseMultilayerPerceptron)
-        if any(_patch.values()) and not is_patched:
-            BaseMultilayerPerceptron._optimizer = _Accelerated()
-        elif is_patched and not any(_patch.values()):
-            del BaseMultilayerPerceptron._optimizer
-
+_PATCH = Patch(_put_patch)
 
 _CLASSES = {
     neural_network.MLPClassifier: MLPClassifier,

@@ -25,9 +25,8 @@ It needs the extra: ``pip install 'instep[torch]'``.
 
 import functools
 import inspect
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from instep._instep import TensorStepper
 from instep.counts import Count, StepCounts
 from instep.interop import TORCH_NAMES
 from instep.optimizer import Optimizer
+from instep.patching import Patch
 from instep.rows import Rows
 from instep.rule import compiled
 
@@ -604,7 +604,7 @@ def patch() -> None:
     1
     >>> instep.torch.unpatch()
     """
-    _set_patch(for_good=True)
+    _PATCH.set(for_good=True)
 
 
 def unpatch() -> None:
@@ -612,11 +612,10 @@ def unpatch() -> None:
 
     Where a ``with patched():`` is at work, it stays so until its end.
     """
-    _set_patch(for_good=False)
+    _PATCH.set(for_good=False)
 
 
-@contextmanager
-def patched() -> Iterator[None]:
+def patched() -> AbstractContextManager[None]:
     """Have instep do the steps of torch's own optimizers within a ``with`` block.
 
     All threads see it. Blocks may be nested, and overlap in threads.
@@ -632,28 +631,16 @@ def patched() -> Iterator[None]:
     >>> p
     tensor([0.5000, 0.5000, 0.5000], requires_grad=True)
     """
-    _set_patch(blocks=1)
-    try:
-        yield
-    finally:
-        _set_patch(blocks=-1)
+    return _PATCH.block()
 
 
-_patch = {"for_good": False, "blocks": 0}
-_patch_lock = threading.Lock()
+def _put_patch(on: bool) -> None:
+    for kind, host in _HOSTS.items():
+        if kind is not _SlowLion:
+            # With hooks around it, as torch has it after the first optimizer was made.
+            hooked = torch.optim.Optimizer.profile_hook_step(host.code)
+            hooked.hooked = True
+            kind.step = _quick_step if on else hooked
 
 
-def _set_patch(for_good: bool | None = None, blocks: int = 0) -> None:
-    with _patch_lock:
-        _patch["blocks"] += blocks
-        if for_good is not None:
-            _patch["for_good"] = for_good
-        is_patched = torch.optim.Adam.step is _quick_step
-        if is_patched is any(_patch.values()):
-            return
-        for kind, host in _HOSTS.items():
-            if kind is not _SlowLion:
-                # With hooks around it, as torch has it after the first optimizer was made.
-                hooked = torch.optim.Optimizer.profile_hook_step(host.code)
-                hooked.hooked = True
-                kind.step = hooked if is_patched else _quick_step
+_PATCH = Patch(_put_patch)

@@ -120,15 +120,15 @@ impl PyRecipe {
         around: Option<(f64, f64, f64)>,
         update: Option<(Bound<'py, PyDict>, Bound<'py, PyDict>)>,
     ) -> PyResult<()> {
+        let rule = self.rule.bind(&hypers)?;
         let count = params.len();
-        if states.len() != self.rule.states().len()
+        if states.len() != rule.states()
             || grads.len() != count
             || states.iter().any(|state| state.len() != count)
         {
             let what = "params, grads and each state of the recipe must be tuples of one length";
             return Err(Error::Value(what.to_owned()).into());
         }
-        let rule = self.rule.bind(&hypers)?;
         let name = |place: Place| describe.call1((0, place.role, place.parameter))?.extract();
         let (mut parameters, mut gradients) =
             (Vec::with_capacity(count), Vec::with_capacity(count));

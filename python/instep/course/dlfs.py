@@ -24,6 +24,7 @@ Parameters have to be arrays: the books' plot of four paths over ``x**2/20 + y**
 changed nothing.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, TypeAlias
 
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ Work: TypeAlias = tuple[Recipe, tuple[float, ...], dict[str, int]]
 _EPS = 1e-7
 
 
-class _Optimizer:
+class _Optimizer(ABC):
     """What the optimizers have in common: `update`, and the states that it makes."""
 
     _states: ClassVar[tuple[str, ...]] = ()
@@ -97,9 +98,9 @@ class _Optimizer:
         update = (vars(self), new) if new else None
         recipe.step(hypers, p, g, tuple(states), describe, None, update)
 
+    @abstractmethod
     def _work(self, is_dict: bool) -> Work:
         """Return a step's recipe and numbers, checked, and what it counts."""
-        raise NotImplementedError
 
 
 class SGD(_Optimizer):

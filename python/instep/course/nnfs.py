@@ -28,6 +28,7 @@ for float64. Numbers are taken as Python floats: a learning rate that is a NumPy
 make float64 of float32, as it does in NumPy 2. A call that raises has changed nothing.
 """
 
+from abc import ABC, abstractmethod
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -54,7 +55,7 @@ _MOMENTUMS = _Pair("weight_momentums", "bias_momentums")
 _CACHE = _Pair("weight_cache", "bias_cache")
 
 
-class _Optimizer:
+class _Optimizer(ABC):
     """What the optimizers have in common: the three calls of a step, and the learning rate."""
 
     def __init__(self, learning_rate: float, decay: float) -> None:
@@ -156,9 +157,9 @@ class _Optimizer:
         check_integer("iterations", self.iterations, least=0)
         self.iterations += 1
 
+    @abstractmethod
     def _work(self) -> Work:
         """Return a step's recipe, its numbers, checked, and the attributes that are its states."""
-        raise NotImplementedError
 
     def _rate(self) -> float:
         return check_number("current_learning_rate", self.current_learning_rate)

@@ -1,6 +1,7 @@
 """Schedule-free learning: SGD and AdamW."""
 
 import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,9 +23,9 @@ class _ScheduleFree(Optimizer):
     """What the two have in common: `z`, the weights of the average, and where to evaluate."""
 
     @classmethod
+    @abstractmethod
     def _beta1(cls, options: Options) -> float:
         """Return how far from `z` and how near to `x` the parameters are."""
-        raise NotImplementedError
 
     @classmethod
     def initial(cls, state: str, options: Options) -> float | None:
