@@ -943,7 +943,7 @@ CHANGES: dict[str, tuple[Callable[[Array], Any], type[Exception] | None]] = {
 @pytest.mark.parametrize("change", CHANGES)
 @first_and_last
 def test_what_has_changed_since_the_last_call(function: str, place: Place, change: str) -> None:
-    """A call keeps what it has found out about its arrays for the next one: it has to see changes."""
+    """A call keeps what it has found out about its arrays: the next has to see changes."""
     call = Call(function)
     assert_works(call)
     assert_works(call)

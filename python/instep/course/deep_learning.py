@@ -694,9 +694,7 @@ class _Dicts:
             _refuse_keys(dict(zip(self.names, dicts, strict=True)))
             raise
 
-    def step(
-        self, recipe: Recipe, hypers: tuple[float, ...], dicts: tuple[Arrays, ...]
-    ) -> None:
+    def step(self, recipe: Recipe, hypers: tuple[float, ...], dicts: tuple[Arrays, ...]) -> None:
         """Do a step over dicts and arrays of any kind, or say what is wrong with them."""
         p, g, *states = self.tuples(*dicts)
         recipe.step(hypers, p, g, tuple(states), self.describe)
