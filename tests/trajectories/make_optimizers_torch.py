@@ -1,4 +1,4 @@
-"""Store the paths of torch's optimizers, for `test_peers.py`; `make torch-host` looks if they still hold."""
+"""Store the paths of torch's optimizers, for `test_peers.py`."""
 
 import json
 import math
