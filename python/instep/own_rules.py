@@ -136,10 +136,10 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     The step is one pass over the arrays, in place, and **bit-for-bit identical to the NumPy
     formula**: all operations on arrays in the order in which they are typed, each rounded to the
     dtype of the parameter. Numbers are computed in float64, once a step, and then rounded once to
-    that dtype; in NumPy 2 a formula in which a ``np.float64`` meets a float32 array goes on in
-    float64, in a rule it does not. In NumPy, ``np.maximum`` and ``np.minimum`` of 0 and -0 depend
-    on the CPU; here they give the second one. A sign that ``np.copysign`` takes from NaN is
-    positive.
+    that dtype. In NumPy 2 a formula in which a ``np.float64``, or a condition times a number, meets
+    a float32 array goes on in float64; in a rule it does not. In NumPy, ``np.maximum`` and
+    ``np.minimum`` of 0 and -0 depend on the CPU; here they give the second one. A sign that
+    ``np.copysign`` takes from NaN is positive.
 
     Where the formula is one of the compiled recipes, that is run.
 
