@@ -157,7 +157,7 @@ impl PyRecipe {
         };
         let (scale, weight_decay, shrink) = around.unwrap_or((1.0, 0.0, 1.0));
         let extras = Extras { scale, weight_decay, shrink, ..Extras::NONE };
-        let work = Work { rule, level: self.level, extras, clear_gradient: false };
+        let work = Work { rule, level: self.level, extras, clear_gradient: false, t: 0, seed: 0 };
         if plan.len() < DETACH_FROM {
             plan.run(&[work])?;
         } else {
