@@ -7,11 +7,13 @@ use crate::error::Error;
 
 mod call;
 mod checks;
+mod dict_update;
 mod group;
 mod job;
 mod jobs;
 mod pieces;
 mod plan;
+mod power;
 mod recipe;
 mod result;
 mod rule;
@@ -49,6 +51,8 @@ mod _instep {
     use crate::parallel;
     use crate::recipes::RECIPES;
 
+    #[pymodule_export]
+    use super::dict_update::DictUpdate;
     #[pymodule_export]
     use super::recipe::PyRecipe;
     #[pymodule_export]

@@ -117,7 +117,7 @@ pub(super) fn bound(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<f64>
     {
         return Ok(Some(f64::INFINITY));
     }
-    number(item, name, 0.0).map(Some)
+    number(item, name, 0.0, f64::INFINITY).map(Some)
 }
 
 /// An integer of 0 or more; `None` for none.

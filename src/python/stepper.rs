@@ -13,7 +13,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::call::{self, Call, Gradient, Kind, Parameter, Place};
-use super::checks::Refusal;
 use super::group::{Said, Template, number};
 use super::job::Work;
 use super::plan::Plan;
@@ -212,7 +211,7 @@ impl Stepper {
         max_skips: &Bound<'py, PyAny>,
     ) -> PyResult<StepResult> {
         let asked = Asked {
-            grad_scale: number(grad_scale, "grad_scale", f64::NEG_INFINITY)?,
+            grad_scale: number(grad_scale, "grad_scale", f64::NEG_INFINITY, f64::INFINITY)?,
             max_norm: bound(max_norm, "max_norm")?,
             max_array_norm: bound(max_array_norm, "max_array_norm")?,
             max_value: bound(max_value, "max_value")?,
@@ -418,7 +417,7 @@ impl Stepper {
         scale: f64,
     ) -> PyResult<Prepared<'py>> {
         let py = optimizer.py();
-        let lr = if lr.is_none() { None } else { Some(number(lr, "lr", 0.0)?) };
+        let lr = if lr.is_none() { None } else { Some(number(lr, "lr", 0.0, f64::INFINITY)?) };
         let mut works = Vec::with_capacity(2 * setup.groups.len());
         let mut rates = Vec::with_capacity(setup.groups.len());
         let mut updates = Vec::new();
@@ -471,16 +470,7 @@ impl Stepper {
         }
         let call = Call { parameters: &setup.parameters, grads, writes_gradients: zero_grads };
         let kept = state.plan.take();
-        let plan: Result<_, Refusal> = Quiet::within(py, |quiet| {
-            if let Some(mut plan) = kept
-                && plan.follows(&call, quiet)
-            {
-                return Ok(plan);
-            }
-            let mut plan = Plan::of(&call, quiet)?;
-            plan.keep(&call, quiet);
-            Ok(plan)
-        });
+        let plan = Quiet::within(py, |quiet| Plan::kept_or_of(kept, &call, quiet));
         let name = |place| describe(optimizer, place);
         let mut plan = match plan {
             Ok(plan) => plan,
