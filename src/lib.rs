@@ -47,6 +47,7 @@ pub mod recipes;
 mod registers;
 mod roots;
 pub mod rules;
+pub mod storage;
 pub mod sweep;
 pub mod team;
 pub mod walk;
