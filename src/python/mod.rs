@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 
+mod begun;
 mod call;
 mod checks;
 mod group;
@@ -12,11 +13,13 @@ mod job;
 mod jobs;
 mod pieces;
 mod plan;
+mod prepared;
 mod recipe;
 mod result;
 mod rule;
 mod seen;
 mod setup;
+mod state;
 mod step;
 mod stepper;
 mod tensors;
@@ -48,6 +51,8 @@ mod _instep {
     use crate::parallel;
     use crate::recipes::RECIPES;
 
+    #[pymodule_export]
+    use super::begun::BegunStep;
     #[pymodule_export]
     use super::recipe::PyRecipe;
     #[pymodule_export]
