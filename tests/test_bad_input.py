@@ -923,6 +923,83 @@ def test_the_first_array_is_as_it_was_when_the_last_is_bad(function: str) -> Non
         call.put(last, kept)
 
 
+def frozen(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
+
+
+# What may become of an array between two calls, with what the second then raises.
+CHANGES: dict[str, tuple[Callable[[Array], Any], type[Exception] | None]] = {
+    "moved": (np.copy, None),
+    "strided": (lambda a: np.repeat(a, 2, axis=0)[::2], None),
+    "in another order": (np.asfortranarray, None),
+    "read-only": (frozen, ValueError),
+    "of another shape": (lambda a: a.reshape(-1), ValueError),
+    "of another dtype": (lambda a: a.astype(np.float32), TypeError),
+    "gone": (lambda _: None, TypeError),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@first_and_last
+def test_what_has_changed_since_the_last_call(function: str, place: Place, change: str) -> None:
+    """A call keeps what it has found out about its arrays: the next has to see changes."""
+    call = Call(function)
+    assert_works(call)
+    assert_works(call)
+    make, error = CHANGES[change]
+    if change == "read-only" and place.role == "grads":
+        error = None
+    kept = call.at(place)
+    call.put(place, make(kept))
+    if error is None:
+        assert_works(call)
+    else:
+        assert_refused(call, error, str(place))
+    if change == "read-only":
+        kept.flags.writeable = True
+    call.put(place, kept)
+    assert_works(call)
+
+
+@every_function
+def test_arrays_that_change_in_place_between_calls(function: str) -> None:
+    call = Call(function)
+    assert_works(call)
+    call.dicts["parameters"]["W2"].shape = (4, 5)
+    assert_refused(call, ValueError, 'grads["dW2"] has shape (5, 4); wanted (4, 5)')
+    for role, arrays in call.dicts.items():
+        arrays["W2" if role == "parameters" else "dW2"].shape = (4, 5)
+    assert_works(call)
+
+
+@every_function
+def test_memory_that_is_shared_since_the_last_call(function: str) -> None:
+    call = Call(function)
+    assert_works(call)
+    grads = call.dicts["grads"]
+    kept = dict(grads)
+    grads["dW2"] = call.dicts["parameters"]["W2"]
+    assert_refused(call, ValueError, 'grads["dW2"] shares memory with parameters["W2"]')
+    grads.update(kept)
+    assert_works(call)
+    grads["db3"] = call.dicts["parameters"]["W1"][:2, :1]
+    assert_refused(call, ValueError, 'grads["db3"] shares memory with parameters["W1"]')
+    # Gradients may share with each other.
+    grads["dW1"], grads["db1"] = np.ones((4, 3)), np.ones((4, 1))
+    grads["db3"] = grads["dW1"][:2, :1]
+    assert_works(call)
+
+
+@every_function
+def test_two_nets_in_turns(function: str) -> None:
+    calls = [Call(function), Call(function, np.float32)]
+    calls[1].dicts = {role: dict(list(a.items())[:4]) for role, a in calls[1].dicts.items()}
+    for _ in range(3):
+        for call in calls:
+            assert_works(call)
+
+
 @pytest.mark.parametrize("initializer", INITIALIZERS)
 def test_initializers(initializer: str) -> None:
     initialize: Callable[[Any], Any] = getattr(course, initializer)

@@ -151,4 +151,4 @@ def test_unsafe_is_where_the_design_has_it() -> None:
         "registers/portable.rs",
         "registers/x86.rs",
     }
-    assert found <= core | {f"python/{name}.rs" for name in ("view", "pieces", "tiles")}
+    assert found <= core | {f"python/{name}.rs" for name in ("view", "pieces", "tiles", "power")}

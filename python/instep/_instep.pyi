@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypedDict, final
+from typing import Any, Protocol, TypeAlias, TypedDict, final
 
 from numpy.typing import NDArray
 
@@ -21,6 +21,7 @@ class _Config(TypedDict):
 
 __all__ = [
     "BegunStep",
+    "DictUpdate",
     "Recipe",
     "StepResult",
     "Stepper",
@@ -33,6 +34,24 @@ __all__ = [
     "recipes",
     "set_num_threads",
 ]
+
+class _Dicts(Protocol):
+    def keys(self, count: int, /) -> tuple[str, ...]: ...
+    def describe(self, group: int, role: int, index: int, /) -> str: ...
+    def step(
+        self, recipe: Recipe, hypers: tuple[float, ...], dicts: tuple[Any, ...], /
+    ) -> None: ...
+
+@final
+class DictUpdate:
+    # Each number's name, and what it is below.
+    def __new__(
+        cls, recipe: Recipe, numbers: Sequence[tuple[str, float]], dicts: _Dicts
+    ) -> DictUpdate: ...
+    # Of the step number, if there are powers of it, and the numbers.
+    def hypers(self, *given: float) -> tuple[float, ...]: ...
+    # Of the dicts of parameters, gradients and each state; and what `hypers` takes.
+    def step(self, *given: Any) -> None: ...
 
 @final
 class Recipe:

@@ -77,7 +77,7 @@ impl Template {
         // The rate of this step may be one that its call was given.
         let rate = match options.iter().find(|(name, _)| name.eq("lr").unwrap_or(false)) {
             Some((_, lr)) if lr.is_callable() => Rate::Callable(lr.clone().unbind()),
-            Some((_, lr)) => Rate::Fixed(number(lr, "lr", 0.0)?),
+            Some((_, lr)) => Rate::Fixed(number(lr, "lr", 0.0, f64::INFINITY)?),
             None => Rate::Fixed(rate),
         };
         let fixed = |item: &Bound<'_, PyAny>| {
@@ -108,8 +108,7 @@ impl Template {
             if matches!(rule, Rule::Program(_)) {
                 t = place("t");
             } else {
-                let bases = names.iter().map(|name| name.strip_suffix("_power").and_then(place));
-                powers.extend(bases.enumerate().filter_map(|(power, base)| Some((power, base?))));
+                powers = rule.powers();
             }
         }
         let decay = place("weight_decay");
@@ -144,7 +143,7 @@ impl Template {
     pub(super) fn rate(&self, py: Python<'_>, t: u64) -> PyResult<f64> {
         match &self.rate {
             Rate::Fixed(rate) => Ok(*rate),
-            Rate::Callable(lr) => number(&lr.bind(py).call1((t - 1,))?, "lr", 0.0),
+            Rate::Callable(lr) => number(&lr.bind(py).call1((t - 1,))?, "lr", 0.0, f64::INFINITY),
         }
     }
 
@@ -197,19 +196,21 @@ impl Template {
     }
 }
 
-/// A finite number of at least `least`: checked here if it is a float, else by `instep.checks`.
+/// A finite number of at least `least` and below `below`: checked here if it is a float, else by
+/// `instep.checks`.
 #[inline]
-pub(super) fn number(item: &Bound<'_, PyAny>, name: &str, least: f64) -> PyResult<f64> {
+pub(super) fn number(item: &Bound<'_, PyAny>, name: &str, least: f64, below: f64) -> PyResult<f64> {
     static CHECK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     if let Ok(float) = item.cast_exact::<PyFloat>() {
         let number = float.value();
-        if number.is_finite() && number >= least {
+        if number.is_finite() && number >= least && number < below {
             return Ok(number);
         }
     }
     let py = item.py();
     let keywords = PyDict::new(py);
     keywords.set_item("least", least)?;
+    keywords.set_item("below", below)?;
     CHECK
         .import(py, "instep.checks", "check_number")?
         .call((name, item), Some(&keywords))?

@@ -8,11 +8,13 @@ use crate::error::Error;
 mod begun;
 mod call;
 mod checks;
+mod dict_update;
 mod group;
 mod job;
 mod jobs;
 mod pieces;
 mod plan;
+mod power;
 mod prepared;
 mod recipe;
 mod result;
@@ -53,6 +55,8 @@ mod _instep {
 
     #[pymodule_export]
     use super::begun::BegunStep;
+    #[pymodule_export]
+    use super::dict_update::DictUpdate;
     #[pymodule_export]
     use super::recipe::PyRecipe;
     #[pymodule_export]

@@ -29,6 +29,25 @@ impl Plan {
         Ok(Self { jobs, seen: Seen::default() })
     }
 
+    /// A plan that was kept, if the call could be checked with the same result; else one to keep.
+    ///
+    /// # Errors
+    /// As [`checks::check`].
+    pub(super) fn kept_or_of<'q>(
+        kept: Option<Self>,
+        call: &Call<'q>,
+        quiet: &'q Quiet,
+    ) -> Result<Self, Refusal> {
+        if let Some(mut plan) = kept
+            && plan.follows(call, quiet)
+        {
+            return Ok(plan);
+        }
+        let mut plan = Self::of(call, quiet)?;
+        plan.keep(call, quiet);
+        Ok(plan)
+    }
+
     /// Remembers the arrays of the call it was made for, so that it can serve later ones.
     pub(super) fn keep<'q>(&mut self, call: &Call<'q>, quiet: &'q Quiet) {
         self.seen = Seen::of(call, quiet);

@@ -30,7 +30,7 @@ impl<'py> Prepared<'py> {
         scale: f64,
     ) -> PyResult<Self> {
         let py = optimizer.py();
-        let lr = if lr.is_none() { None } else { Some(number(lr, "lr", 0.0)?) };
+        let lr = if lr.is_none() { None } else { Some(number(lr, "lr", 0.0, f64::INFINITY)?) };
         let mut works = Vec::with_capacity(2 * setup.groups.len());
         let mut rates = Vec::with_capacity(setup.groups.len());
         let mut updates = Vec::new();

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::call::{self, Call, Gradient, Parameter, Place};
+use super::checks::Refusal;
 use super::job::Work;
 use super::plan::Plan;
 use super::rule::Rule;
@@ -151,20 +152,35 @@ impl PyRecipe {
         }
         let call = Call { parameters: &parameters, grads: &gradients, writes_gradients: false };
         let plan = Quiet::within(py, |quiet| Plan::of(&call, quiet));
-        let mut plan = match plan {
-            Ok(plan) => plan,
-            Err(refusal) => return Err(refusal.into_error(py, &call, name)?.into()),
-        };
         let (scale, weight_decay, shrink) = around.unwrap_or((1.0, 0.0, 1.0));
         let extras = Extras { scale, weight_decay, shrink, ..Extras::NONE };
         let work = Work { rule, level: self.level, extras, clear_gradient: false };
-        if plan.len() < DETACH_FROM {
-            plan.run(&[work])?;
-        } else {
-            py.detach(|| plan.run(&[work]))?;
-        }
+        run(py, &call, plan, work, name)?;
         update.map_or(Ok(()), |(dict, by)| dict.update(by.as_mapping()))
     }
+}
+
+/// One step of a plan, if the call is not refused; `name` is what the caller calls an array.
+///
+/// # Errors
+/// Before anything is written: the refusal, and what [`Plan::run`] has.
+pub(super) fn run(
+    py: Python<'_>,
+    call: &Call<'_>,
+    plan: Result<Plan, Refusal>,
+    work: Work,
+    name: impl Fn(Place) -> PyResult<String>,
+) -> PyResult<Plan> {
+    let mut plan = match plan {
+        Ok(plan) => plan,
+        Err(refusal) => return Err(refusal.into_error(py, call, name)?.into()),
+    };
+    if plan.len() < DETACH_FROM {
+        plan.run(&[work])?;
+    } else {
+        py.detach(|| plan.run(&[work]))?;
+    }
+    Ok(plan)
 }
 
 impl PyRecipe {

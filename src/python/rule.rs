@@ -48,6 +48,14 @@ impl Rule {
         }
     }
 
+    /// Which hyper-parameters are powers of `t`, `x**t` called `x_power`, with the places of their bases.
+    pub(super) fn powers(&self) -> Vec<(usize, usize)> {
+        let names = self.hypers();
+        let place = |name: &str| names.iter().position(|&other| other == name);
+        let bases = names.iter().map(|name| name.strip_suffix("_power").and_then(place));
+        bases.enumerate().filter_map(|(power, base)| Some((power, base?))).collect()
+    }
+
     /// The rule with the numbers of a step.
     ///
     /// # Errors

@@ -86,14 +86,7 @@ impl State {
         call: &Call<'q>,
         quiet: &'q Quiet,
     ) -> Result<Plan, Refusal> {
-        if let Some(mut plan) = self.plan.take()
-            && plan.follows(call, quiet)
-        {
-            return Ok(plan);
-        }
-        let mut plan = Plan::of(call, quiet)?;
-        plan.keep(call, quiet);
-        Ok(plan)
+        Plan::kept_or_of(self.plan.take(), call, quiet)
     }
 }
 

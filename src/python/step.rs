@@ -66,7 +66,7 @@ impl Asked {
     /// What was asked, checked.
     pub(super) fn of(given: &Arguments<'_, '_>) -> PyResult<Self> {
         let asked = Self {
-            grad_scale: number(given.grad_scale, "grad_scale", f64::NEG_INFINITY)?,
+            grad_scale: number(given.grad_scale, "grad_scale", f64::NEG_INFINITY, f64::INFINITY)?,
             max_norm: bound(given.max_norm, "max_norm")?,
             max_array_norm: bound(given.max_array_norm, "max_array_norm")?,
             max_value: bound(given.max_value, "max_value")?,
@@ -151,7 +151,7 @@ fn bound(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<f64>> {
     {
         return Ok(Some(f64::INFINITY));
     }
-    number(item, name, 0.0).map(Some)
+    number(item, name, 0.0, f64::INFINITY).map(Some)
 }
 
 /// An integer of 0 or more; `None` for none.

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from instep._instep import Recipe
+from instep._instep import DictUpdate, Recipe
 from instep.checks import check_integer, check_number, kind_of
 from instep.course.state import plain, zeros_for
 
@@ -78,9 +78,7 @@ def update_parameters_with_gd(parameters: Arrays, grads: Arrays, learning_rate: 
     >>> parameters["W1"]
     array([[0.95, 2.05]])
     """
-    learning_rate = check_number("learning_rate", learning_rate)
-    p, g = _GD_DICTS.tuples(parameters, grads)
-    _GD.step((learning_rate,), p, g, (), _GD_DICTS.describe)
+    _GD.step(parameters, grads, learning_rate)
     return parameters
 
 
@@ -191,8 +189,7 @@ def update_parameters_with_momentum(
             "`beta` comes first. Pass both by name",
             stacklevel=2,
         )
-    p, g, m = _MOMENTUM_DICTS.tuples(parameters, grads, v)
-    _MOMENTUM.step((learning_rate, beta), p, g, (m,), _MOMENTUM_DICTS.describe)
+    _MOMENTUM.step(parameters, grads, v, learning_rate, beta)
     return parameters, v
 
 
@@ -307,12 +304,7 @@ def update_parameters_with_rmsprop(
     >>> s["dW1"]
     array([[0.025, 0.025]])
     """
-    recipe = _recipe(_RMSPROP, eps_mode)
-    learning_rate = check_number("learning_rate", learning_rate)
-    beta = check_number("beta", beta, below=1.0)
-    epsilon = check_number("epsilon", epsilon)
-    p, g, v = _RMSPROP_DICTS.tuples(parameters, grads, s)
-    recipe.step((learning_rate, beta, epsilon), p, g, (v,), _RMSPROP_DICTS.describe)
+    _update(_RMSPROP, eps_mode).step(parameters, grads, s, learning_rate, beta, epsilon)
     return parameters, s
 
 
@@ -484,41 +476,20 @@ def update_parameters_with_adam(
     >>> parameters["W1"].round(6)
     array([[0.97, 2.03]])
     """
-    recipe = _recipe(_ADAM, eps_mode)
+    update = _update(_ADAM, eps_mode)
     if type(t) is not int or not 1 <= t <= _LAST_STEP:
         check_integer("t", t, least=1)
         if t > _LAST_STEP:
             raise ValueError("t is more than 2**63 - 1, the most that an int64 can be")
-    if not (
-        type(learning_rate) is type(beta1) is type(beta2) is type(epsilon) is float
-        and 0.0 <= learning_rate < math.inf
-        and 0.0 <= beta1 < 1.0
-        and 0.0 <= beta2 < 1.0
-        and 0.0 <= epsilon < math.inf
-    ):
-        learning_rate = check_number("learning_rate", learning_rate)
-        beta1 = check_number("beta1", beta1, below=1.0)
-        beta2 = check_number("beta2", beta2, below=1.0)
-        epsilon = check_number("epsilon", epsilon)
-    try:
-        # What `tuples` does, for plain dicts and without its calls: a tenth of a small step.
-        of_parameters, of_others = _getters(len(parameters))
-        if not type(parameters) is type(grads) is type(v) is type(s) is dict:
-            raise TypeError
-        p, g = of_parameters(parameters), of_others(grads)
-        first, second = of_others(v), of_others(s)
-    except (LookupError, TypeError):
-        p, g, first, second = _ADAM_DICTS.tuples(parameters, grads, v, s)
-    # Both powers by one call: a ufunc treats the elements of an array alike.
-    power1, power2 = np.power(_pair(beta1, beta2), float(t)).tolist()
-    hypers = (learning_rate, beta1, beta2, epsilon, power1, power2)
     if not return_corrected:
-        recipe.step(hypers, p, g, (first, second), _ADAM_DICTS.describe)
+        update.step(parameters, grads, v, s, t, learning_rate, beta1, beta2, epsilon)
         return parameters, v, s
+    *_, power1, power2 = update.hypers(t, learning_rate, beta1, beta2, epsilon)
+    p, _, first, second = _ADAM_DICTS.tuples(parameters, grads, v, s)
     keys = ["d" + key for key in _keys(len(p))]
     # Memory first: nothing may fail after the step.
     v_corrected, s_corrected = _empty_like(keys, first), _empty_like(keys, second)
-    recipe.step(hypers, p, g, (first, second), _ADAM_DICTS.describe)
+    update.step(parameters, grads, v, s, t, learning_rate, beta1, beta2, epsilon)
     with np.errstate(all="ignore"):
         for corrected, arrays, power in (
             (v_corrected, first, power1),
@@ -723,6 +694,16 @@ class _Dicts:
             _refuse_keys(dict(zip(self.names, dicts, strict=True)))
             raise
 
+    def step(self, recipe: Recipe, hypers: tuple[float, ...], dicts: tuple[Arrays, ...]) -> None:
+        """Do a step over dicts and arrays of any kind, or say what is wrong with them."""
+        p, g, *states = self.tuples(*dicts)
+        recipe.step(hypers, p, g, tuple(states), self.describe)
+
+    @staticmethod
+    def keys(count: int) -> tuple[str, ...]:
+        """Return W1, dW1, b1, db1, ...: the keys of so many parameters."""
+        return tuple(key for own in _keys(count) for key in (own, "d" + own))
+
     def describe(self, _group: int, role: int, index: int) -> str:
         """Name the array at a place in `tuples`."""
         key = _keys(index + 1)[index]
@@ -746,17 +727,12 @@ def _refuse_keys(dicts: dict[str, Arrays]) -> None:
                 raise KeyError(f'{name}["{key}"] is missing')
 
 
-def _recipe(recipes: dict[str, Recipe], eps_mode: str) -> Recipe:
+def _update(updates: dict[str, DictUpdate], eps_mode: str) -> DictUpdate:
     try:
-        return recipes[eps_mode]
+        return updates[eps_mode]
     except (KeyError, TypeError):
-        wanted = ", ".join(map(repr, recipes))
+        wanted = ", ".join(map(repr, updates))
         raise ValueError(f"eps_mode is {eps_mode!r}; wanted one of {wanted}") from None
-
-
-@lru_cache
-def _pair(beta1: float, beta2: float) -> NDArray[np.float64]:
-    return np.array((beta1, beta2), np.float64)
 
 
 def _empty_like(keys: list[str], arrays: tuple[NDArray[Any], ...]) -> Arrays:
@@ -776,12 +752,25 @@ def _zeros(parameters: Arrays) -> Arrays:
 # What np.power takes as an integer.
 _LAST_STEP = 2**63 - 1
 
-_GD = Recipe("gradient_descent")
-_MOMENTUM = Recipe("momentum_ema")
-_RMSPROP = {mode: Recipe(f"rmsprop_{mode}") for mode in ("inside", "outside")}
-_ADAM = {mode: Recipe(f"adam_{mode}") for mode in ("inside", "outside", "hat", "scaled")}
+# What each number is below.
+_LEARNING_RATE, _EPSILON = ("learning_rate", math.inf), ("epsilon", math.inf)
+_BETA, _BETAS = ("beta", 1.0), (("beta1", 1.0), ("beta2", 1.0))
 
-_GD_DICTS = _Dicts("parameters", "grads")
-_MOMENTUM_DICTS = _Dicts("parameters", "grads", "v")
-_RMSPROP_DICTS = _Dicts("parameters", "grads", "s")
 _ADAM_DICTS = _Dicts("parameters", "grads", "v", "s")
+
+_GD = DictUpdate(Recipe("gradient_descent"), (_LEARNING_RATE,), _Dicts("parameters", "grads"))
+_MOMENTUM = DictUpdate(
+    Recipe("momentum_ema"), (_LEARNING_RATE, _BETA), _Dicts("parameters", "grads", "v")
+)
+_RMSPROP = {
+    mode: DictUpdate(
+        Recipe(f"rmsprop_{mode}"),
+        (_LEARNING_RATE, _BETA, _EPSILON),
+        _Dicts("parameters", "grads", "s"),
+    )
+    for mode in ("inside", "outside")
+}
+_ADAM = {
+    mode: DictUpdate(Recipe(f"adam_{mode}"), (_LEARNING_RATE, *_BETAS, _EPSILON), _ADAM_DICTS)
+    for mode in ("inside", "outside", "hat", "scaled")
+}
