@@ -46,6 +46,7 @@ pub mod recipes;
 mod registers;
 mod roots;
 pub mod rules;
+pub mod storage;
 pub mod sweep;
 pub mod walk;
 mod worth;

@@ -24,6 +24,7 @@ mod setup;
 mod state;
 mod step;
 mod stepper;
+mod storage;
 mod tensors;
 mod tiles;
 mod tree;
@@ -66,6 +67,7 @@ mod _instep {
     #[pymodule_export]
     use super::tensors::TensorStepper;
     use super::turn;
+    use super::view::Dtype;
 
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is
     /// no number of threads.
@@ -105,6 +107,13 @@ mod _instep {
     #[pyfunction]
     fn after_fork_in_child() {
         turn::after_fork_in_child();
+    }
+
+    /// Has arrays of the type with this number taken as those of bfloat16.
+    #[pyfunction]
+    #[pyo3(signature = (number, /))]
+    fn know_bfloat16(number: i32) {
+        Dtype::know_bfloat16(number);
     }
 
     /// The names of all recipes.

@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) state: Turns<State>,
     /// The number of steps done. Counted here, so that no signal comes between a step and its count.
     pub(super) t: AtomicU64,
+    /// What the noise that rounds depends on.
+    pub(super) seed: AtomicU64,
     /// How often arrays were changed, and are about to be.
     pub(super) changes: AtomicU64,
 }
@@ -46,6 +48,7 @@ impl Shared {
             setup: Mutex::new(Arc::new(setup)),
             state: Turns::default(),
             t: AtomicU64::new(t),
+            seed: AtomicU64::new(0),
             changes: AtomicU64::new(0),
         }
     }
