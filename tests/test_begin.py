@@ -95,6 +95,7 @@ def test_sums_of_squares_are_those_of_each_piece() -> None:
     params, grads = trees()
     opt = instep.SGD(params)
     begun = opt.begin(grads)
+    assert begun.lr == [opt.param_groups[0]["lr"]]
     assert begun.pieces == [-(-array.size // PIECE) for array in params.values()]
     for of_params in (False, True):
         wanted = []
@@ -264,8 +265,8 @@ def test_what_is_not_there_is_refused() -> None:
             call()
     with pytest.raises(ValueError, match=f"has 1 numbers; wanted {len(params)}"):
         begun.set_norms([1.0], [1.0])
-    with pytest.raises(IndexError, match="no parameter 99"):
-        begun.skip(99)
+    with pytest.raises(IndexError, match="out of range"):
+        opt.begin(grads, nonfinite="raise").skip(99)
     rows = instep.Rows(np.array([0]), grads["W"][:1])
     with pytest.raises(TypeError, match="Rows can't be stepped in pieces"):
         opt.begin({**grads, "W": rows})

@@ -346,6 +346,8 @@ class Optimizer(Rule):
 
         ``pieces``
             How many there are of each parameter, as a list; none where it has no gradient.
+        ``lr``
+            The learning rate of each group.
         ``sums_of_squares(first, last, of_params=False)``
             The sums of the squares of pieces of the gradients, or of the parameters, as a list of
             float. Added in the order of the pieces, starting with 0.0, they are the square of the

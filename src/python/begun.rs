@@ -67,6 +67,12 @@ impl BegunStep {
         self.visit(py, None, |plan, _, _| Ok(plan.pieces_of_each(count)))
     }
 
+    /// The learning rate of each group.
+    #[getter]
+    fn lr(&self) -> Vec<f64> {
+        self.rates.clone()
+    }
+
     /// Whether a rule asks for the norms of parameters or gradients.
     #[getter]
     fn needs_norms(&self, py: Python<'_>) -> bool {
@@ -170,9 +176,6 @@ impl BegunStep {
     /// finite: counts it as skipped, or raises, as was asked.
     #[pyo3(signature = (parameter, /))]
     fn skip(&self, py: Python<'_>, parameter: usize) -> PyResult<StepResult> {
-        if parameter >= self.setup.parameters.len() {
-            return Err(PyIndexError::new_err(format!("there is no parameter {parameter}")));
-        }
         let shared = &self.shared;
         let skips = Turn::take(py, &shared.state, false).state.skips;
         self.conclude(py, &self.asked.found_nonfinite(parameter, skips))
