@@ -53,6 +53,7 @@ mod _instep {
     use crate::isa::Level;
     use crate::parallel;
     use crate::recipes::RECIPES;
+    use crate::team::Team;
 
     #[pymodule_export]
     use super::begun::BegunStep;
@@ -75,6 +76,7 @@ mod _instep {
     fn init() -> PyResult<()> {
         Level::current()?;
         parallel::set_threads(parallel::default_threads()?);
+        Team::note_process();
         Ok(())
     }
 
