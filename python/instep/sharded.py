@@ -198,9 +198,7 @@ class Sharded:
                 grads_of[0] = grads_of[0] if replaced is None else replaced
             given = shard.check(grads_of[0])
             if any(isinstance(leaf, Rows) for leaf in shard._leaves(grads_of[0])):
-                raise TypeError(
-                    "a gradient is of Rows; wanted a numpy.ndarray: shares are of whole arrays"
-                )
+                raise TypeError("a gradient is Rows, which can't be shared; wanted numpy.ndarray")
             are_there = [g is not None for g in given]
             keeps = looks
             begun = shard.begin_parts(room.gradients(shard, are_there, keeps=keeps), asked)

@@ -72,18 +72,20 @@ def shares(sizes: Sequence[int], loads: list[int]) -> list[list[tuple[int, int]]
     """
     ranks = len(loads)
     wanted = (sum(loads) + sum(sizes)) / ranks
-    rank = 0
+    rank, done = 0, loads[0]
     owned = []
     for size in sizes:
         bounds = [(0, 0)] * ranks
         start = 0
         for stop in [*range(PIECE, size, PIECE), size]:
             # The next rank begins where that is closer to what each is to have.
-            while rank < ranks - 1 and loads[rank] + (stop - start) / 2 > wanted:
+            while rank < ranks - 1 and done + (stop - start) / 2 > wanted * (rank + 1):
                 rank += 1
+                done += loads[rank]
             first, last = bounds[rank]
             bounds[rank] = (first if last > first else start, stop)
             loads[rank] += stop - start
+            done += stop - start
             start = stop
         owned.append(bounds)
     return owned
