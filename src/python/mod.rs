@@ -50,6 +50,7 @@ mod _instep {
     use crate::isa::Level;
     use crate::parallel;
     use crate::recipes::RECIPES;
+    use crate::team::Team;
 
     #[pymodule_export]
     use super::dict_update::DictUpdate;
@@ -70,6 +71,7 @@ mod _instep {
     fn init() -> PyResult<()> {
         Level::current()?;
         parallel::set_threads(parallel::default_threads()?);
+        Team::note_process();
         Ok(())
     }
 
