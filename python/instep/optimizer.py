@@ -578,9 +578,8 @@ class Optimizer(Rule):
             [parameter.arrays() for parameter in parameters],
             [(parameter.group, parameter.decays) for parameter in parameters],
             [
-                parameter.stored
-                and parameter.stored.said(len(self._groups[parameter.group].states))
-                for parameter in parameters
+                None if own.stored is None else own.stored.said(len(self._groups[own.group].states))
+                for own in parameters
             ],
         )
 
