@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import sys
+from typing import Any
 
 import instep
 import numpy as np
@@ -34,7 +35,12 @@ def grads(rank: int, step: int) -> Params:
 
 def same_bits() -> None:
     """Compare with one process that sums the gradients of all ranks in their order."""
-    for options in ({}, {"max_norm": 1.0, "grad_scale": 1 / COMM.size}, {"max_array_norm": 0.5}):
+    asked: list[dict[str, Any]] = [
+        {},
+        {"max_norm": 1.0, "grad_scale": 1 / COMM.size},
+        {"max_array_norm": 0.5},
+    ]
+    for options in asked:
         for bucket_bytes in (PIECE, 1 << 20, 16 << 20):
             own, wanted = params(), params()
             opt = Sharded(instep.AdamW, own, bucket_bytes=bucket_bytes, lr=0.01, average=0.9)
@@ -86,7 +92,7 @@ def killed() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             return received(*buffers)  # type: ignore[arg-type]
 
-        opt.comm.all_to_all = die  # type: ignore[method-assign]
+        opt.comm.all_to_all = die  # type: ignore[assignment]
     opt.step(grads(COMM.rank, 1))
     print("the step was done")
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from bits import Array
@@ -15,6 +16,9 @@ class Post:
         self.sent: dict[tuple[int, int, int], bytes] = {}
         self.changed = threading.Condition()
         self.is_broken = False
+
+    def has_come(self, key: tuple[int, int, int]) -> bool:
+        return key in self.sent or self.is_broken
 
 
 class Waits:
@@ -42,9 +46,8 @@ class ThreadRank:
             for other in others:
                 key = (call, other, self.rank)
                 with post.changed:
-                    assert post.changed.wait_for(
-                        lambda key=key: key in post.sent or post.is_broken, 60
-                    )
+                    has_come = partial(post.has_come, key)
+                    assert post.changed.wait_for(has_come, 60)
                     assert not post.is_broken
                     data = post.sent.pop(key)
                 assert len(data) == receive[other].size, "as many bytes as the other side expects"
