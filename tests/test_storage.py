@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import instep
+import instep.interop
 import ml_dtypes
 import numpy as np
 import pytest
 from bits import LAYOUTS, Array, assert_same_bits
 from instep import _instep, codecs
 from optimizer_model import MODES, mode_name
-from stored_steps import BFLOAT16, COMBINATIONS, FLOAT32, UINT16, Model, load, store
+from stored_steps import BFLOAT16, COMBINATIONS, FLOAT32, UINT16, Combination, Model, load, store
 
 LEVELS = _instep.config()["isa_available"]
 
@@ -39,7 +40,7 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 def numbers(rng: np.random.Generator, shape: Any) -> Array:
     """Return ordinary numbers, and now and then some that are hard."""
-    found = rng.standard_normal(shape).astype(np.float32)
+    found: Array = np.asarray(rng.standard_normal(shape), np.float32)
     places = rng.random(shape) < 0.03
     found[places] = rng.choice(HARD, places.sum())
     return found
@@ -341,6 +342,49 @@ def test_a_seed_and_a_name_change_bits() -> None:
     assert len({run("W", 0), run("W", 1), run("V", 0)}) == 3
 
 
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_a_part_of_an_array_has_the_bits_of_the_whole(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtype, options = COMBINATIONS[name]
+    rng = np.random.default_rng(14)
+    start = rng.standard_normal((40, 25)).astype(np.float32)
+    grads = [store(rng.standard_normal((40, 25)).astype(np.float32), dtype) for _ in range(3)]
+
+    def run(first: int, rows: slice, layout: Any = np.ascontiguousarray) -> list[Array]:
+        monkeypatch.setattr("instep.storage.Stored.first", first)
+        W = layout(store(start[rows], dtype))
+        opt = instep.Adagrad({"W": W}, initial_accumulator_value=0.1, **options)
+        for g in grads:
+            opt.step({"W": g[rows]})
+        return list(opt.decoded("W").values())
+
+    for layout in (np.ascontiguousarray, np.asfortranarray):
+        parts = [run(25 * at, slice(at, to), layout) for at, to in ((0, 7), (7, 40))]
+        for whole, *pieces in zip(run(0, slice(40)), *parts, strict=True):
+            assert_same_bits(np.concatenate(pieces), whole)
+
+
+@pytest.mark.parametrize("name", ["parameters", "everything"])
+def test_places_go_on_after_32_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dtype, options = COMBINATIONS[name]
+    first = 2**32 - 301
+    monkeypatch.setattr("instep.storage.Stored.first", first)
+    start = np.random.default_rng(15).standard_normal(1000).astype(np.float32)
+    for gradient in (dtype, FLOAT32):
+        opt = instep.Adam({"W": store(start, dtype)}, lr=0.01, **options)
+        model = Model(opt, first=first)
+        for t in range(2):
+            g = store(start * t, gradient)
+            model.step(g)
+            opt.step({"W": g})
+        assert_like_model(model)
+    strided = np.zeros((100, 20), dtype)[:, ::2]
+    opt = instep.Adam({"W": strided}, lr=0.01, **options)
+    with pytest.raises(ValueError, match=r"has 2\*\*32 elements or more"):
+        opt.step({"W": np.zeros((100, 10), dtype)})
+
+
 def test_own_rules_take_storages() -> None:
     @instep.rule
     def own(p: Any, g: Any, m: Any, *, lr: float = 0.1, beta: float = 0.9) -> Any:
@@ -488,6 +532,53 @@ def test_format_1_loads() -> None:
         instep.Adam({"W": np.ones(3, BFLOAT16)}, state_dtype="bfloat16").load_state_dict(saved)
 
 
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_states_go_to_torch_and_back(name: str) -> None:
+    dtype, options = COMBINATIONS[name]
+    rng = np.random.default_rng(16)
+    start = rng.standard_normal(100).astype(np.float32)
+    W, other = store(start, dtype), store(start, dtype)
+    opt = instep.Adam({"W": W}, eps_mode="outside", **options)
+    for _ in range(3):
+        opt.step({"W": store(start, dtype)})
+    saved = instep.interop.to_torch_state_dict(opt)
+    assert set(saved["state"][0]) == {"step", "exp_avg", "exp_avg_sq"}
+    decoded = opt.decoded("W")
+    for theirs, ours in (("exp_avg", "m"), ("exp_avg_sq", "v")):
+        assert_same_bits(saved["state"][0][theirs], decoded[ours])
+    back = instep.Adam({"W": other}, eps_mode="outside", **options)
+    instep.interop.from_torch_state_dict(back, saved)
+    assert back.t == 3
+    for state in ("m", "v"):
+        assert_same_bits(back.decoded("W")[state], decoded[state])
+    # As torch has them after steps in bfloat16: exact in states of either kind.
+    bits = store(start, UINT16)
+    for given in (bits, bits.view(BFLOAT16)):
+        saved["state"][0] |= {"exp_avg": given, "exp_avg_sq": given}
+        instep.interop.from_torch_state_dict(back, saved)
+        assert_same_bits(back.decoded("W")["v"], load(bits))
+    saved["state"][0] |= {"exp_avg": start}
+    if "state_dtype" in options:
+        with pytest.raises(TypeError, match="has dtype float32; wanted"):
+            instep.interop.from_torch_state_dict(back, saved)
+    else:
+        instep.interop.from_torch_state_dict(back, saved)
+        assert_same_bits(back.decoded("W")["m"], start)
+    instep.interop.from_torch_state_dict(back, {**saved, "state": {}})
+    assert not back.decoded("W")["m"].any()
+
+
+def test_a_state_may_not_be_named_as_what_master_keeps() -> None:
+    @instep.rule
+    def own(p: Any, g: Any, p_low: Any, *, lr: float = 0.1) -> Any:
+        p_low = p_low + g
+        return p - lr * p_low, p_low
+
+    own({"W": np.ones(3, BFLOAT16)})
+    with pytest.raises(ValueError, match="a state named 'p_low', as has what master keeps"):
+        own({"W": np.ones(3, BFLOAT16)}, master="split")
+
+
 @pytest.mark.parametrize(
     ("dtype", "options", "message"),
     [
@@ -553,7 +644,8 @@ def test_uint16_is_bfloat16_to_the_bit() -> None:
     rng = np.random.default_rng(12)
     start = rng.standard_normal(500).astype(np.float32)
     found = []
-    for dtype, options in ((BFLOAT16, {}), (UINT16, {"bits": "bfloat16"})):
+    kinds: list[Combination] = [(BFLOAT16, {}), (UINT16, {"bits": "bfloat16"})]
+    for dtype, options in kinds:
         W = store(start, dtype)
         opt = instep.Adam({"W": W}, state_dtype="bfloat16", **options)
         opt.step({"W": store(start, dtype)})
