@@ -15,8 +15,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def test_every_example_is_run_here() -> None:
     found = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".ipynb", ".py")}
     here = {"course_notebook.ipynb", "cs231n_two_layer.py", "own_rule.ipynb", "sklearn_digits.py"}
-    # That of torch is run by `make torch-host`.
-    assert found == {*here, "torch_small_gpt.py"}
+    # That of torch is run by `make torch-host`, that of MPI by `test_mpi.py`.
+    assert found == {*here, "torch_small_gpt.py", "mpi_digits.py"}
 
 
 def test_cs231n_two_layer() -> None:
