@@ -52,7 +52,7 @@ def make_special(path: Path, kind: str) -> None:
 
 def looked_at(folder: Path) -> dict[str, tuple[int, ...]]:
     """Say of each entry what it is and when it was changed; to read a link is a change of none."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for entry in folder.iterdir():
         stat = entry.lstat()
         found[entry.name] = stat.st_mode, stat.st_ino, stat.st_size, stat.st_mtime_ns
