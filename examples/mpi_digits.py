@@ -1,4 +1,4 @@
-"""A network trained data-parallel over MPI, with the bits of one process.
+"""A network trained data-parallel over MPI, bit-for-bit identical to training in one process.
 
 Each rank computes the gradients of its part of every batch, and holds its share of the optimizer's
 state. Rank 0 then trains once more, alone, with the sums of the same gradients. The data are

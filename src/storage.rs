@@ -75,7 +75,7 @@ pub struct Rounding {
 
 /// The `f32` of a bfloat16.
 #[inline(always)]
-fn load_bfloat16(bits: u16) -> f32 {
+pub(crate) fn load_bfloat16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
@@ -109,7 +109,7 @@ fn store_bfloat16(x: f32, noise: u32) -> u16 {
 
 /// The `f32` of a bfloat16 and the lower half that it lacks.
 #[inline(always)]
-fn load_split(high: u16, low: i16) -> f32 {
+pub(crate) fn load_split(high: u16, low: i16) -> f32 {
     f32::from_bits((u32::from(high) << 16).wrapping_add_signed(i32::from(low)))
 }
 

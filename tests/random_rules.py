@@ -90,7 +90,7 @@ def sources(draw: Any) -> Source:
         return str(draw(number)) if draw(st.integers(0, 2)) == 0 else operand()
 
     for count in range(draw(st.integers(1, 9))):
-        kind = draw(st.integers(0, 21))
+        kind = draw(st.integers(0, 22))
         x, y = operand(), operand_or_number()
         if draw(st.booleans()):
             x, y = y, x
@@ -146,6 +146,10 @@ def sources(draw: Any) -> Source:
             expression = f"np.where({truth}, {array}, {y if y != array else operand()})"
         elif kind == 20:
             expression = f"np.where({array}, {array}, {operand()})"
+        elif kind == 21 and truths:
+            # Of a condition and a number, NumPy makes float64 whatever the arrays are.
+            truth = draw(st.sampled_from(truths))
+            expression = draw(st.sampled_from(["{} * {}", "{1} * {0}"])).format(truth, array)
         else:
             # In place, in the array itself or in another: what is done to p, g and states, too.
             form = draw(

@@ -9,7 +9,7 @@ from bits import Array
 
 
 class Post:
-    """Where the threads leave what they send: it is read when the other side waits for it."""
+    """Where the threads leave what they send: it is read when the other side waits."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -22,47 +22,66 @@ class Post:
         assert not self.is_broken
 
 
-class Waits:
-    def __init__(self, wait: Callable[[], None]) -> None:
-        self.wait = wait
+class Request:
+    """What a rank has begun to send and to receive."""
+
+    def __init__(self, owner: "ThreadRank", call: int, receive: Sequence[Array]) -> None:
+        self._owner, self._call, self._receive = owner, call, receive
+        self.missing = set(owner.others)
+
+    def wait(self) -> None:
+        post, rank = self._owner.post, self._owner.rank
+        for other in self._owner.others:
+            with post.changed:
+                post.wait_until(partial(self._is_there, other))
+                self.take()
+        # As an engine may, which receives what has arrived whatever is waited for.
+        self._owner.requests.remove(self)
+        with post.changed:
+            for request in self._owner.requests:
+                request.take()
+            own = [(self._call, rank, other) for other in self._owner.others]
+            post.wait_until(lambda: not any(key in post.sent for key in own))
+
+    def _is_there(self, other: int) -> bool:
+        key = (self._call, other, self._owner.rank)
+        return other not in self.missing or key in self._owner.post.sent
+
+    def take(self) -> None:
+        """Receive what is there."""
+        post, rank = self._owner.post, self._owner.rank
+        for other in sorted(self.missing):
+            data = post.sent.pop((self._call, other, rank), None)
+            if data is not None:
+                assert data.size == self._receive[other].size, "as much as the other side expects"
+                self._receive[other][...] = data
+                self.missing.remove(other)
+        post.changed.notify_all()
 
 
 class ThreadRank:
     """A communicator of one of the threads."""
 
     def __init__(self, post: Post, rank: int) -> None:
-        self._post, self.rank, self.size = post, rank, post.size
+        self.post, self.rank, self.size = post, rank, post.size
+        self.others = [other for other in range(self.size) if other != rank]
+        self.requests: list[Request] = []
         self._calls = 0
 
-    def all_to_all(self, send: Sequence[Array], receive: Sequence[Array]) -> Waits:
-        post, call = self._post, self._calls
-        self._calls += 1
-        others = [rank for rank in range(self.size) if rank != self.rank]
-        for other in others:
+    def all_to_all(self, send: Sequence[Array], receive: Sequence[Array]) -> Request:
+        post, request = self.post, Request(self, self._calls, receive)
+        for other in self.others:
             # Nobody may look at it before it is there.
             receive[other][...] = 0xA5
         with post.changed:
-            for other in others:
-                post.sent[call, self.rank, other] = send[other]
+            for other in self.others:
+                post.sent[self._calls, self.rank, other] = send[other]
             post.changed.notify_all()
+        self._calls += 1
+        self.requests.append(request)
+        return request
 
-        def wait() -> None:
-            for other in others:
-                key = (call, other, self.rank)
-                with post.changed:
-                    post.wait_until(partial(post.sent.__contains__, key))
-                    data = post.sent[key]
-                    assert data.size == receive[other].size, "as much as the other side expects"
-                    receive[other][...] = data
-                    del post.sent[key]
-                    post.changed.notify_all()
-            with post.changed:
-                own = [(call, self.rank, other) for other in others]
-                post.wait_until(lambda: not any(key in post.sent for key in own))
-
-        return Waits(wait)
-
-    def all_gather(self, buffers: Sequence[Array]) -> Waits:
+    def all_gather(self, buffers: Sequence[Array]) -> Request:
         return self.all_to_all([buffers[self.rank]] * self.size, buffers)
 
 

@@ -13,7 +13,7 @@ element in it, see `noise`. So neither threads nor memory layouts nor the order 
 a bit, and a run that is stopped and goes on has the bits of one that never stopped.
 
 Rounding is by `noise` of a stream of its own for the parameter, and by `state_noise` for the
-states, of which two share a random number: 13 % of the time of a step in cache.
+states, of which two share a random number, as the hash takes much of the time of a step in cache.
 
 Examples
 --------

@@ -566,6 +566,10 @@ class Optimizer(Rule):
             )
         group.start(parameter, self._average, self._stepper.seed, self._make_state)
 
+    def _stepped(self, parameter: Parameter) -> list[NDArray[Any]]:
+        """Return the arrays that steps of a parameter take, but for its gradient."""
+        return parameter.arrays()
+
     def _show(
         self, tree: Tree, params: Any, groups: list[Group], parameters: list[Parameter]
     ) -> None:
@@ -575,7 +579,7 @@ class Optimizer(Rule):
         self._stepper.add_parameters(
             tree.build(itertools.repeat(None)),
             params,
-            [parameter.arrays() for parameter in parameters],
+            [self._stepped(parameter) for parameter in parameters],
             [(parameter.group, parameter.decays) for parameter in parameters],
             [
                 None if own.stored is None else own.stored.said(len(self._groups[own.group].states))

@@ -78,18 +78,14 @@ class Shard(Optimizer):
         super()._start(group, own)
         parameter.states, parameter.average = own.states, own.average
 
+    def _stepped(self, parameter: Parameter) -> list[NDArray[Any]]:
+        # Its states are of a share, and shown with that.
+        return [parameter.array]
+
     def _show(
         self, tree: Tree, params: Any, groups: list[Group], parameters: list[Parameter]
     ) -> None:
-        for group in groups:
-            self._stepper.add_group(group.options)
-        self._stepper.add_parameters(
-            tree.build(itertools.repeat(None)),
-            params,
-            [[parameter.array] for parameter in parameters],
-            [(parameter.group, parameter.decays) for parameter in parameters],
-            [None] * len(parameters),
-        )
+        super()._show(tree, params, groups, parameters)
         self._cut()
 
     def _cut(self) -> None:

@@ -1,6 +1,6 @@
 //! `DictUpdate`: an update function of the course, from its dicts of arrays to the step.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::{iter, mem};
 
 use numpy::PyUntypedArray;
@@ -14,6 +14,7 @@ use super::job::Work;
 use super::plan::Plan;
 use super::power::power;
 use super::recipe::{self, PyRecipe};
+use super::state::lock;
 use super::view::Quiet;
 use crate::extras::Extras;
 use crate::program::MAX_HYPERS;
@@ -39,11 +40,6 @@ pub(super) struct DictUpdate {
     keys: Mutex<Py<PyTuple>>,
     /// The plan of the last step: of where its arrays were and what they were like, not of the arrays.
     plan: Mutex<Option<Plan>>,
-}
-
-/// Nobody panics while it is locked; and what it guards would still be whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a step is given: dicts; the step number, if there are powers; and numbers.

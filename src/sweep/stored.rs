@@ -197,7 +197,7 @@ impl Storage<1> for Noisy {
 
     #[inline(always)]
     fn load(half: Half, (): ()) -> [f32; 1] {
-        [f32::from_bits(u32::from(u16::from_ne_bytes(half)) << 16)]
+        [storage::load_bfloat16(u16::from_ne_bytes(half))]
     }
 
     #[inline(always)]
@@ -227,9 +227,7 @@ impl Storage<1> for Split {
 
     #[inline(always)]
     fn load(half: Half, low: Half) -> [f32; 1] {
-        let high = u32::from(u16::from_ne_bytes(half)) << 16;
-        let low = i32::from(i16::from_ne_bytes(low));
-        [f32::from_bits(high.wrapping_add_signed(low))]
+        [storage::load_split(u16::from_ne_bytes(half), i16::from_ne_bytes(low))]
     }
 
     #[inline(always)]

@@ -133,7 +133,7 @@ def tables(results: Sequence[Result]) -> Iterator[Table]:
         made.add_column("ns per\nelement", justify="right")
         made.add_column("GB/s", justify="right")
         made.add_column("ratio to\ninstep", justify="right")
-        made.add_column("of the\nlimit", justify="right")
+        made.add_column("share of\nthe limit", justify="right")
         made.add_column("", no_wrap=True)
         for size, iterator in groupby(group, lambda result: result.setting.size):
             found = {result.contestant: result for result in iterator}
@@ -176,7 +176,7 @@ def legend(able: Sequence[type[Contestant]], all_threads: int) -> Text:
         A line for each thing.
     """
     lines = [
-        "ratio to instep: the time over instep's; of the limit: the limit's time over the time.",
+        "ratio to instep: the time over instep's; share of the limit: the limit's time over the time.",
         "GB/s: the bytes that Adam has to move, p, g, m and v read, p, m and v written; what a "
         "contestant moves besides is not counted.",
         "limit: the same bytes moved by instep's loop, with an addition in the place of Adam.",

@@ -53,7 +53,7 @@ def table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def verdict(comparisons: Sequence[Comparison]) -> Text:
-    """Say whether the bits are the same, and if not, in which arrays they differ.
+    """Say whether all arrays are bit-for-bit identical, and if not, which ones differ.
 
     Parameters
     ----------
