@@ -297,6 +297,22 @@ def test_options_around_a_step(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_no_weight_decay_leaves_zeros_their_signs(name: str, momentum: float, level: str) -> None:
+    if momentum == 0 and COMBINATIONS[name][0] == FLOAT32:
+        momentum = 0.9  # states in fewer bytes are all that there is
+    dtype, options = COMBINATIONS[name]
+    zeros = np.array([0.0, -0.0, 1.0, -1.0], np.float32)
+    W, g = (store(each.ravel(), dtype) for each in np.meshgrid(zeros, zeros))
+    opt = instep.SGD({"W": W}, lr=0.5, momentum=momentum, **options)
+    model = Model(opt)
+    for grads in (g, np.copy(g[::-1]), g):
+        model.step(grads)
+        opt.step({"W": grads})
+        assert_like_model(model)
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
 def test_rows_are_stepped_and_no_others(name: str) -> None:
     dtype, options = COMBINATIONS[name]
     rng = np.random.default_rng(8)
