@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -30,6 +30,9 @@ class Storage:
     bytes: int
     dtype: Any = np.float32
     options: dict[str, Any] = field(default_factory=dict)
+    #: That of the gradient, if it is another one.
+    gradient: Any = None
+    order: Literal["C", "F"] = "C"
 
 
 STORAGES = (
@@ -39,6 +42,8 @@ STORAGES = (
     Storage("all bfloat16", 14, BFLOAT16, {"state_dtype": "bfloat16"}),
     Storage("split", 26, BFLOAT16, {"master": "split"}),
     Storage("split, bfloat16 states", 18, BFLOAT16, {"master": "split", "state_dtype": "bfloat16"}),
+    Storage("bfloat16, float32 gradients", 24, BFLOAT16, gradient=np.float32),
+    Storage("bfloat16, Fortran order", 22, BFLOAT16, order="F"),
 )
 
 
@@ -77,7 +82,11 @@ def measure(
 def _step(storage: Storage, size: int) -> Callable[[], object]:
     """Return what does the next step."""
     numbers = np.resize(np.linspace(-0.05, 0.05, 1001, dtype=np.float32), size)
-    p, g = numbers.astype(storage.dtype), {"p": numbers.astype(storage.dtype)}
+    rows = max(1, size // 1000)
+    if size % rows == 0:
+        numbers = numbers.reshape(rows, -1)
+    p = numbers.astype(storage.dtype, storage.order)
+    g = {"p": numbers.astype(storage.gradient or storage.dtype, storage.order)}
     optimizer = instep.Adam({"p": p}, **storage.options)
     return lambda: optimizer.step(g)
 
