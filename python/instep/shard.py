@@ -1,6 +1,5 @@
 """The part of an optimizer that one rank holds: all parameters, and the state of its share."""
 
-import itertools
 from typing import Any
 
 import numpy as np

@@ -86,5 +86,5 @@ def test_scenario(name: str) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     if done.stdout:
         half = len(done.stdout) // 2
-        assert done.stdout[:6] == b"child " and done.stdout[half:][:6] == b"parent"
+        assert (done.stdout[:6], done.stdout[half : half + 6]) == (b"child ", b"parent")
         assert done.stdout[6:half] == done.stdout[half + 6 :]

@@ -176,7 +176,7 @@ def legend(able: Sequence[type[Contestant]], all_threads: int) -> Text:
         A line for each thing.
     """
     lines = [
-        "ratio to instep: the time over instep's; share of the limit: the limit's time over the time.",
+        "ratio to instep: the time over instep's; share of the limit: the limit's time over that.",
         "GB/s: the bytes that Adam has to move, p, g, m and v read, p, m and v written; what a "
         "contestant moves besides is not counted.",
         "limit: the same bytes moved by instep's loop, with an addition in the place of Adam.",
