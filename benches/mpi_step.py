@@ -8,6 +8,7 @@ Prints a row of the table in docs/larger-than-memory.md.
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -50,21 +51,18 @@ def main() -> None:
     whole = instep.AdamW([np.ones(shape, np.float32) for _ in range(4)])
     mean = 1 / comm.size
 
-    def allreduce(**options: Any) -> None:
+    def allreduce(max_norm: float | None) -> None:
         for own, total in zip(grads, sums, strict=True):
             comm.Allreduce(own, total)
-        whole.step(sums, grad_scale=mean, **options)
+        whole.step(sums, grad_scale=mean, max_norm=max_norm)
 
     cells = []
-    for options in ({}, {"max_norm": 1.0}):
-        ours, theirs = turns(
-            comm,
-            [
-                lambda options=options: sharded.step(grads, grad_scale=mean, **options),
-                lambda options=options: allreduce(**options),
-            ],
-            arguments.rounds,
-        )
+    for max_norm in (None, 1.0):
+        steps = [
+            partial(sharded.step, grads, grad_scale=mean, max_norm=max_norm),
+            partial(allreduce, max_norm),
+        ]
+        ours, theirs = turns(comm, steps, arguments.rounds)
         cells.append(f"{theirs / ours:.2f}")
     held = sum(m.nbytes for state in sharded.state.values() for m in state.values())
     cells.append(f"{held / (8 * arguments.size):.3f}")

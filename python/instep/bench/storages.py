@@ -81,10 +81,10 @@ def measure(
 
 def _step(storage: Storage, size: int) -> Callable[[], object]:
     """Return what does the next step."""
-    numbers = np.resize(np.linspace(-0.05, 0.05, 1001, dtype=np.float32), size)
-    rows = max(1, size // 1000)
-    if size % rows == 0:
-        numbers = numbers.reshape(rows, -1)
+    # Of two axes, so that memory may have them in either order.
+    rows = 1000 if size % 1000 == 0 else 1
+    values = np.linspace(-0.05, 0.05, 1001, dtype=np.float32)
+    numbers = np.resize(values, size).reshape(rows, -1)
     p = numbers.astype(storage.dtype, storage.order)
     g = {"p": numbers.astype(storage.gradient or storage.dtype, storage.order)}
     optimizer = instep.Adam({"p": p}, **storage.options)
