@@ -58,7 +58,7 @@ def main() -> None:
 
     cells = []
     for max_norm in (None, 1.0):
-        steps = [
+        steps: list[Callable[[], object]] = [
             partial(sharded.step, grads, grad_scale=mean, max_norm=max_norm),
             partial(allreduce, max_norm),
         ]
