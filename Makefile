@@ -86,11 +86,11 @@ sklearn-host: .venv/with-test  ## 1 min | Run scikit-learn's own tests with inst
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.sklearn_host patch
 
 .PHONY: verify-roots
-verify-roots:  ## 10 min | Check hundreds of millions of quick roots and quotients
+verify-roots:  ## 2 min | Check hundreds of millions of quick roots and quotients
 	cargo test --release --lib -- --ignored verify_
 
 .PHONY: random-rules
-random-rules: .venv/with-test  ## 10 h | Compare a million random rules of users' own with NumPy, in every bit
+random-rules: .venv/with-test  ## 3 h | Compare a million random rules of users' own with NumPy, in every bit
 	RANDOM_RULES=1000000 $(BIN)/python -m pytest tests/test_random_rules.py -k random -p no:benchmark
 
 .PHONY: bench
