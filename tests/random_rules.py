@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bits import LAYOUTS, Array, Layout, assert_same_bits, dense
 from hypothesis import strategies as st
-from instep.tracing import trace
+from instep.formula.tracing import trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
