@@ -1,6 +1,7 @@
 """Optimizers whose states are in files, against the same in memory, and with faults of the disk."""
 
 import errno
+import json
 import os
 import pickle
 import subprocess
@@ -182,6 +183,13 @@ def test_options_that_were_assigned_go_on(tmp_path: Path) -> None:
         assert_same(own, one, theirs, two)
 
 
+def test_numbers_that_a_rule_carries_are_in_the_folder(tmp_path: Path) -> None:
+    """Sums over rates that change can't be made anew from the number of steps."""
+    for rule in (instep.AdamWScheduleFree, instep.NAdam):
+        folder = tmp_path / rule.__name__
+        run_both(rule, folder, [{"lr": lr} for lr in (0.5, 0.1, 0.3, 0.2)])
+
+
 def test_memory_maps_are_parameters_and_gradients_too(tmp_path: Path) -> None:
     own, shape = {"W": values(0, (3 * PIECE,))}, (3 * PIECE,)
     file = np.memmap(tmp_path / "W", np.float32, "w+", shape=shape)
@@ -298,6 +306,9 @@ def test_a_disk_that_is_full_or_fails_changes_nothing(
                 pass
         if opt._broken is None:
             states = opt.state
+            # What another process would find is what this one has.
+            record = json.loads((tmp_path / "optimizer.json").read_text())
+            assert record["optimizer"]["t"] == opt.t, faults.seen[at]
         else:
             with pytest.raises(RuntimeError, match="open the folder again"):
                 opt.step(grads)
@@ -490,8 +501,16 @@ def test_bad_gradients_change_nothing(tmp_path: Path) -> None:
     with Streamed(instep.Adam, params, folder=tmp_path) as opt:
         assert opt.skips == 1
         nan["V"][0] = np.inf
-        with pytest.raises(FloatingPointError, match="1 steps in a row were skipped"):
-            opt.step(nan, nonfinite="skip", max_skips=1)
+        for name, broken in (("fsync", False), ("replace", True)):
+            faults = Faults((name,), 0, (failing(FULL), failing_after(BROKEN))[broken])
+            with faults.installed(), pytest.raises(OSError, match="Errno"):
+                opt.step(nan, nonfinite="skip")
+            assert opt.skips == 1
+            assert (opt._broken is not None) == broken
+    with Streamed(instep.Adam, params, folder=tmp_path) as opt:
+        assert opt.skips == 2
+        with pytest.raises(FloatingPointError, match="2 steps in a row were skipped"):
+            opt.step(nan, nonfinite="skip", max_skips=2)
 
 
 def test_hooks_and_copies(tmp_path: Path) -> None:
