@@ -107,6 +107,10 @@ figures: .venv/with-bench  ## 10 min | Time every recipe on a quiet machine, and
 		--benchmark-columns=median,iqr,rounds --benchmark-json=benches/results/figures.json
 	$(BIN)/python -m benches.figures benches/results/figures.json docs/figures.md
 
+.PHONY: quality
+quality: .venv/with-demo .venv/with-bfloat16  ## 3 min | Train two problems in every storage, for docs/fewer-bytes.md
+	$(BIN)/python -m benches.storage_quality
+
 .PHONY: layouts
 layouts: .venv/with-bench  ## 3 min | Time arrays of every layout on a quiet machine, and write docs/layouts.md
 	@mkdir -p benches/results

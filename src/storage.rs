@@ -113,6 +113,21 @@ pub(crate) fn load_split(high: u16, low: i16) -> f32 {
     f32::from_bits((u32::from(high) << 16).wrapping_add_signed(i32::from(low)))
 }
 
+/// A bfloat16 parameter and its average, changed: the average's nearest bfloat16 is the new parameter,
+/// and its lower half keeps what that lacks, below the old parameter.
+#[must_use]
+pub fn enter_average(p: u16, a: f32) -> (u16, f32) {
+    let (high, low) = store_split(a);
+    (high, f32::from_bits(u32::from(p) << 16 | u32::from(low.cast_unsigned())))
+}
+
+/// The parameter and the average before [`enter_average`], but for the payload of a NaN.
+#[must_use]
+pub fn leave_average(p: u16, a: f32) -> (u16, f32) {
+    let bits = a.to_bits();
+    ((bits >> 16) as u16, load_split(p, (bits as u16).cast_signed()))
+}
+
 /// The bfloat16 of an `f32`, rounded as by [`round_up`], and its lower half.
 #[inline(always)]
 fn store_split(x: f32) -> (u16, i16) {

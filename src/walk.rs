@@ -77,6 +77,8 @@ pub struct Walk {
     in_place: [bool; MAX_ROLES],
     /// Whether the gradient is dense in the order of the walk.
     gradient_is_dense: bool,
+    /// Whether the arrays of all roles are.
+    all_are_dense: bool,
 }
 
 /// Some rows of an array, by their numbers.
@@ -243,8 +245,10 @@ impl Walk {
             run_from: 0,
             in_place,
             gradient_is_dense: false,
+            all_are_dense: false,
         };
         walk.gradient_is_dense = in_place[GRADIENT] && walk.is_dense_from(0, GRADIENT);
+        walk.all_are_dense = (0..roles).all(|role| in_place[role] && walk.is_dense_from(0, role));
         let aligned = in_place;
         let mut tiles = walk.set_runs(aligned);
         loop {
@@ -442,6 +446,30 @@ impl Walk {
                 whole = block.lens[k] == len;
             }
         }
+    }
+
+    /// Whether every array is one run of elements, all in the same order.
+    #[must_use]
+    pub fn is_one_run(&self) -> bool {
+        self.rows.is_none() && self.all_are_dense
+    }
+
+    /// The places of elements that follow one another in order, from `start` on: the first, the step
+    /// from each to the next, and how many are that far apart.
+    ///
+    /// # Panics
+    /// When only some rows are walked.
+    #[inline]
+    #[must_use]
+    pub fn places_from(&self, start: usize) -> (isize, isize, usize) {
+        assert!(self.rows.is_none());
+        let innermost = self.axes[self.axes.len() - 1];
+        let (mut first, mut index) = (0, start);
+        for axis in self.axes.iter().rev() {
+            first += axis.steps[PLACE] * (index % axis.len).cast_signed();
+            index /= axis.len;
+        }
+        (first, innermost.steps[PLACE], innermost.len - start % innermost.len)
     }
 
     /// Where in the array of a role a block begins, in bytes from its beginning, but for its rows.

@@ -53,6 +53,7 @@ class Model:
         decoded = optimizer.decoded(name)
         self.p = decoded.pop("p")
         self.states = decoded
+        self.before_storing = self.p
 
     def step(self, g: Array, scale: float = 1.0, max_value: float | None = None) -> None:
         """Do what the next step of the optimizer does; to be called before it."""
@@ -76,6 +77,7 @@ class Model:
                 if decay and not decouples:
                     g32 = g32 + np.float32(decay) * p
             p, *states = getattr(reference, recipe.name)(p, g32, *self.states.values(), **hypers)
+        self.before_storing = p
         self.p = self._stored(p, t)
         for number, (state, new) in enumerate(zip(self.states, states, strict=True)):
             self.states[state] = self._stored_state(new, number, t)

@@ -14,9 +14,19 @@ import ml_dtypes
 import numpy as np
 import pytest
 from bits import LAYOUTS, Array, assert_same_bits
-from instep import _instep, codecs
+from instep import _instep, codecs, reference
 from optimizer_model import MODES, mode_name
-from stored_steps import BFLOAT16, COMBINATIONS, FLOAT32, UINT16, Combination, Model, load, store
+from stored_steps import (
+    BFLOAT16,
+    COMBINATIONS,
+    FLOAT16,
+    FLOAT32,
+    UINT16,
+    Combination,
+    Model,
+    load,
+    store,
+)
 
 LEVELS = _instep.config()["isa_available"]
 
@@ -334,6 +344,127 @@ def test_rows_are_stepped_and_no_others(name: str) -> None:
         assert_like_model(model)
 
 
+AVERAGED = [name for name, (dtype, _) in COMBINATIONS.items() if dtype != FLOAT16]
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_averages_are_of_the_numbers_before_they_are_rounded(name: str, tmp_path: Path) -> None:
+    dtype, options = COMBINATIONS[name]
+    rng = np.random.default_rng(17)
+    # More than a piece of the swap, in two orders of memory.
+    W = store(numbers(rng, (301, 250)), dtype)
+    W = W if name != "everything" else np.asfortranarray(W)
+    opt = instep.Adam({"W": W}, lr=0.1, average=0.75, **options)
+    model = Model(opt)
+    average = np.copy(model.p)
+    for _ in range(3):
+        g = store(rng.standard_normal(W.shape).astype(np.float32), dtype)
+        model.step(g)
+        opt.step({"W": g})
+        with np.errstate(all="ignore"):
+            average = reference.average(average, model.before_storing, decay=0.75)
+        assert_like_model(model)
+        assert opt.averages["W"].dtype == np.float32
+        assert_same_bits(np.ascontiguousarray(opt.averages["W"]), average)
+    opt.save(tmp_path / "run", params=True)
+    before = W.tobytes("C")
+    for _ in range(2):
+        with opt.averaged():
+            within = codecs.to_split(average)[0] if dtype != FLOAT32 else average
+            assert np.ascontiguousarray(W).view(within.dtype).tobytes() == within.tobytes()
+            if dtype != FLOAT32:
+                kept = np.ascontiguousarray(opt.averages["W"]).view(np.uint32) >> 16
+                assert kept.astype(np.uint16).tobytes() == before
+                with pytest.raises(RuntimeError, match=r"decoded was called within averaged\(\)"):
+                    opt.decoded("W")
+            with pytest.raises(RuntimeError, match=r"step was called within averaged\(\)"):
+                opt.step({"W": g})
+        assert W.tobytes("C") == before
+        assert_same_bits(np.ascontiguousarray(opt.averages["W"]), average)
+    other = instep.Adam({"W": np.zeros_like(W)}, lr=0.1, average=0.75, **options)
+    other.load(tmp_path / "run")
+    assert_same_bits(np.ascontiguousarray(other.averages["W"]), average)
+
+
+@pytest.mark.parametrize("name", ["parameters", "split"])
+def test_averaged_gives_every_number_back(name: str) -> None:
+    dtype, options = COMBINATIONS[name]
+    bits = np.random.default_rng(18).integers(0, 2**32, 100_000, np.uint32)
+    average = np.concatenate([HARD, bits.view(np.float32)])
+    W = np.arange(len(average), dtype=np.uint32).astype(np.uint16).view(dtype)
+    opt = instep.Adam({"W": W}, average=0.5, **options)
+    before = W.tobytes()
+    opt.averages["W"][...] = average
+    with opt.averaged():
+        assert W.tobytes() == codecs.to_split(average)[0].tobytes()
+    assert W.tobytes() == before
+    assert_same_bits(opt.averages["W"], average)
+
+
+def test_rows_move_the_averages_of_their_own() -> None:
+    for dtype in (FLOAT32, BFLOAT16):
+        W = store(np.ones((4, 70), np.float32), dtype)
+        opt = instep.SGD({"W": W}, lr=0.5, average=0.5)
+        values = store(np.ones((2, 70), np.float32), dtype)
+        opt.step({"W": instep.Rows(np.array([3, 1]), values)})
+        wanted = np.ones((4, 70), np.float32)
+        wanted[[1, 3]] = 0.75
+        assert_same_bits(opt.averages["W"], wanted)
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_runs_of_other_orders_have_the_bits_of_the_mirror(name: str, level: str) -> None:
+    """Of arrays in Fortran's order and those between, with inner axes long and short."""
+    dtype, options = COMBINATIONS[name]
+    rng = np.random.default_rng(19)
+    for shape, axes in (
+        ((65, 33), (1, 0)),
+        ((64, 7), (1, 0)),
+        ((63, 9), (1, 0)),
+        ((5, 131, 3), (0, 2, 1)),
+        ((67, 4, 3), (2, 1, 0)),
+        ((130, 3, 5), (1, 2, 0)),
+    ):
+        start = numbers(rng, shape)
+
+        def ordered(array: Array, axes: tuple[int, ...] = axes) -> Array:
+            stored = store(array.transpose(axes), dtype)
+            return stored.transpose(np.argsort(axes))
+
+        W = ordered(start)
+        opt = instep.Adan({"W": W}, lr=0.01, weight_decay=0.1, zero_grads=True, **options)
+        model = Model(opt)
+        for t in range(3):
+            # The gradient of the last step is in another order.
+            g = ordered(numbers(rng, shape)) if t < 2 else store(numbers(rng, shape), dtype)
+            model.step(g)
+            opt.step({"W": g}, grad_scale=1.0)
+            assert not np.ascontiguousarray(g).view(np.uint8).any()
+        assert_like_model(model)
+
+
+def test_threads_cut_runs_of_other_orders_anywhere() -> None:
+    start = np.random.default_rng(20).standard_normal((1009, 307)).astype(np.float32)
+    found = []
+    before = instep.get_num_threads()
+    try:
+        for threads in (1, 3):
+            instep.set_num_threads(threads)
+            W = np.asfortranarray(store(start, BFLOAT16))
+            opt = instep.NAdam({"W": W}, lr=0.01, state_dtype="bfloat16")
+            model = Model(opt) if threads == 1 else None
+            g = np.asfortranarray(store(start[::-1], BFLOAT16))
+            if model:
+                model.step(g)
+            opt.step({"W": g})
+            if model:
+                assert_like_model(model)
+            found.append([W.tobytes(), *(a.tobytes() for a in opt.state["W"].values())])
+    finally:
+        instep.set_num_threads(before)
+    assert found[0] == found[1]
+
+
 def test_groups_and_order_change_no_bit() -> None:
     rng = np.random.default_rng(9)
     start = {key: rng.standard_normal(50).astype(np.float32) for key in "abc"}
@@ -610,7 +741,11 @@ def test_a_state_may_not_be_named_as_what_master_keeps() -> None:
         ("f4", {"bits": "float8"}, "bits is 'float8'; wanted one of None, 'bfloat16'"),
         ("f4", {"seed": -1}, "seed is -1; wanted 0 or more"),
         ("f4", {"seed": 2**64}, "seed is 18446744073709551616; wanted less than 2**64"),
-        (BFLOAT16, {"average": 0.9}, 'W"] has dtype bfloat16, and average was given'),
+        (
+            "f2",
+            {"average": 0.9, "master": "float32"},
+            'W"] has dtype float16, and average was given',
+        ),
     ],
     ids=str,
 )

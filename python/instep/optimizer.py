@@ -67,7 +67,9 @@ class Optimizer(Rule):
     zero_grads : bool, default False
         Whether a step sets the gradients to zero after use, a skipped step too.
     average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`.
+        The decay of a moving average of the parameters, if one is to be kept: `averages`. That of
+        bfloat16 parameters is of float32, and takes the numbers before they are rounded; float16
+        parameters have none.
     groups : dict of dict, optional
         Options by pattern of names: ``{"*.b": {"weight_decay": 0.0}}``. Each parameter belongs to
         the first pattern that matches its name, as `fnmatch` does, or else to the last group, which
@@ -518,10 +520,10 @@ class Optimizer(Rule):
             label, name = called("params", place), name or "params"
             check_plain(label, array)
             parameter = Parameter(name, place, array, self._storage.of(label, name, array))
-            if self._average is not None and parameter.stored and array.dtype.itemsize == 2:
+            if self._average is not None and array.dtype.name == "float16":
                 raise TypeError(
-                    f"{label} has dtype {array.dtype.name}, and average was given; averages are "
-                    "kept of float32 and float64 parameters"
+                    f"{label} has dtype float16, and average was given; averages are kept of "
+                    "float32, float64 and bfloat16 parameters"
                 )
             other = arrays.get(id(array)) or self._by_array.get(id(array))
             if other is not None:
@@ -708,6 +710,8 @@ class Optimizer(Rule):
         ------
         KeyError
             No parameter of that name.
+        RuntimeError
+            A parameter of 16 bits within `averaged`.
 
         Examples
         --------
@@ -727,6 +731,8 @@ class Optimizer(Rule):
         states = parameter.states
         if stored is None:
             return {"p": array.copy(), **{state: own.copy() for state, own in states.items()}}
+        if array.dtype.itemsize == 2 and self._stepper.averages_are_in:
+            raise RuntimeError("decoded was called within averaged()")
         of_rule = self._groups[parameter.group].states
         beside = [states[state] for state in states if state not in of_rule]
         return {
@@ -760,7 +766,9 @@ class Optimizer(Rule):
         """Put the averages in the place of the parameters, and the parameters back at the end.
 
         The very arrays of the parameters hold the averages within, so that a model that uses them
-        can be evaluated. A step within raises.
+        can be evaluated. A step within raises. Parameters of bfloat16 hold the nearest ones, and
+        `averages` meanwhile theirs in the upper halves of float32 numbers: all comes back to the
+        bit, but for what NaN carries.
 
         Raises
         ------

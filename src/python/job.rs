@@ -226,6 +226,12 @@ impl Job {
         self.walk.is_none()
     }
 
+    /// Whether every array is one run of aligned elements, all in the same order, be it that of C or
+    /// not.
+    pub(super) fn is_one_run(&self) -> bool {
+        self.walk.as_ref().is_none_or(|walk| walk.is_one_run())
+    }
+
     /// The dense arrays from `start` on as pointers to the elements.
     pub(super) fn pointers<F: Bits>(&self, start: usize) -> [*mut F; MAX_ROLES] {
         assert!(self.is_dense() && size_of::<F>() == self.dtype.size());

@@ -98,9 +98,9 @@ impl Jobs {
     }
 
     /// Swaps the parameters' role with the gradients', which are checked to be writable.
-    pub(super) fn swap(&mut self) {
+    pub(super) fn swap(&mut self, enter: bool) {
         self.each_piece(|mut piece| match piece.size_of_parameter() {
-            2 => piece.swap::<u16>(),
+            2 => piece.swap_halves(enter),
             4 => piece.swap::<f32>(),
             _ => piece.swap::<f64>(),
         });

@@ -20,7 +20,7 @@ use crate::gradient;
 use crate::isa::Level;
 use crate::rules::MAX_STATES;
 use crate::storage::Noise;
-use crate::sweep::stored::{Arrays, Elements, Gradient, Half};
+use crate::sweep::stored::{Arrays, Elements, Gradient, Half, Places};
 use crate::walk::{
     self, BLOCK_BYTES, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER,
     TILE_BYTES, Walk,
@@ -323,17 +323,16 @@ impl Piece<'_> {
         unsafe { slices(data, self.len, others) }
     }
 
-    /// The dense arrays of a storage, from `start` of this piece on; `low` is the lower half of the
-    /// place of the first element.
+    /// The arrays of a storage, which are one run each, from `start` of this piece on.
     fn arrays(
         &mut self,
         storage: &Storage,
         start: usize,
         n: usize,
-        low: u32,
+        places: Places,
         (noise, states_noise): (Noise, [Noise; MAX_STATES / 2]),
     ) -> Arrays<'_> {
-        assert!(self.job.is_dense() && start + n <= self.len);
+        assert!(self.job.is_one_run() && start + n <= self.len);
         let at = self.start + start;
         let job = self.job;
         let elements = |role: usize| {
@@ -375,7 +374,7 @@ impl Piece<'_> {
             if role < storage.beside() { elements(role) } else { Elements::Float32(&mut []) }
         });
         let p = elements(PARAMETER);
-        Arrays { p, low: rest, g, states, first: low, noise, states_noise }
+        Arrays { p, low: rest, g, states, places, noise, states_noise }
     }
 
     /// Copies elements of a role, from `start` of this piece on in order, into a tile.

@@ -274,8 +274,8 @@ impl Plan {
     }
 
     /// Swaps the parameters with what was given as the gradients, in a call that writes them.
-    pub(super) fn swap(&mut self) {
-        self.jobs.swap();
+    pub(super) fn swap(&mut self, enter: bool) {
+        self.jobs.swap(enter);
     }
 }
 

@@ -289,7 +289,11 @@ impl Stepper {
         for parameter in &setup.parameters {
             let arrays: Vec<_> = parameter.arrays().map(|(_, array)| array.clone_ref(py)).collect();
             averages.extend(arrays.last().map(|array| Gradient::Dense(array.clone_ref(py))));
-            parameters.push(Parameter::new(arrays.into_iter().next(), 0));
+            let kind = match &parameter.kind {
+                Kind::Stored(storage) if storage.has_halves() => parameter.kind.clone(),
+                _ => Kind::Floats,
+            };
+            parameters.push(Parameter::new(arrays.into_iter().next(), 0).with_kind(kind));
         }
         let call = Call { parameters: &parameters, grads: &averages, writes_gradients: true };
         let name = |place: Place| {
@@ -312,7 +316,7 @@ impl Stepper {
         match plan {
             Ok(mut plan) => {
                 self.shared.changes.fetch_add(1, Ordering::SeqCst);
-                py.detach(|| plan.swap());
+                py.detach(|| plan.swap(enter));
                 turn.state.averages_in = r#use.filter(|_| enter);
                 Ok(())
             }

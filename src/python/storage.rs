@@ -69,6 +69,11 @@ impl Storage {
         self.beside() + usize::from(self.master != Master::None)
     }
 
+    /// Whether the parameter is of bfloat16.
+    pub(super) fn has_halves(&self) -> bool {
+        matches!(self.parameter, Dtype::Bf16 | Dtype::U16)
+    }
+
     /// The dtypes that the array of a role may have.
     pub(super) fn dtypes(&self, role: usize) -> &'static [Dtype] {
         let alone = |dtype| match dtype {

@@ -47,12 +47,32 @@ pub struct Arrays<'a> {
     pub g: Gradient<'a>,
     /// The states.
     pub states: [Elements<'a>; MAX_STATES],
-    /// The place of the first element: of those of all, the upper 32 bits are the same.
-    pub first: u32,
+    /// Where the elements are.
+    pub places: Places,
     /// The noise of the parameter.
     pub noise: Noise,
     /// The noise of every second state, which the next one shares.
     pub states_noise: [Noise; MAX_STATES / 2],
+}
+
+/// The places of elements that are a step apart, modulo 2**32: of those of all, the upper 32 bits are the
+/// same.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// Of the first.
+    pub first: u32,
+    /// From each to the next.
+    pub step: u32,
+}
+
+impl Places {
+    /// Those from number `i` on.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "they go on from 0 after 2**32")]
+    fn after(self, i: usize) -> Self {
+        let first = self.first.wrapping_add(self.step.wrapping_mul(i as u32));
+        Self { first, ..self }
+    }
 }
 
 /// One step over such arrays; of the extra work scaling and weight decay.
@@ -342,7 +362,7 @@ fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usi
     G: Storage<N>,
     Q: Storage<N>,
 {
-    let Arrays { p, low, g, states, first, noise, states_noise } = arrays;
+    let Arrays { p, low, g, states, places, noise, states_noise } = arrays;
     let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
     let mut states = states.into_iter().map_while(Q::slice);
     let mut state: [_; S] = array::from_fn(|_| states.next().expect("one for each state"));
@@ -353,7 +373,7 @@ fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usi
                  low: &mut [Half],
                  g: &[G::Bits],
                  state: [&mut [Q::Chunk]; S],
-                 first: u32| {
+                 places: Places| {
         let (p, g, low) = (P::chunks_mut(p), G::chunks(g), P::low_chunks(low));
         let rule = PhantomData::<(R, P)>;
         isa::run(
@@ -365,13 +385,13 @@ fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usi
                 low,
                 g,
                 state,
-                first,
+                places,
                 noises,
                 rule,
             },
         );
     };
-    sweep(p, low, g, state.each_mut().map(|state| Q::chunks_mut(state)), first);
+    sweep(p, low, g, state.each_mut().map(|state| Q::chunks_mut(state)), places);
     let done = p.len() - p.len() % N;
     if N == 2 && done < p.len() {
         // One is left: it makes a pair with nothing.
@@ -381,9 +401,7 @@ fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usi
         }
         let mut states = state.each_mut().map(|state| [state[done], Q::Bits::default()]);
         let chunks = states.each_mut().map(|state| Q::chunks_mut(state));
-        #[expect(clippy::cast_possible_truncation, reason = "places go on from 0 after 2**32")]
-        let place = first.wrapping_add(done as u32);
-        sweep(&mut own.0, &mut own.1, &[g[done], G::Bits::default()], chunks, place);
+        sweep(&mut own.0, &mut own.1, &[g[done], G::Bits::default()], chunks, places.after(done));
         p[done] = own.0[0];
         if P::SPLIT {
             low[done] = own.1[0];
@@ -444,7 +462,7 @@ where
     low: &'a mut [P::Low],
     g: &'a [G::Chunk],
     state: [&'a mut [Q::Chunk]; S],
-    first: u32,
+    places: Places,
     noises: (Noise, [Noise; MAX_STATES / 2]),
     rule: PhantomData<(R, P)>,
 }
@@ -458,18 +476,16 @@ where
     Q: Storage<N>,
 {
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "places go on from 0 after 2**32")]
     fn run<const WIDTH: usize>(self) {
-        let Self { exact, around, p, low, g, state, first, noises, .. } = self;
+        let Self { exact, around, p, low, g, state, places, noises, .. } = self;
         let rounded = exact.map(f32::nearest);
         let n = p.len();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
         let (g, state) = (&g[..n], state.map(|s| &mut s[..n]));
         let low = if P::SPLIT { &mut low[..n] } else { low };
         for i in 0..n {
-            let place = first.wrapping_add((N * i) as u32);
             let random = |noise: Noise, shift: usize| -> [u32; N] {
-                array::from_fn(|j| noise.of(place.wrapping_add(j as u32)) << shift)
+                array::from_fn(|j| noise.of(places.after(N * i + j).first) << shift)
             };
             let old = P::load(p[i], if P::SPLIT { low[i] } else { P::Low::default() });
             let g = G::load(g[i], G::Low::default());

@@ -4,7 +4,7 @@ The passes are float32 in all of them; what differs is how parameters and states
 stored between steps. Two rows are what instep does not do: bfloat16 rounded to nearest.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from instep.demo import digits
 from instep.demo.network import accuracy, backward, forward, initialize_parameters_he
 from instep.ml_dtypes import BFLOAT16
 
-__all__ = ["STORAGES", "Storage", "run", "train"]
+__all__ = ["STORAGES", "Storage", "round_to_nearest", "run", "train"]
 
 MINI_BATCH = 64
 
@@ -92,8 +92,7 @@ def train(
             weights: Arrays = {name: p.astype(np.float32) for name, p in params.items()}
             loss, grads = backward(weights, forward(weights, X), Y)
             opt.step({name: grads[f"d{name}"].astype(storage.dtype) for name in params})
-            for array in _rounded(storage, opt, params):
-                array[...] = array.astype(BFLOAT16)
+            round_to_nearest(storage, opt, params)
             total += loss * X.shape[1] / data.X_train.shape[1]
         losses.append(total)
     weights = {name: p.astype(np.float32) for name, p in params.items()}
@@ -105,12 +104,14 @@ def train(
     return Trained(losses, held_out, sum(sizes))
 
 
-def _rounded(
+def round_to_nearest(
     storage: Storage, opt: instep.Optimizer, params: dict[str, NDArray[Any]]
-) -> Iterator[NDArray[Any]]:
+) -> None:
+    """Round, after a step, what the storage has in bfloat16 to nearest."""
     for name, p in params.items():
         arrays = {"p": p, **opt.state[name]}
-        yield from (arrays[each] for each in storage.nearest)
+        for each in storage.nearest:
+            arrays[each][...] = arrays[each].astype(BFLOAT16)
 
 
 def run(

@@ -1,10 +1,10 @@
 //! The step of a piece whose arrays are stored in fewer bytes than their numbers have.
 //!
 //! Where there is a loop for it, it takes the elements from memory into registers and back. All else, as
-//! arrays that are not in C order, users' own rules and averages, goes tile by tile through the step of
+//! arrays that are not each one run of memory, users' own rules and averages, goes tile by tile through the step of
 //! float32 arrays. The bits are the same.
 
-use std::array;
+use std::{array, iter};
 
 use super::{Piece, cuts};
 use crate::extras::Step;
@@ -17,13 +17,16 @@ use crate::python::view::Dtype;
 use crate::recipes::Recipe;
 use crate::rules::Coefficients;
 use crate::storage::{self, Key, Rounding};
-use crate::sweep::stored::{self, Combination};
+use crate::sweep::stored::{self, Combination, Places};
 use crate::walk::{
-    Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER, PLACE,
+    Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER, PLACE, Walk,
 };
 
 /// The elements of a tile: few enough for all that is known of them to stay in the cache.
 const TILE: usize = 256;
+
+/// The shortest run, along the innermost axis, that is not better put in tiles with others.
+const SHORTEST_RUN: usize = 64;
 
 /// Room for a tile as it is in memory.
 type Room = Tiles<{ TILE * size_of::<f32>() }>;
@@ -35,7 +38,7 @@ impl Piece<'_> {
         match &work.rule {
             BoundRule::Recipe(recipe, c) => {
                 let combination = storage.combination(self.job.gradient);
-                match combination.filter(|_| self.job.is_dense() && stored::does(&work.extras)) {
+                match combination.filter(|_| self.has_runs() && stored::does(&work.extras)) {
                     Some(combination) => self.sweep_stored(work, storage, combination, recipe, c),
                     None => {
                         self.sweep_tiles(work, storage, &|p, g, s| {
@@ -67,11 +70,7 @@ impl Piece<'_> {
     /// Parts of a dense piece whose places have the same upper 32 bits: where they start, how long they
     /// are, and both halves of the first place.
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is what it is about")]
-    fn parts(
-        &self,
-        storage: &Storage,
-        most: usize,
-    ) -> impl Iterator<Item = (usize, usize, u32, u32)> + use<> {
+    fn parts(&self, storage: &Storage) -> impl Iterator<Item = (usize, usize, u32, u32)> + use<> {
         let (len, first) = (self.len, storage.first.wrapping_add(self.start as u64));
         let mut start = 0;
         std::iter::from_fn(move || {
@@ -79,11 +78,34 @@ impl Piece<'_> {
             let (high, low) = ((place >> 32) as u32, place as u32);
             // What is left of these 2**32 places.
             let same = usize::try_from((1 << 32) - u64::from(low)).unwrap_or(usize::MAX);
-            let n = most.min(len - start).min(same);
+            let n = TILE.min(len - start).min(same);
             let part = (start, n, high, low);
             start += n;
             (n > 0).then_some(part)
         })
+    }
+
+    /// Whether its elements are in runs that a loop can take.
+    fn has_runs(&self) -> bool {
+        let is_long = |walk: &Walk| walk.places_from(0).2 >= SHORTEST_RUN;
+        self.job.is_one_run() && self.job.walk.as_deref().is_none_or(is_long)
+    }
+
+    /// Of the places of elements, from `start` of this piece on in order: how many are a step apart and
+    /// have the same upper 32 bits, these, and the lower ones of the first with the step.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what it is about")]
+    fn places_from(&self, storage: &Storage, start: usize) -> (usize, u32, Places) {
+        let Some(walk) = &self.job.walk else {
+            let first = storage.first.wrapping_add((self.start + start) as u64);
+            // What is left of these 2**32 places.
+            let same = usize::try_from((1 << 32) - (first & u64::from(u32::MAX)));
+            let n = (self.len - start).min(same.unwrap_or(usize::MAX));
+            return (n, (first >> 32) as u32, Places { first: first as u32, step: 1 });
+        };
+        // Here all upper halves are 0.
+        let (first, step, n) = walk.places_from(self.start + start);
+        let first = low_half(first).wrapping_add(storage.first as u32);
+        (n.min(self.len - start), 0, Places { first, step: low_half(step) })
     }
 
     /// The step in one loop.
@@ -98,10 +120,13 @@ impl Piece<'_> {
         let step = recipe.stored(combination);
         let key = |role| Self::key(work, storage, role);
         let (own, states) = (key(PARAMETER), array::from_fn(|k| key(FIRST_STATE + 2 * k)));
-        for (start, n, high, low) in self.parts(storage, usize::MAX) {
+        let mut start = 0;
+        while start < self.len {
+            let (n, high, places) = self.places_from(storage, start);
             let noises = (own.noise(high), states.map(|key: Key| key.noise(high)));
-            let arrays = self.arrays(storage, start, n, low, noises);
+            let arrays = self.arrays(storage, start, n, places, noises);
             step(work.level, coefficients, &work.extras, arrays);
+            start += n;
         }
     }
 
@@ -113,7 +138,7 @@ impl Piece<'_> {
         let mut scratch = Scratch::new();
         let states = work.rule.states();
         let average = work.extras.average.is_some().then(|| storage.average());
-        for (start, n, high, low) in self.parts(storage, TILE) {
+        for (start, n, high, low) in self.parts(storage) {
             self.places(start, low, &mut places[..n]);
             // Where there is a walk, all upper halves are 0.
             let high = if self.job.is_dense() { high } else { 0 };
@@ -205,6 +230,22 @@ impl Piece<'_> {
                 self.scatter(role, start, bits);
             }
             _ => self.scatter(role, start, numbers),
+        }
+    }
+
+    /// Puts averages, whose role is the gradient's, in the place of bfloat16 parameters if `enter`, and
+    /// these into the upper halves of the averages; or all of it back.
+    pub(in crate::python) fn swap_halves(&mut self, enter: bool) {
+        let (mut room, mut other) = (Room::new(), Room::new());
+        let exchange = if enter { storage::enter_average } else { storage::leave_average };
+        for (start, n) in cuts(self.len, TILE) {
+            let p = self.gather::<u16, _>(PARAMETER, start, n, &mut room);
+            let a = self.gather::<f32, _>(GRADIENT, start, n, &mut other);
+            for (p, a) in iter::zip(&mut *p, &mut *a) {
+                (*p, *a) = exchange(*p, *a);
+            }
+            self.scatter(PARAMETER, start, p);
+            self.scatter(GRADIENT, start, a);
         }
     }
 
