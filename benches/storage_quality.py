@@ -2,7 +2,7 @@
 
 The digits are those of the demo. The text is of this project: its README and the pages in docs, of
 which a network with one hidden layer guesses each character from the eight before it. `make
-quality` prints the table of docs/fewer-bytes.md.
+quality` prints the table.
 """
 
 import argparse
