@@ -19,12 +19,23 @@ from time import perf_counter
 import instep
 import numpy as np
 from instep.disk import Streamed
+from numpy.typing import NDArray
 
 
 def resident() -> int:
     """Return the bytes of this process that are in memory, at most so far."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+
+def filled(path: Path | None, size: int) -> NDArray[np.float32]:
+    """Return an array in memory, or in a file."""
+    if path is None:
+        return np.full(size, 0.5, np.float32)
+    array = np.memmap(path, np.float32, "w+", shape=(size,))
+    for start in range(0, size, 1 << 22):
+        array[start : start + (1 << 22)] = 0.5
+    return array
 
 
 def fio(folder: Path, reads: int, writes: int, block: int) -> float:
@@ -49,28 +60,32 @@ def main() -> None:
     parser.add_argument("--gib", type=float, default=3.0, help="of parameters and states of Adam")
     parser.add_argument("--chunk", type=int, default=16, help="in MiB")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mapped", action="store_true", help="parameters and gradients in files")
     arguments = parser.parse_args()
     if shutil.which("fio") is None:
         raise SystemExit("fio is not there; it is a package of most systems, such as apt's fio")
     size = int(arguments.gib * (1 << 30)) // 12
-    params = {"W": np.ones(size, np.float32)}
-    grads = {"W": np.full(size, 0.5, np.float32)}
     chunk = arguments.chunk << 20
     block = chunk // 3 // 4096 * 4096
+    # Of states; parameters, which are only written where they are in memory; and mapped gradients.
+    reads, writes = (16 * size, 16 * size) if arguments.mapped else (8 * size, 12 * size)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
+        params, grads = (
+            {"W": filled(folder / own if arguments.mapped else None, size)} for own in ("W", "G")
+        )
         opt = Streamed(instep.AdamW, params, folder=folder / "run", chunk=chunk)
         # Each generation once, whose room on the disk is new.
         opt.step(grads)
         opt.step(grads)
-        fio(folder, 8 * size, 12 * size, block)
+        fio(folder, reads, writes, block)
         before = resident()
         ours, theirs = [], []
         for _ in range(arguments.rounds):
             start = perf_counter()
             opt.step(grads)
-            ours.append(20 * size / (perf_counter() - start))
-            theirs.append(fio(folder, 8 * size, 12 * size, block))
+            ours.append((reads + writes) / (perf_counter() - start))
+            theirs.append(fio(folder, reads, writes, block))
         grown = resident() - before
         opt.close()
     cells = [
