@@ -127,8 +127,6 @@ trajectories: .venv/with-peers  ## 1 min | Make the stored values of the peers a
 
 .PHONY: torch-host
 torch-host: .venv-torch/built  ## 2 min | Check instep.torch against torch itself, in 5 GB of its own: .venv-torch
-	.venv-torch/bin/python tests/trajectories/make_optimizers_torch.py
-	git diff --exit-code --stat tests/trajectories/optimizers_torch.json
 	.venv-torch/bin/python -m pytest --override-ini=addopts= tests/torch_host/*_check.py
 	.venv-torch/bin/python -m pytest --override-ini=addopts= --doctest-modules python/instep/torch.py
 

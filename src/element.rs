@@ -30,8 +30,17 @@ pub trait Float:
     fn over(self, divisor: Self) -> Self;
 }
 
+/// What is copied between arrays and tiles: integers and floats, of which any bits will do.
+pub trait Bits: Copy + Default + Send + Sync + 'static {}
+
+impl Bits for u16 {}
+impl Bits for i16 {}
+impl Bits for [u8; 2] {}
+impl Bits for f32 {}
+impl Bits for f64 {}
+
 /// The type of an array's elements.
-pub trait Element: Float + PartialOrd + Default + Send + Sync + 'static {
+pub trait Element: Bits + Float + PartialOrd {
     /// 1.
     const ONE: Self;
 

@@ -1,4 +1,4 @@
-//! What a thread has of its own: a floating-point mode, and signals that it blocks.
+//! What a thread has of its own: a floating-point mode, signals that it blocks, the core that it is on.
 #![expect(unsafe_code, reason = "a control register is read, and the C library is called")]
 
 /// Whether floats round to nearest here, with subnormal numbers and without traps: the only mode in
@@ -57,6 +57,70 @@ const DEFAULT: u64 = 0;
 fn control_bits() -> u64 {
     DEFAULT
 }
+
+/// A thread, by the number that the system gives it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ThreadId(#[cfg(target_os = "linux")] libc::pid_t);
+
+/// The core that this thread is on, by its number, if the system tells.
+#[cfg(target_os = "linux")]
+pub(crate) fn core() -> Option<usize> {
+    // SAFETY: it takes nothing and writes nothing.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn thread_id() -> ThreadId {
+    // SAFETY: as above.
+    ThreadId(unsafe { libc::gettid() })
+}
+
+/// Has these threads run on the cores that this thread may use, but for one, if there are others.
+#[cfg(target_os = "linux")]
+pub(crate) fn keep_off(core: usize, threads: &[ThreadId]) {
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: a set of no cores is all zeros; `sched_getaffinity` writes to it as many bytes as it has,
+    // and leaves it as it is where the system has more cores than that. A core that is cleared is below
+    // the number of bits. `sched_setaffinity` reads the set, and fails for a thread that has ended.
+    unsafe {
+        let mut cores: libc::cpu_set_t = std::mem::zeroed();
+        if core >= 8 * size || libc::sched_getaffinity(0, size, &raw mut cores) != 0 {
+            return;
+        }
+        libc::CPU_CLR(core, &mut cores);
+        if libc::CPU_COUNT(&cores) > 0 {
+            for thread in threads {
+                libc::sched_setaffinity(thread.0, size, &raw const cores);
+            }
+        }
+    }
+}
+
+/// The cores that this thread may use.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn cores() -> Vec<usize> {
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: as above; every core that is asked for is below the number of bits.
+    unsafe {
+        let mut cores: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size, &raw mut cores), 0);
+        (0..8 * size).filter(|&core| libc::CPU_ISSET(core, &cores)).collect()
+    }
+}
+
+/// No system that tells, or that we know to need it.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn core() -> Option<usize> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn thread_id() -> ThreadId {
+    ThreadId()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn keep_off(_core: usize, _threads: &[ThreadId]) {}
 
 /// Calls `spawn` with all signals blocked in this thread, so that threads born within block them
 /// from their first instruction on.

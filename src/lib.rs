@@ -11,7 +11,8 @@
 //!   python/pieces.rs   what is behind it: slices of dense arrays (tiles.rs: tiles of strided ones)
 //!   walk.rs            the order and the blocks of arrays that are not dense
 //!   parallel.rs        the arrays as one index space, in chunks that threads claim one by one
-//!                      (worth.rs: whether that pays; environment.rs: what a thread has of its own)
+//!                      (worth.rs: whether that pays; environment.rs: what a thread has of its own;
+//!                      team.rs: the threads that torch computes with)
 //!   rules/…            the numbers → coefficients, in f64, once per step
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
@@ -46,7 +47,9 @@ pub mod recipes;
 mod registers;
 mod roots;
 pub mod rules;
+pub mod storage;
 pub mod sweep;
+pub mod team;
 pub mod walk;
 mod worth;
 

@@ -9,6 +9,9 @@
 //! without a task look out for another one for some microseconds, as a sleeping one comes late; they
 //! let in whatever else waits for the core, and then they sleep.
 //!
+//! Where another library of the process has threads that look out for work, a step may ask for a team of
+//! those instead (`team.rs`).
+//!
 //! A caller in a floating-point mode of its own does its chunks alone, too, so that all of them are
 //! computed in it. Workers are in the default mode: a new thread has the mode of the one that starts
 //! it, and only a caller in the default mode does.
@@ -25,10 +28,11 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, hint, process, ptr, thread};
 
-use crate::environment;
+use crate::environment::{self, ThreadId};
 use crate::error::Error;
+use crate::team::Team;
 pub use crate::worth::SHARED_FROM;
-use crate::worth::{SHORT_PATIENCE, Worth};
+use crate::worth::{SHORT_PATIENCE, WOKEN_FROM, Worth};
 
 /// The environment variable that sets the number of threads.
 const VARIABLE: &str = "INSTEP_NUM_THREADS";
@@ -84,6 +88,10 @@ pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
         claims.run(Side::Front);
         return;
     }
+    if let Some(team) = Team::current().filter(|_| bytes >= WOKEN_FROM) {
+        claims.run_on(team, helpers);
+        return;
+    }
     let begun = Instant::now();
     let pool = Pool::of_this_process();
     let Some(posted) = pool.post(&claims, helpers, bytes, begun) else {
@@ -97,7 +105,7 @@ pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
     drop(posted);
     let now = Instant::now();
     pool.lock().worth.end(now, bytes, now - start, true);
-    assert!(!claims.panicked.into_inner(), "a worker panicked at its chunk");
+    claims.assert_all_done();
 }
 
 /// The chunks of a task, how many of them are claimed, and who is at them.
@@ -143,6 +151,32 @@ impl<'a> Claims<'a> {
         done
     }
 
+    /// As [`run`](Self::run) on so many of another runtime's threads, besides the caller's.
+    fn run_on(&self, team: Team, helpers: usize) {
+        let seats = AtomicUsize::new(0);
+        team.run(&|calls| {
+            // They may be in a floating-point mode of their own.
+            let joins = || {
+                environment::has_default_floats() && seats.fetch_add(1, Ordering::Relaxed) < helpers
+            };
+            if calls || joins() {
+                self.run_or_note(if calls { Side::Front } else { Side::Back });
+            }
+        });
+        self.assert_all_done();
+    }
+
+    /// Runs; a panic is taken note of.
+    fn run_or_note(&self, side: Side) {
+        if catch_unwind(AssertUnwindSafe(|| self.run(side))).is_err() {
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn assert_all_done(&self) {
+        assert!(!self.panicked.load(Ordering::Relaxed), "a worker panicked at its chunk");
+    }
+
     fn is_left(&self) -> bool {
         self.inside.load(Ordering::Acquire) == 0
     }
@@ -172,6 +206,10 @@ struct Pool {
 #[derive(Default)]
 struct State {
     workers: usize,
+    /// Those that have begun.
+    ids: Vec<ThreadId>,
+    /// The core that they are kept off.
+    kept_off: Option<usize>,
     /// How many of them sleep.
     sleepers: usize,
     /// How many callers sleep.
@@ -180,6 +218,18 @@ struct State {
     /// How many more workers may join the task.
     seats: usize,
     worth: Worth,
+}
+
+impl State {
+    /// Linux may wake a thread on the core of the one that wakes it, though another is idle, and leave
+    /// both there for milliseconds: longer than most steps take.
+    fn keep_workers_off_this_core(&mut self) {
+        let core = environment::core();
+        if let Some(number) = core.filter(|_| core != self.kept_off) {
+            environment::keep_off(number, &self.ids);
+            self.kept_off = core;
+        }
+    }
 }
 
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
@@ -241,6 +291,9 @@ impl Pool {
         state.task = Some(Task(ptr::from_ref(claims).cast()));
         state.seats = helpers;
         let wanted = helpers.saturating_sub(awake).min(state.sleepers);
+        if wanted > 0 {
+            state.keep_workers_off_this_core();
+        }
         self.posts.fetch_add(1, Ordering::Relaxed);
         drop(state);
         for _ in 0..wanted {
@@ -252,6 +305,9 @@ impl Pool {
     /// The life of a worker.
     fn work(&self) -> ! {
         let mut state = self.lock();
+        state.ids.push(environment::thread_id());
+        // The others may be kept off a core that this one has not heard of.
+        state.kept_off = None;
         loop {
             if let Some(Task(claims)) = state.task.filter(|_| state.seats > 0) {
                 state.seats -= 1;
@@ -262,9 +318,7 @@ impl Pool {
                 let claims = unsafe { &*claims };
                 claims.inside.fetch_add(1, Ordering::Relaxed);
                 drop(state);
-                if catch_unwind(AssertUnwindSafe(|| claims.run(Side::Back))).is_err() {
-                    claims.panicked.store(true, Ordering::Relaxed);
-                }
+                claims.run_or_note(Side::Back);
                 // Releases what was written to the caller, who may go on at once.
                 claims.inside.fetch_sub(1, Ordering::Release);
                 state = self.lock();
@@ -340,6 +394,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::team::tests::team;
 
     const LARGE: usize = crate::worth::LARGE;
 
@@ -397,6 +452,62 @@ mod tests {
             let wanted = (0..front).chain((front..9).rev());
             assert!(order.lock().expect("no panic").iter().copied().eq(wanted));
         }
+    }
+
+    #[test]
+    fn a_team_does_every_chunk_once_on_no_more_threads_than_asked_for() {
+        for threads in 2..=4 {
+            with_threads(threads, || {
+                Team::within(Some(team()), || {
+                    for chunks in (0..40).cycle().take(400) {
+                        let done: Vec<_> = (0..chunks).map(|_| AtomicU8::new(0)).collect();
+                        let who = Mutex::new(std::collections::HashSet::new());
+                        each(chunks, LARGE, &|chunk| {
+                            done[chunk].fetch_add(1, Ordering::Relaxed);
+                            who.lock().expect("no panic").insert(thread::current().id());
+                        });
+                        assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+                        assert!(who.into_inner().expect("no panic").len() <= threads.min(3));
+                    }
+                });
+            });
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a worker panicked at its chunk")]
+    fn a_panic_on_a_team_reaches_the_caller() {
+        with_threads(3, || {
+            Team::within(Some(team()), || each(9, LARGE, &|chunk| assert!(chunk != 4, "planted")));
+        });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn woken_workers_have_other_cores_than_the_caller() {
+        let kept_off = || Pool::of_this_process().lock().kept_off;
+        with_threads(2, || {
+            // Nobody is awake after a while.
+            for _ in 0..20 {
+                thread::sleep(Duration::from_millis(2));
+                let masks = Mutex::new(Vec::new());
+                let caller = thread::current().id();
+                each(64, LARGE, &|_| {
+                    thread::sleep(Duration::from_micros(100));
+                    if thread::current().id() != caller {
+                        masks.lock().expect("no panic").push(environment::cores());
+                    }
+                });
+                let core = kept_off();
+                for mask in masks.into_inner().expect("no panic") {
+                    let mut wanted = environment::cores();
+                    if wanted.len() > 1 {
+                        wanted.retain(|&other| Some(other) != core);
+                    }
+                    assert!(core.is_none() || mask == wanted, "{mask:?} {core:?}");
+                }
+            }
+        });
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::rules::{
     adam, adamax, adan, ademamix, asgd, gradient_descent, limit, lion, momentum, nadam, radam,
     rmsprop, rprop, schedule_free, signum, yogi,
 };
+use crate::sweep::stored::{self, Combination, StoredStep};
 use crate::sweep::{self, Step};
 
 /// A registered rule, with its types erased.
@@ -22,6 +23,7 @@ pub struct Recipe {
     pub step_f32: Step<f32>,
     /// The step for `f64` arrays.
     pub step_f64: Step<f64>,
+    stored: [StoredStep; stored::COMBINATIONS],
 }
 
 impl Recipe {
@@ -40,7 +42,14 @@ impl Recipe {
             },
             step_f32: sweep::step::<R, f32, H, C, S>,
             step_f64: sweep::step::<R, f64, H, C, S>,
+            stored: stored::steps::<R, H, C, S>(),
         }
+    }
+
+    /// The step for arrays that are stored in fewer bytes.
+    #[must_use]
+    pub fn stored(&self, combination: Combination) -> StoredStep {
+        self.stored[combination as usize]
     }
 
     /// The coefficients of one step, or `None` when the number of hyper-parameters is not the rule's.

@@ -1,5 +1,6 @@
 //! The only element loop: load, rule, store.
 
+pub mod stored;
 mod ways;
 
 use std::array;

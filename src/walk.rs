@@ -16,15 +16,18 @@ use std::{array, cmp, iter};
 
 use crate::rules::MAX_STATES;
 
-/// The roles of the arrays of one parameter: itself, its gradient, its states, and its average if
-/// one is kept.
+/// The roles of the arrays of one parameter: itself, its gradient, its states, what else there is of a
+/// parameter that is stored in fewer bytes, and its average if one is kept.
 pub const PARAMETER: usize = 0;
 /// See [`PARAMETER`].
 pub const GRADIENT: usize = 1;
 /// See [`PARAMETER`].
 pub const FIRST_STATE: usize = 2;
 /// The most roles that there are.
-pub const MAX_ROLES: usize = FIRST_STATE + MAX_STATES + 1;
+pub const MAX_ROLES: usize = FIRST_STATE + MAX_STATES + 2;
+/// What is walked beside the roles: the place of an element, as if of an array in C order that counts
+/// its elements.
+pub const PLACE: usize = MAX_ROLES;
 
 /// The most axes of an array: those of NumPy.
 pub const MAX_AXES: usize = 64;
@@ -50,8 +53,8 @@ const CACHE_LINE: usize = 64;
 pub struct Axis {
     /// The number of places.
     pub len: usize,
-    /// From one place to the next, in bytes, for each role.
-    pub steps: [isize; MAX_ROLES],
+    /// From one place to the next, in bytes, for each role; in elements for [`PLACE`].
+    pub steps: [isize; MAX_ROLES + 1],
 }
 
 /// The axes of arrays that are not all dense, cut into blocks.
@@ -62,8 +65,8 @@ pub struct Walk {
     /// What the places of the first axis are, where they are some rows of the arrays; the gradient
     /// has these rows only, one after the other.
     rows: Option<Arc<Indices>>,
-    /// The size of an element, in bytes.
-    size: usize,
+    /// The size of an element of each role, in bytes.
+    sizes: [usize; MAX_ROLES],
     /// How many roles there are.
     roles: usize,
     /// The places of each axis that a block has.
@@ -204,9 +207,9 @@ pub fn in_order(mut axes: Vec<Axis>) -> Vec<Axis> {
 }
 
 impl Walk {
-    /// `axes` in order. Of the arrays of `roles` roles, those that `are_aligned` have aligned
-    /// elements of `size` bytes at their beginning. `rows` are the places of the first axis, if they
-    /// are not simply one after the other.
+    /// `axes` in order. Of the arrays of all roles, those that `are_aligned` have aligned elements, of
+    /// as many bytes as `sizes` says, at their beginning. `rows` are the places of the first axis, if
+    /// they are not simply one after the other.
     ///
     /// # Panics
     /// When there are more axes or roles than [`MAX_AXES`] and [`MAX_ROLES`].
@@ -214,25 +217,27 @@ impl Walk {
     pub fn new(
         mut axes: Vec<Axis>,
         rows: Option<Arc<Indices>>,
-        size: usize,
+        sizes: [usize; MAX_ROLES],
         are_aligned: &[bool],
     ) -> Self {
         if axes.is_empty() {
-            axes.push(Axis { len: 1, steps: [size.cast_signed(); MAX_ROLES] });
+            let steps = array::from_fn(|role| sizes.get(role).map_or(1, |size| size.cast_signed()));
+            axes.push(Axis { len: 1, steps });
         }
         assert!(
             axes.len() <= MAX_AXES
                 && rows.as_ref().is_none_or(|rows| rows.list.len() == axes[0].len)
         );
         let roles = are_aligned.len();
-        let multiple = |role| axes.iter().all(|axis| axis.steps[role] % size.cast_signed() == 0);
+        let multiple =
+            |role: usize| axes.iter().all(|axis| axis.steps[role] % sizes[role].cast_signed() == 0);
         let in_place =
             array::from_fn(|role| are_aligned.get(role).is_some_and(|is| *is && multiple(role)));
         let extents = axes.iter().map(|axis| axis.len).collect();
         let mut walk = Self {
             axes,
             rows,
-            size,
+            sizes,
             roles,
             extents,
             run_from: 0,
@@ -255,7 +260,7 @@ impl Walk {
 
     /// Whether the array of a role is dense over the places that a block has from an axis on.
     fn is_dense_from(&self, axis: usize, role: usize) -> bool {
-        let mut dense = self.size;
+        let mut dense = self.sizes[role];
         let mut whole = true;
         (axis..self.axes.len()).rev().all(|k| {
             let (len, extent) = (self.axes[k].len, self.extents[k]);
@@ -299,7 +304,8 @@ impl Walk {
             .filter(|&k| k < innermost && (0..self.roles).any(|role| self.closest(role) == k))
             .collect();
         // A cache line in both directions; in three, there is room for half of one.
-        let width = if close.len() > 1 { CACHE_LINE / 2 } else { CACHE_LINE } / self.size;
+        let width =
+            if close.len() > 1 { CACHE_LINE / 2 } else { CACHE_LINE } / self.sizes[PARAMETER];
         let mut rest = most;
         self.extents.fill(1);
         for k in close.into_iter().rev().chain([innermost]) {
@@ -319,7 +325,7 @@ impl Walk {
         let axes = &self.axes[usize::from(self.are_rows_of(role))..];
         let steps = axes.iter().filter(|axis| axis.len > 1).map(|axis| axis.steps[role]);
         let closest = steps.map(isize::unsigned_abs).filter(|&step| step > 0).min();
-        closest.unwrap_or(CACHE_LINE / 4).clamp(self.size, CACHE_LINE)
+        closest.unwrap_or(CACHE_LINE / 4).clamp(self.sizes[role], CACHE_LINE)
     }
 
     /// The axis along which the elements of a role are closest to each other.
@@ -350,6 +356,21 @@ impl Walk {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The largest [`PLACE`] of its elements; `None` if there is no such number.
+    #[must_use]
+    pub fn last_place(&self) -> Option<u64> {
+        let mut last = 0_u64;
+        for (k, axis) in self.axes.iter().enumerate() {
+            let len = match &self.rows {
+                Some(rows) if k == 0 => rows.end(),
+                _ => axis.len,
+            };
+            let step = axis.steps[PLACE].unsigned_abs() as u64;
+            last = last.checked_add(step.checked_mul(len.saturating_sub(1) as u64)?)?;
+        }
+        Some(last)
     }
 
     /// Whether the places of the first axis are some rows.
@@ -548,7 +569,7 @@ mod tests {
         let lens: Vec<_> = (0..count).map(|_| 1 + random.below(most)).collect();
         let of_rows = random.below(3) == 0;
         let mut axes: Vec<_> =
-            lens.iter().map(|&len| Axis { len, steps: [0; MAX_ROLES] }).collect();
+            lens.iter().map(|&len| Axis { len, steps: [0; MAX_ROLES + 1] }).collect();
         for role in 0..ROLES {
             let mut order = random.shuffled(count);
             if random.below(2) == 0 {
@@ -589,7 +610,7 @@ mod tests {
             places = places.into_iter().flat_map(of).collect();
         }
         let aligned: Vec<_> = (0..ROLES).map(|_| random.below(5) > 0).collect();
-        Case { walk: Walk::new(axes, rows, SIZE, &aligned), places }
+        Case { walk: Walk::new(axes, rows, [SIZE; MAX_ROLES], &aligned), places }
     }
 
     /// Where the elements of a block are, one after the other in its tile.
@@ -655,7 +676,7 @@ mod tests {
                 Axis { len: 100, steps: steps([8_000, window, 4]) },
                 Axis { len: 2_000, steps: steps([4, 4, 400]) },
             ];
-            Walk::new(axes, None, SIZE, &[false, true, true])
+            Walk::new(axes, None, [SIZE; MAX_ROLES], &[false, true, true])
         };
         let cut = walk(2_000).extents[1];
         assert!(cut < 2_000);

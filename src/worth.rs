@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub const SHARED_FROM: usize = 64 << 10;
 
 /// From as many bytes on workers that sleep are woken.
-const WOKEN_FROM: usize = 256 << 10;
+pub(crate) const WOKEN_FROM: usize = 256 << 10;
 
 /// From as many bytes on everything is shared: tens of milliseconds.
 const ALWAYS_FROM: usize = 64 << 20;

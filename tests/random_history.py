@@ -459,7 +459,7 @@ class History(Draws, Pair):
                 lambda: saved.update(t=-1),
                 lambda: saved.update(t=True),
                 lambda: saved.update(skips=-1),
-                lambda: saved.update(format=2),
+                lambda: saved.update(format=3),
                 lambda: saved.update(average=None if saved["average"] is not None else 0.5),
                 lambda: saved.pop("groups"),
                 lambda: saved.update(other=1),

@@ -251,7 +251,17 @@ def adam(steps: int = 2, **options: Any) -> instep.Adam:
 def test_the_dict_is_plain_and_a_copy() -> None:
     opt = adam(lr=np.float32(0.5), betas=np.array([0.5, 0.25]), average=0.9)
     saved = opt.state_dict()
-    assert list(saved) == ["format", "rule", "t", "skips", "average", "groups", "state", "averages"]
+    assert list(saved) == [
+        "format",
+        "rule",
+        "t",
+        "skips",
+        "storage",
+        "average",
+        "groups",
+        "state",
+        "averages",
+    ]
     options = saved["groups"][0]["options"]
     assert (options["lr"], options["betas"]) == (0.5, [0.5, 0.25])
     assert {type(value) for value in options.values()} <= {float, bool, str, list}
@@ -447,7 +457,7 @@ def edit(saved: dict[str, Any], path: str, value: Any) -> None:
         ("format", "1", ValueError, "format '1'"),
         ("format", True, ValueError, "format True"),
         ("format", 0, ValueError, "format 0"),
-        ("format", 2, ValueError, "format 2, and this instep knows those up to 1"),
+        ("format", 3, ValueError, "format 3, and this instep knows those up to 2"),
         ("rule", "AdamW", ValueError, "state_dict has the rule 'AdamW'; wanted 'Adam'"),
         ("rule", None, ValueError, "None"),
         ("t", ..., ValueError, "state_dict lacks 't'"),
@@ -658,7 +668,7 @@ def test_other_tools_can_read_the_file(file: Path) -> None:
 def test_the_metadata_say_what_the_file_is(file: Path) -> None:
     header = header_of(file.read_bytes())["__metadata__"]
     assert {key: json.loads(header[key]) for key in ("format", "rule", "t", "average")} == {
-        "format": 1,
+        "format": 2,
         "rule": "Adam",
         "t": 3,
         "average": 0.9,
@@ -720,7 +730,7 @@ def test_foreign_files(file: Path) -> None:
 def test_a_newer_file(file: Path) -> None:
     saved = adam(steps=3).state_dict()
     for version, match in (
-        (2, "the format 2, and this"),
+        (3, "the format 3, and this"),
         (0, "the format 0"),
         ("", "format ''"),
         (1.0, "format 1.0"),

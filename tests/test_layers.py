@@ -117,7 +117,11 @@ def imports_of(file: Path) -> set[str]:
 def test_a_host_is_imported_by_the_module_of_its_name_only() -> None:
     """Whoever has NumPy alone can import all else, but for the demo and the benchmarks."""
     hosts = {"autograd", "sklearn", "thinc", "torch"}
-    optional = {"safetensors": {"safetensors"}, "threads": {"threadpoolctl"}}
+    optional = {
+        "ml_dtypes": {"ml_dtypes"},
+        "safetensors": {"safetensors"},
+        "threads": {"threadpoolctl"},
+    }
     for file in PACKAGE.rglob("*.py"):
         part = file.relative_to(PACKAGE).with_suffix("").parts[0]
         if part in hosts:
@@ -150,5 +154,6 @@ def test_unsafe_is_where_the_design_has_it() -> None:
         "registers.rs",
         "registers/portable.rs",
         "registers/x86.rs",
+        "team.rs",
     }
     assert found <= core | {f"python/{name}.rs" for name in ("view", "pieces", "tiles", "power")}

@@ -116,6 +116,20 @@ OPERATIONS = (
     "np.where(np.isnan(p), g, p)", "np.where(np.isfinite(p), p, g)", "np.zeros_like(p) - g",
     "np.ones_like(p) / p", "np.full_like(p, 0.25) * g", "lr * p + lr * g", "p * lr - g * lr",
     "lr * p - g", "g - lr * p", "np.sqrt(p) + lr", "p / 0.3", "p / 0.7 / lr", "(p - g) * (p - g)",
+    # Integers have one zero, and of booleans + is or.
+    "p + (g > 0) * -1", "-np.where(g > 0, 1, 0) * p",
+    "np.where(p > 0, 1, -1) * np.where(g > 0, 1, 0)", "((g > 0) * 2 - 1) * p",
+    "(g > 0) * 1 - (g < 0) * 1 + p",
+    "-np.fabs(np.where(g > 0, 1, 0)) * p",
+    "np.where(g > 0, True, False) + np.where(p > 0, True, False) + 0.0 * p",
+    "p * ((g > 0) * True + (p > 0) * True)", "-((g > 0).astype(int)) * p",
+    "(g > 0).astype(p.dtype) * p", "-((g > 0).astype(float)) * p", "p.astype(p.dtype)",
+    "p**-1", "p**-1.0", "p * p.dtype.type(1 - np.clip(lr, 0, 0.3))",
+    "p * p.dtype.type(1 - np.where(True, lr, 0.5))",
+    "np.where((lr > 0.2) & (lr < 1), p, g)", "np.where((lr > 0.5) | (p > g), p, g)",
+    "np.where(((lr > 0.5) ^ (lr < 2)) & (p > 0), p, g)", "-np.zeros_like(p, dtype=p.dtype) + g",
+    "np.divide(p, g, out=np.zeros_like(p), where=g != 0)", "np.add(p, g, dtype=p.dtype)",
+    "p * np.float32(0.1)", "np.where(p > 0, np.float32(0.1), g)",
 )  # fmt: skip
 
 
@@ -390,6 +404,126 @@ def changed(version: int) -> Any:
     return instep.rule(own)
 
 
+def test_what_is_done_in_place_of_other_kinds() -> None:
+    @instep.rule
+    def own(p, g, m, v, *, lr=0.1):
+        m[...] = g > 0
+        np.less(g, p, out=v)
+        c = g > 0
+        c[p > 1] = False
+        buffer = np.empty_like(p)
+        np.multiply(g, lr, out=buffer)
+        p[c] = 0
+        p -= buffer
+        buffer.fill(0.5)
+        np.copyto(v, v + buffer)
+        return p, m, v
+
+    random = np.random.default_rng(9)
+    p, g, m, v = random.standard_normal((4, 99))
+    wanted = own(p.copy(), g.copy(), m.copy(), v.copy())
+    own.step(p, g, m, v)
+    for array, new in zip((p, m, v), wanted, strict=True):
+        assert_same_bits(array, new)
+
+
+def test_python_numbers_keep_their_zeros() -> None:
+    @instep.rule
+    def own(p, g, a, b, c, d, *, lr=0.1, t):
+        zero = np.full_like(p, -0.0)
+        a = zero + (-((t - 1) ** 2))
+        b = zero + (-math.fabs(t - 1))
+        c = zero + math.pow(t - 1, 2) * -1
+        d = zero + (-np.where(t > 1, 1, 0))
+        return p, a, b, c, d
+
+    p, g, *states = np.ones((6, 3))
+    wanted = own(p, g, *states, t=1)
+    own.step(p, g, *states, t=1)
+    for state, new in zip(states, wanted[1:], strict=True):
+        assert_same_bits(state, new)
+
+
+def of_a_state(factor: float) -> Any:
+    def own(p, g, m, *, lr=0.1):
+        return p - lr * m, factor * m + g
+
+    return instep.rule(own)
+
+
+def of_a_norm(of: str) -> Any:
+    asked = instep.norm(of)
+
+    def own(p, g, *, lr=0.1, norm=asked):
+        return p - lr * norm * g
+
+    return instep.rule(own)
+
+
+@pytest.mark.parametrize("made", [(of_a_state, 0.9, 0.8), (of_a_norm, "p", "g")])
+def test_a_formula_is_the_same_with_all_of_it(tmp_path: Path, made: Any) -> None:
+    make, saved, now = made
+    opt = make(saved)(np.ones(3))
+    opt.step(np.ones(3))
+    path = tmp_path / "state.safetensors"
+    opt.save(path, params=True)
+    make(saved)(np.ones(3)).load(path)
+    with pytest.raises(ValueError, match="it was changed after the state was saved"):
+        make(now)(np.ones(3)).load(path)
+
+
+def test_t_may_have_a_default() -> None:
+    @instep.rule
+    def own(p, g, *, lr=0.1, t=2):
+        return p - lr * g / t
+
+    p, q = np.ones(3), np.ones(3)
+    own.step(p, np.ones(3))
+    own(q).step(np.ones(3))
+    assert_same_bits(p, np.ones(3) - 0.1 * np.ones(3) / 2)
+    assert_same_bits(q, np.ones(3) - 0.1 * np.ones(3) / 1)
+
+
+def test_a_function_within_a_rule_returns_as_it_likes() -> None:
+    @instep.rule
+    def own(p, g, m, *, lr=0.1):
+        def turned(p: Any, m: Any) -> Any:
+            return m, p
+
+        new, old = turned(p, m)
+        return new - lr * g, old
+
+    assert "states m" in repr(own)
+
+
+def test_what_is_no_call_of_a_rule() -> None:
+    @instep.rule
+    def plain(p, g, average, *, lr=0.1):
+        return p - lr * g, average + g
+
+    p = np.ones(3)
+    for params in (p, {"W": p}):
+        with pytest.raises(
+            TypeError, match=r"given 0\.01 in the place .*plain\(params, lr=0\.01\)"
+        ):
+            plain(params, 0.01)
+    with pytest.raises(TypeError, match="plain was given g= by its name; give arrays in order"):
+        plain(p, g=p)
+    assert plain(p, average=0.9).averages is not None
+    with pytest.raises(TypeError, match="OwnRule has no formula"):
+        instep.own_rules.OwnRule(p)
+
+
+def test_explain_counts_what_is_run() -> None:
+    @instep.rule
+    def own(p, g, m, v, *, lr=0.1):
+        np.sqrt(p * g)
+        return p, m + g, v
+
+    assert "per element: 1 operations; 5 numbers read or written" in own.explain()
+    assert "of which 0 divide" in own.explain()
+
+
 def test_a_state_is_loaded_into_the_same_formula_only(tmp_path: Path) -> None:
     p = np.ones(4)
     opt = changed(1)(p)
@@ -601,7 +735,110 @@ def array_of(p, g, *, lr=0.1):
     return p - lr * np.asarray(g)
 
 
+def looks_at_dtype(p, g, *, lr=0.1):
+    return p - lr * g * (1e-4 if p.dtype == np.float32 else 1e-8)
+
+
+def other_width(p, g, *, lr=0.1):
+    return p - np.float32(0.9) * lr * g
+
+
+def other_width_of_condition(p, g, *, lr=0.1):
+    return p - (g > 0) * np.float32(0.9) * lr
+
+
+def long_number(p, g, *, lr=0.1):
+    return p - np.longdouble(0.5) * g
+
+
+def huge_integer(p, g, *, lr=0.1):
+    return p - 10**400 * g
+
+
+def inverted_number(p, g, *, lr=0.1, t):
+    return np.where(~(t > 5), p, g)
+
+
+def divmod_of_number(p, g, *, lr=0.1, t):
+    return p - divmod(t, 2)[1] * g
+
+
+def power_of_numpy_number(p, g, *, lr=0.1):
+    return p - lr * g ** np.float64(0.5)
+
+
+def reciprocal_of_integers(p, g, *, lr=0.1):
+    return p - np.reciprocal(np.where(g > 0, 2, 1)) * lr
+
+
+def integers_in_place(p, g, *, lr=0.1):
+    k = np.where(g > 0, 2, 1)
+    k[...] = 0.5
+    return p - k * g
+
+
+def where_without_out(p, g, *, lr=0.1):
+    return p - np.divide(p, g, where=g != 0)
+
+
+def out_of_outside(p, g, *, lr=0.1):
+    return np.clip(p, 0, 1, out=OUTSIDE)
+
+
+def unknown_function(p, g, *, lr=0.1):
+    return p - lr * np.nan_to_num(g)
+
+
+def numpy_number(p, g, *, lr=0.1):
+    return p - np.float64(lr) * g
+
+
+def imports_math(p, g, *, lr=0.1):
+    import math
+
+    return p - math.sqrt(lr) * g
+
+
+def method(self, p, g, *, lr=0.1):
+    return p - lr * g
+
+
+def array_as_default(p, g, m=OUTSIDE, *, lr=0.1):
+    return p - lr * g, m
+
+
+def gives_a_dict(p, g, m, *, lr=0.1):
+    return {"p": p - lr * g, "m": m}
+
+
+def too_many_at_once(p, g, *, lr=0.1):
+    xs = [p * (i + 1) + g for i in range(140)]
+    total = sum(x * g for x in xs)
+    for x in xs:
+        total = total * x
+    return total
+
+
 MISTAKES = [
+    (looks_at_dtype, TypeError, "the dtype is looked at"),
+    (other_width, TypeError, r"np\.float32\(0\.9\) meets numbers .*write float\(x\)"),
+    (other_width_of_condition, TypeError, r"float32\(0\.9\) meets numbers or conditions"),
+    (long_number, TypeError, "write a float"),
+    (huge_integer, TypeError, "an integer that no float64 has"),
+    (inverted_number, TypeError, "~ of a number .*write the opposite comparison"),
+    (divmod_of_number, TypeError, "use // and %"),
+    (power_of_numpy_number, TypeError, r"\*\* of arrays is not rounded alike"),
+    (reciprocal_of_integers, TypeError, "use 1 / x"),
+    (integers_in_place, TypeError, "an array of integers is to hold floats"),
+    (where_without_out, TypeError, r"where= and no out="),
+    (out_of_outside, TypeError, r"np\.clip has an out= that is no array of the rule"),
+    (unknown_function, TypeError, r"np\.nan_to_num can't be .*the documentation lists what can"),
+    (numpy_number, TypeError, r"use it as it is, without np\.array, np\.float64"),
+    (imports_math, TypeError, "imported within this one"),
+    (method, TypeError, "leave self out"),
+    (array_as_default, TypeError, "has the state m=array.*wanted the number that it starts with"),
+    (gives_a_dict, ValueError, "returns a dict; wanted 2"),
+    (too_many_at_once, ValueError, "more than 128 values at the same time; make two"),
     (no_return, ValueError, "returns nothing; wanted the new arrays: end it with `return p`"),
     (wrong_order, ValueError, "returns m, v, p; wanted the order .*`return p, m, v`"),
     (forgotten_state, ValueError, "returns 2 arrays; wanted 3, .*`return p, m, v`"),

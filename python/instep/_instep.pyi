@@ -30,6 +30,7 @@ __all__ = [
     "before_fork",
     "config",
     "get_num_threads",
+    "know_bfloat16",
     "recipes",
     "set_num_threads",
 ]
@@ -106,6 +107,7 @@ class Stepper:
     def __new__(cls, is_list: bool, t: int) -> Stepper: ...
     t: int
     skips: int
+    seed: int
     zero_grads: bool
     @property
     def changes(self) -> int: ...
@@ -118,6 +120,7 @@ class Stepper:
         params: Any,
         arrays: Sequence[Sequence[NDArray[Any]]],
         works: Sequence[tuple[int, bool]],
+        storages: Sequence[tuple[str, str, str | None, int, tuple[int, int]] | None],
     ) -> None: ...
     def set_frozen(self, frozen: Sequence[bool]) -> None: ...
     def step(
@@ -146,8 +149,7 @@ class Stepper:
         self,
         targets: _Tuple,
         sources: _Tuple,
-        t: int,
-        skips: int,
+        numbers: tuple[int, int, int],
         updates: _Updates,
         describe: Callable[[int, int], str],
         /,
@@ -171,6 +173,7 @@ class TensorStepper:
 def before_fork() -> None: ...
 def after_fork_in_parent() -> None: ...
 def after_fork_in_child() -> None: ...
+def know_bfloat16(number: int, /) -> None: ...
 def recipes() -> list[str]: ...
 def config() -> _Config: ...
 def get_num_threads() -> int: ...

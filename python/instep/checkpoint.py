@@ -7,6 +7,8 @@ it. A file is in the safetensors format, which other tools read too. Its tensors
 - ``averages/<name>``: the moving average of a parameter, where one is kept,
 - ``params/<name>``: the parameter itself, where it was saved too.
 
+What is bfloat16 is there as uint16, with its bits: not every reader has the dtype.
+
 In these names, a backslash is doubled and a lone surrogate, which UTF-8 lacks, is ``\udc80``. The
 metadata are JSON texts: ``kind``, then ``format``, ``rule``, ``t``, ``average`` and ``groups`` as
 in the dict, ``extra`` if the caller gave any, and ``crc32``, the checksum of all the rest.
@@ -25,6 +27,7 @@ from instep import safetensors
 from instep.checks import check_flag, check_json
 from instep.files import replacing
 from instep.state import HasState, arrays_of, check_format, copied, live, load_state_dict
+from instep.storage import as_bits
 
 __all__ = ["load", "read", "save", "write"]
 
@@ -94,7 +97,7 @@ def write(
     for name, states in state_dict["state"].items():
         arrays |= {f"state/{_escape(name)}/{state}": array for state, array in states.items()}
     # The checksum and the file take what is dense and in C order.
-    arrays = {key: np.asarray(array, order="C") for key, array in arrays.items()}
+    arrays = {key: np.asarray(as_bits(array), order="C") for key, array in arrays.items()}
     others = {key: value for key, value in state_dict.items() if key not in ("state", "averages")}
     texts = {"kind": _KIND} | {key: json.dumps(value) for key, value in others.items()}
     if extra is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 __all__ = [
     "check_array",
     "check_betas",
+    "check_dtype",
     "check_flag",
     "check_integer",
     "check_json",
@@ -19,6 +20,7 @@ __all__ = [
     "check_mode",
     "check_number",
     "check_numbers",
+    "check_plain",
     "kind_of",
 ]
 
@@ -97,12 +99,22 @@ def check_integer(name: str, number: int, *, least: int) -> None:
 
 
 def check_array(name: str, array: Any) -> None:
-    """Check that an array is one that a step can take as a parameter."""
+    """Check that an array is one that every step can take as a parameter."""
+    check_plain(name, array)
+    check_dtype(name, array)
+
+
+def check_plain(name: str, array: Any) -> None:
+    """Check that something is an array, and of no class that a step would take apart."""
     # The plain ones first: to look up np.ma is to import it.
     is_plain = type(array) is np.ndarray
     if not is_plain and (not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray)):
         hint = f": list({name})" if hasattr(array, "__next__") else ""
         raise TypeError(f"{name} is {kind_of(array)}; wanted a plain numpy.ndarray{hint}")
+
+
+def check_dtype(name: str, array: NDArray[Any]) -> None:
+    """Check that an array is of float32 or float64, as this machine has them."""
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(
             f"{name} has dtype {array.dtype}; wanted float32 or float64, in this machine's "
@@ -112,8 +124,10 @@ def check_array(name: str, array: Any) -> None:
 
 def check_like(name: str, array: Any, like: NDArray[Any]) -> None:
     """Check that an array is plain, and has the dtype and shape of another."""
-    check_array(name, array)
+    check_plain(name, array)
     if array.dtype != like.dtype:
+        if like.dtype in (np.float32, np.float64):
+            check_dtype(name, array)
         raise TypeError(f"{name} has dtype {array.dtype}; wanted {like.dtype}")
     if array.shape != like.shape:
         raise ValueError(f"{name} has shape {array.shape}; wanted {like.shape}")

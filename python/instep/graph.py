@@ -85,10 +85,25 @@ class Graph:
         key = ("value", operation, *operands)
         if key not in self._known:
             if len(self.values) == MAX_VALUES:
-                raise self.refusal(f"the rule has more than {MAX_VALUES} operations")
+                raise self.refusal(
+                    f"the rule has more than {MAX_VALUES} operations; make two of it"
+                )
             self.values.append((operation, operands))
             self._known[key] = len(self.values) - 1
         return self._known[key]
+
+    def live(self) -> set[int]:
+        """Return the values that the outputs depend on."""
+        live: set[int] = set()
+        waiting = list(self.outputs)
+        while waiting:
+            value = waiting.pop()
+            operation, operands = self.values[value]
+            if value not in live:
+                live.add(value)
+                if operation not in ("array", "number"):
+                    waiting.extend(operands)
+        return live
 
     def place(self, what: str) -> str:
         """Say of something where in the function it was found, and show the line."""

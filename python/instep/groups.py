@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from instep import _instep
 from instep.checks import check_flag, check_keys, kind_of
 from instep.rule import Options, Rule, check_rate
+from instep.storage import Stored
 from instep.tree import Tree, called
 
 __all__ = [
@@ -31,10 +32,20 @@ Mask: TypeAlias = Callable[[str, NDArray[Any]], bool] | Any
 class Parameter:
     """An array that steps write, with its state arrays and its average."""
 
-    def __init__(self, name: str, path: tuple[object, ...], array: NDArray[Any]) -> None:
+    # That of those an older version pickled.
+    stored: Stored | None = None
+
+    def __init__(
+        self,
+        name: str,
+        path: tuple[object, ...],
+        array: NDArray[Any],
+        stored: Stored | None = None,
+    ) -> None:
         self.name = name
         self.path = path
         self.array = array
+        self.stored = stored
         self.states: dict[str, NDArray[Any]] = {}
         self.average: NDArray[Any] | None = None
         self.group = 0
@@ -87,9 +98,19 @@ class Group:
         others = ("params", "name")
         return {name: option for name, option in self.options.items() if name not in others}
 
-    def start(self, parameter: Parameter, average: float | None) -> None:
+    def start(self, parameter: Parameter, average: float | None, seed: int) -> None:
         """Make the state of a parameter."""
-        array = parameter.array
+        array, stored = parameter.array, parameter.stored
+        if stored is not None:
+            for number, state in enumerate(self.states):
+                numbers = self.rule.initial(state, self.options)
+                given = stored.numbers(array) if numbers is None else numbers
+                parameter.states[state] = stored.state(array, given, number, seed)
+            parameter.states |= stored.beside(array)
+            if average is not None:
+                parameter.average = np.zeros_like(array, np.float32, subok=False)
+                parameter.average[...] = stored.numbers(array)
+            return
         for state in self.states:
             initial = self.rule.initial(state, self.options)
             parameter.states[state] = (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from instep import _instep
 from instep._instep import StepResult
-from instep.checks import check_array, check_flag, check_integer, check_number, kind_of
+from instep.checks import check_flag, check_integer, check_number, check_plain, kind_of
 from instep.groups import (
     Group,
     Mask,
@@ -28,6 +28,7 @@ from instep.groups import (
     with_own_options,
 )
 from instep.rule import TOO_MANY_STEPS, Options, Rule
+from instep.storage import NO_STORAGE, Bits, Master, StateDtype, Storage
 from instep.tree import Tree, called
 
 __all__ = ["Common", "Nonfinite", "Optimizer", "StepResult"]
@@ -43,6 +44,10 @@ class Common(TypedDict, total=False):
     groups: Mapping[str, Options] | None
     weight_decay_mask: Mask | None
     freeze: Mask | None
+    master: Master | None
+    state_dtype: StateDtype
+    seed: int
+    bits: Bits | None
 
 
 class Optimizer(Rule):
@@ -71,6 +76,19 @@ class Optimizer(Rule):
     freeze : callable or tree of bool, optional
         Which parameters steps leave alone, state and average included; their gradients are not
         looked at. Can be assigned later.
+    master : {"split", "float32"}, optional
+        What is kept beside parameters of 16 bits, so that small steps are not lost. ``"split"``,
+        for bfloat16: the 16 bits that a parameter lacks of a float32, in the state ``p_low``.
+        ``"float32"``, for float16: float32 numbers, in the state ``p_master``. By default bfloat16
+        parameters are rounded stochastically.
+    state_dtype : {"float32", "bfloat16"}, default "float32"
+        What states are stored in; those of bfloat16 are rounded stochastically. States of float64
+        parameters are float64.
+    seed : int, default 0
+        What the random numbers that round follow from, with the number of the step, the name of the
+        parameter, and the place of the element.
+    bits : "bfloat16", optional
+        What arrays of uint16 hold.
 
     Attributes
     ----------
@@ -85,14 +103,22 @@ class Optimizer(Rule):
     Raises
     ------
     TypeError
-        A parameter that is not a plain ndarray of native float32 or float64; an option that is not
-        a number.
+        A parameter that is not a plain ndarray of native float32 or float64, or of 16 bits with the
+        options that these take; an option that is not a number.
     ValueError
         An option out of its range, or an unknown one; two parameters of one name; one array under
         two names.
+    ImportError
+        States of bfloat16, without the package ml_dtypes.
 
     Notes
     -----
+    Parameters of 16 bits are bfloat16 arrays of the package ml_dtypes, float16 with a `master`, or
+    uint16 with `bits`. Their gradients are of their own dtype or float32. Steps are computed in
+    float32, and rounded when they are stored; `instep.codecs` has the arithmetic, to the bit.
+    A run that is saved and goes on has the bits of one that never stopped. `state` shows what is
+    stored, and `decoded` the numbers.
+
     `copy.deepcopy` and `pickle` copy an optimizer with all its arrays, the parameters among them:
     the copy steps its own. A model that is copied in the same call goes on sharing them with its
     optimizer. A deep copy is of one moment between two steps, whatever other threads do; a pickle
@@ -112,10 +138,15 @@ class Optimizer(Rule):
         groups: Mapping[str, Options] | None = None,
         weight_decay_mask: Mask | None = None,
         freeze: Mask | None = None,
+        master: Master | None = None,
+        state_dtype: StateDtype = "float32",
+        seed: int = 0,
+        bits: Bits | None = None,
     ) -> None:
         if average is not None:
             average = check_number("average", average, below=1.0)
         self._average = average
+        self._storage = Storage(master, state_dtype, seed, bits)
         self._defaults = options
         self._mask = weight_decay_mask
         self._parameters: list[Parameter] = []
@@ -127,6 +158,7 @@ class Optimizer(Rule):
         self._is_list = _is_list_of_groups(params)
         self._hooks: dict[str, list[Callable[[Any, Any], Any]]] = {"before": [], "after": []}
         self._stepper = _instep.Stepper(self._is_list, 0)
+        self._stepper.seed = seed
         self.zero_grads = zero_grads
         if not self._is_list:
             self._add_only_tree(params, groups)
@@ -140,6 +172,7 @@ class Optimizer(Rule):
                     "weight_decay_mask is a tree, and params a list of groups; wanted a callable "
                     "of name and array, or weight_decay=0 in the groups"
                 )
+        self._storage.check_use([parameter.stored for parameter in self._parameters])
         if freeze is not None:
             self.freeze = freeze
 
@@ -344,8 +377,14 @@ class Optimizer(Rule):
         arrays: dict[int, Parameter] = {}
         leaves = tree.leaves(params, "params")
         for place, name, array in zip(tree.paths, tree.names, leaves, strict=True):
-            check_array(called("params", place), array)
-            parameter = Parameter(name or "params", place, array)
+            label, name = called("params", place), name or "params"
+            check_plain(label, array)
+            parameter = Parameter(name, place, array, self._storage.of(label, name, array))
+            if self._average is not None and parameter.stored and array.dtype.itemsize == 2:
+                raise TypeError(
+                    f"{label} has dtype {array.dtype.name}, and average was given; averages are "
+                    "kept of float32 and float64 parameters"
+                )
             other = arrays.get(id(array)) or self._by_array.get(id(array))
             if other is not None:
                 raise ValueError(
@@ -367,7 +406,7 @@ class Optimizer(Rule):
             group = Group(type(self), options, number, self.t)
             for parameter in members:
                 parameter.group = number
-                group.start(parameter, self._average)
+                group.start(parameter, self._average, self._stepper.seed)
             added.append(group)
         # In the order of the tree, whatever groups they are in.
         members = [parameter for _, members in groups for parameter in members]
@@ -391,6 +430,11 @@ class Optimizer(Rule):
             params,
             [parameter.arrays() for parameter in parameters],
             [(parameter.group, parameter.decays) for parameter in parameters],
+            [
+                parameter.stored
+                and parameter.stored.said(len(self._groups[parameter.group].states))
+                for parameter in parameters
+            ],
         )
 
     @property
@@ -496,6 +540,50 @@ class Optimizer(Rule):
         """The state arrays themselves, by the parameter's name and their own."""
         return {parameter.name: dict(parameter.states) for parameter in self._parameters}
 
+    def decoded(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return the numbers of a parameter and its states, whatever they are stored in.
+
+        Parameters
+        ----------
+        name : str
+            That of the parameter, as in `state`.
+
+        Returns
+        -------
+        dict of ndarray
+            ``"p"``, the parameter, with ``master`` to all its bits; and the states by name. New
+            arrays of float32, or of the parameter's own dtype if that is float64.
+
+        Raises
+        ------
+        KeyError
+            No parameter of that name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import instep
+        >>> W = np.zeros(2, np.uint16)
+        >>> opt = instep.Adam({"W": W}, lr=2**-20, master="split", bits="bfloat16")
+        >>> result = opt.step({"W": np.ones(2, np.float32)})
+        >>> opt.decoded("W")["p"]
+        array([-9.536743e-07, -9.536743e-07], dtype=float32)
+        """
+        if name not in self._by_name:
+            known = ", ".join(map(repr, self._by_name))
+            raise KeyError(f"name is {name!r}; wanted one of {known}")
+        parameter = self._by_name[name]
+        array, stored = parameter.array, parameter.stored
+        states = parameter.states
+        if stored is None:
+            return {"p": array.copy(), **{state: own.copy() for state, own in states.items()}}
+        of_rule = self._groups[parameter.group].states
+        beside = [states[state] for state in states if state not in of_rule]
+        return {
+            "p": stored.numbers(array, *beside),
+            **{state: stored.numbers(states[state]) for state in of_rule},
+        }
+
     @property
     def average(self) -> float | None:
         """The decay of the moving averages; None if there are none. Can't be assigned."""
@@ -582,7 +670,7 @@ class Optimizer(Rule):
             Of plain numbers, strings, lists and dicts, and new arrays:
 
             ``"format"``
-                The version of this layout, 1.
+                The version of this layout, 2.
             ``"rule"``
                 The name of the class.
             ``"t"``
@@ -590,6 +678,9 @@ class Optimizer(Rule):
             ``"skips"``
                 The number of steps that were skipped since the last that was not, which
                 ``max_skips`` counts.
+            ``"storage"``
+                In how many bytes arrays are stored: ``"master"``, ``"state_dtype"`` and ``"bits"``,
+                and the ``"seed"`` of the noise that rounds.
             ``"average"``
                 The decay of the moving averages; None if there are none.
             ``"groups"``
@@ -803,17 +894,22 @@ class Optimizer(Rule):
         if self._stepper.averages_are_in:
             raise RuntimeError("the optimizer was copied within averaged()")
         own = {key: value for key, value in self.__dict__.items() if key not in _NOT_COPIED}
-        return {**own, "t": self.t, "skips": self.skips, "zero_grads": self.zero_grads}
+        stepper = self._stepper
+        numbers = {"t": self.t, "skips": self.skips, "seed": stepper.seed}
+        return {**own, **numbers, "zero_grads": self.zero_grads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` gave."""
         t, zero_grads = state.pop("t"), state.pop("zero_grads")
-        skips = state.pop("skips", 0)  # an older version left it out
+        skips = state.pop("skips", 0)  # an older version left it out, and what follows
+        seed = state.pop("seed", 0)
+        state.setdefault("_storage", NO_STORAGE)
         self.__dict__.update(state)
         self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
         self._hooks = {"before": [], "after": []}
         self._stepper = _instep.Stepper(self._is_list, t)
         self._stepper.skips = skips
+        self._stepper.seed = seed
         self.zero_grads = zero_grads
         members, groups = iter(self._parameters), iter(self._groups)
         for tree, params, count in self._trees:

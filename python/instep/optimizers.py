@@ -83,8 +83,8 @@ class SGD(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------
@@ -227,8 +227,8 @@ class RMSprop(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------
@@ -367,8 +367,8 @@ class Adam(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------
@@ -504,8 +504,8 @@ class AdamW(Adam):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------
@@ -603,8 +603,8 @@ class NAdam(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------
@@ -765,8 +765,8 @@ class RAdam(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------
@@ -884,8 +884,8 @@ class Adamax(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------
@@ -983,8 +983,8 @@ class Adagrad(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------
@@ -1094,8 +1094,8 @@ class Adadelta(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------
@@ -1177,8 +1177,8 @@ class Lion(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------

@@ -3,8 +3,10 @@
 import ast
 import dis
 import functools
+import hashlib
 import inspect
 import math
+import operator
 import re
 import textwrap
 import types
@@ -134,10 +136,10 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     The step is one pass over the arrays, in place, and **bit-for-bit identical to the NumPy
     formula**: all operations on arrays in the order in which they are typed, each rounded to the
     dtype of the parameter. Numbers are computed in float64, once a step, and then rounded once to
-    that dtype; in NumPy 2 a formula in which a ``np.float64`` meets a float32 array goes on in
-    float64, in a rule it does not. In NumPy, ``np.maximum`` and ``np.minimum`` of 0 and -0 depend
-    on the CPU; here they give the second one. A sign that ``np.copysign`` takes from NaN is
-    positive.
+    that dtype. In NumPy 2 a formula in which a ``np.float64``, or a condition times a number, meets
+    a float32 array goes on in float64; in a rule it does not. In NumPy, ``np.maximum`` and
+    ``np.minimum`` of 0 and -0 depend on the CPU; here they give the second one. A sign that
+    ``np.copysign`` takes from NaN is positive.
 
     Where the formula is one of the compiled recipes, that is run.
 
@@ -187,13 +189,14 @@ class _Traced:
         _refuse_other_order(function, [self.roles[0], *self.roles[2:]])
         _refuse_assignments(function)
         self.graph = trace(function, self.name, self.roles, self.numbers)
-        self.hash = "".join(self.graph.hashes())
         again = trace(function, self.name, self.roles, self.numbers)
-        if "".join(again.hashes()) != self.hash:
+        if again.hashes() != self.graph.hashes():
             raise ValueError(
                 f"{self.name} is another formula each time it is called; what changes from step to "
                 "step has to be a keyword or a state"
             )
+        what = [*self.graph.hashes(), *map(repr, self.norms.items())]
+        self.hash = hashlib.sha256("".join(what).encode()).hexdigest()[:16]
         self.recipe = recipe_of(self.graph, len(self.roles) - 2)
         self.compiled = self.compile(self.recipe)
 
@@ -255,6 +258,11 @@ def _arguments(
         else:
             arrays.append(argument)
     names = tuple(argument.name for argument in arrays)
+    if names[:1] in (("self",), ("cls",)):
+        raise TypeError(
+            f"{name} takes {names[0]}; a rule is a function of arrays and numbers, and no method: "
+            f"leave {names[0]} out"
+        )
     if "lr" not in numbers:
         if "lr" in names or any(isinstance(a.default, float) for a in arrays):
             raise TypeError(
@@ -278,21 +286,28 @@ def _arguments(
             default = 0.0
         elif argument.name in names[:2]:
             raise TypeError(f"{name} has a default for {argument.name}; only states have defaults")
-        initial[argument.name] = (
-            None if isinstance(default, str) and default == "p" else _number(argument.name, default)
-        )
+        is_copy = isinstance(default, str) and default == "p"
+        if not is_copy and not isinstance(default, (int, float, np.number)):
+            raise TypeError(
+                f"{name} has the state {argument.name}={default!r}; wanted the number that it "
+                "starts with, or 'p' for a copy of the parameter"
+            )
+        initial[argument.name] = None if is_copy else _number(argument.name, default)
     defaults = {}
     for key, argument in numbers.items():
         if key in _TAKEN:
             raise TypeError(f"{name} has the keyword {key}, which all optimizers have; rename it")
         default = argument.default
-        if default is not argument.empty and key != "t" and not isinstance(default, Norm):
+        if default is not argument.empty and not isinstance(default, Norm):
             default = _default(name, key, default)
-        defaults[key] = argument.empty if key == "t" else default
+        defaults[key] = default
     return names, initial, defaults
 
 
-def _default(name: str, key: str, default: Any) -> float:
+def _default(name: str, key: str, default: Any) -> Any:
+    if key == "t":
+        check_integer("t", default, least=1)
+        return default
     if isinstance(default, (bool, str)):
         raise TypeError(
             f"{name} has the keyword {key}={default!r}; wanted a number: write a rule for each case"
@@ -360,13 +375,24 @@ def _refuse_assignments(function: types.FunctionType) -> None:
                 )
 
 
+def _own_nodes(tree: ast.Module) -> Iterator[ast.AST]:
+    """Give what a function consists of, without the functions within it."""
+    waiting = [child for child in tree.body if isinstance(child, ast.FunctionDef)]
+    functions: list[ast.AST] = [child for function in waiting for child in function.body]
+    while functions:
+        node = functions.pop()
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            functions.extend(ast.iter_child_nodes(node))
+
+
 def _refuse_other_order(function: types.FunctionType, wanted: list[str]) -> None:
     """Refuse a return of the names of all arguments in another order, where the source is there."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, SyntaxError, TypeError):
         return
-    for node in ast.walk(tree):
+    for node in _own_nodes(tree):
         if isinstance(node, ast.Return) and isinstance(node.value, (ast.Tuple, ast.List)):
             names = [item.id for item in node.value.elts if isinstance(item, ast.Name)]
             if names != wanted and sorted(names) == sorted(wanted):
@@ -389,9 +415,21 @@ class OwnRuleType(ABCMeta):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Make an optimizer; with more than one argument, call the function itself."""
+        traced = getattr(cls, "_traced", None)
+        if traced is None:
+            raise TypeError("OwnRule has no formula; instep.rule makes its subclasses")
+        by_name = [name for name in traced.roles if name in kwargs and name not in _TAKEN]
+        if by_name:
+            raise TypeError(
+                f"{traced.name} was given {by_name[0]}= by its name; give arrays in order"
+            )
         if len(args) < 2:
             return super().__call__(*args, **kwargs)
-        traced = cls._traced
+        if isinstance(args[1], (int, float)) and not isinstance(args[0], (int, float)):
+            raise TypeError(
+                f"{traced.name} was given {args[1]!r} in the place of the gradient; for an "
+                f"optimizer write {traced.name}(params, lr={args[1]!r})"
+            )
         for name, role in traced.norms.items():
             if name not in kwargs:
                 kwargs[name] = reference.gradient_norm(args[role])
@@ -425,16 +463,20 @@ def _explanation(traced: _Traced) -> Iterator[str]:
     graph = traced.graph
     arrays, numbers = traced.roles, traced.numbers
     yield f"{traced.name}({', '.join(arrays)}, *, {', '.join(numbers)})"
-    operations = sum(operation not in ("array", "number") for operation, _ in graph.values)
-    written = len(arrays) - 1
-    elements = len(arrays) + written
+    live = [graph.values[value] for value in graph.live()]
+    operations = sum(operation not in ("array", "number") for operation, _ in live)
+    read = sum(operation == "array" for operation, _ in live)
+    # What an array keeps is not written.
+    roles = [0, *range(2, len(arrays))]
+    kept = [graph.value("array", role) for role in roles]
+    elements = read + sum(map(operator.ne, graph.outputs, kept))
     yield (
         f"per element: {operations} operations; {elements} numbers read or written, "
         f"{8 * elements} bytes in float64, {4 * elements} in float32"
     )
     yield (
         "bound: where no cache holds the arrays, moving these bytes; else the operations, of which "
-        f"{sum(operation in ('div', 'sqrt') for operation, _ in graph.values)} divide or take roots"
+        f"{sum(operation in ('div', 'sqrt') for operation, _ in live)} divide or take roots"
     )
     if traced.recipe is not None:
         yield f"runs the compiled recipe {traced.recipe[0]}, which is the same formula"
@@ -539,7 +581,7 @@ class OwnRule(Optimizer, metaclass=OwnRuleType):
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
         """Return what states are stored with: the name of the rule and a hash of its formula."""
-        return f"{cls._traced.name} {cls._traced.hash[:16]}"
+        return f"{cls._traced.name} {cls._traced.hash}"
 
     @classmethod
     def not_the_same(cls, saved: Any, own: str) -> str:

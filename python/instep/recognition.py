@@ -56,15 +56,7 @@ def recipe_of(graph: Graph, states: int) -> Recognized | None:
 
 def _counts(graph: Graph) -> tuple[str, ...]:
     """Return the operations that the outputs depend on, numbers and arrays left out."""
-    live, waiting = set(), list(graph.outputs)
-    while waiting:
-        value = waiting.pop()
-        operation, operands = graph.values[value]
-        if value not in live:
-            live.add(value)
-            if operation not in ("array", "number"):
-                waiting.extend(operands)
-    operations = (graph.values[value][0] for value in live)
+    operations = (graph.values[value][0] for value in graph.live())
     return tuple(sorted(o for o in operations if o not in ("array", "number")))
 
 

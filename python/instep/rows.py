@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instep import codecs
+
 __all__ = ["Rows"]
 
 
@@ -99,7 +101,8 @@ class Rows:
         indices : ndarray of int64
             The rows.
         values : ndarray
-            Of each row the sum of its values, one after the other in the order of `indices`.
+            Of each row the sum of its values, one after the other in the order of `indices`; of
+            values in 16 bits a sum in float32.
         """
         given = self.int64()
         bits = len(given).bit_length()
@@ -116,6 +119,12 @@ class Rows:
             indices = given[order]
         first = np.ones(len(indices), bool)
         first[1:] = indices[1:] != indices[:-1]
-        values = self.values[order[first]]
-        np.add.at(values, (np.cumsum(first) - 1)[~first], self.values[order[~first]])
+        given_values = self.values
+        if given_values.dtype.itemsize == 2:
+            # A uint16 is taken by steps of bfloat16 bits only.
+            is_half = given_values.dtype == np.float16
+            decode = (lambda a: a.astype(np.float32)) if is_half else codecs.from_bfloat16
+            given_values = decode(given_values)
+        values = given_values[order[first]]
+        np.add.at(values, (np.cumsum(first) - 1)[~first], given_values[order[~first]])
         return indices[first], values

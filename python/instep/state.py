@@ -17,6 +17,7 @@ from instep._instep import Stepper
 from instep.checks import check_integer, check_keys, check_like, check_number, kind_of
 from instep.groups import Group, Parameter
 from instep.rule import TOO_MANY_STEPS
+from instep.storage import NO_STORAGE, Storage, check_saved
 
 __all__ = [
     "FORMAT",
@@ -29,7 +30,7 @@ __all__ = [
     "state_dict",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """The version of the format that this writes, and the newest that it reads."""
 
 
@@ -40,6 +41,7 @@ class HasState(Protocol):
     _groups: list[Group]
     _stepper: Stepper
     _average: float | None
+    _storage: Storage
 
     def _refuse_detached(self) -> None: ...
 
@@ -119,6 +121,7 @@ def _assemble(
         "rule": type(optimizer).__name__,
         "t": t,
         "skips": skips,
+        "storage": {**optimizer._storage.options(), "seed": optimizer._stepper.seed},
         "average": optimizer._average,
         "groups": groups,
         "state": {parameter.name: parameter.states for parameter in parameters},
@@ -151,7 +154,11 @@ def load_state_dict(
         if "skips" not in state_dict:
             # An older version left it out.
             state_dict = {**state_dict, "skips": 0}
-    keys = ("format", "rule", "t", "skips", "average", "groups", "state", "averages")
+        if state_dict.get("format") == 1:
+            # Which knew no others, and no noise.
+            seed = optimizer._stepper.seed
+            state_dict = {**state_dict, "storage": {**NO_STORAGE.options(), "seed": seed}}
+    keys = ("format", "rule", "t", "skips", "storage", "average", "groups", "state", "averages")
     check_keys("state_dict", state_dict, keys)
     groups, parameters = optimizer._groups, optimizer._parameters
     rule, t, average = type(optimizer).__name__, state_dict["t"], state_dict["average"]
@@ -164,6 +171,7 @@ def load_state_dict(
     if state_dict["skips"] >= TOO_MANY_STEPS:
         raise ValueError(f"skips is {state_dict['skips']}; wanted less than {TOO_MANY_STEPS}")
     t, skips = int(t), int(state_dict["skips"])
+    seed = check_saved(state_dict["storage"], optimizer._storage)
     if (average is None) != (optimizer._average is None):
         has, wanted = ("no", "some") if average is None else ("some", "none")
         remedy = "without average" if average is None else "with average=0.999, say"
@@ -192,7 +200,8 @@ def load_state_dict(
     def describe(role: int, index: int) -> str:
         return f"{pairs[index][0]}{' of the optimizer' if role == 0 else ''}"
 
-    optimizer._stepper.restore(tuple(own), tuple(sources), t, skips, updates, describe)
+    numbers = t, skips, seed
+    optimizer._stepper.restore(tuple(own), tuple(sources), numbers, updates, describe)
 
 
 class _Spans:
@@ -374,10 +383,14 @@ def _pairs(name: str, own: Any, given: Any) -> Iterator[tuple[str, NDArray[Any],
         if isinstance(array, dict):
             yield from _pairs(inner, array, given[key])
         else:
-            check_like(inner, given[key], array)
+            other = given[key]
+            if isinstance(other, np.ndarray) and array.dtype.name == "bfloat16":
+                # A file has the bits, as uint16.
+                other = other.view(array.dtype) if other.dtype == np.uint16 else other
+            check_like(inner, other, array)
             if not array.flags.writeable:
                 raise ValueError(
                     f"{inner} of the optimizer is read-only, and loading writes it; make it "
                     "writable, or make a new optimizer"
                 )
-            yield inner, array, given[key]
+            yield inner, array, other

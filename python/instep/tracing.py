@@ -9,9 +9,9 @@ those on arrays: they are done once a step, in float64.
 
 import builtins
 import math
-import operator
 import types
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from typing import Any, NoReturn
 
 import numpy as np
@@ -48,7 +48,9 @@ def trace(
     graph = Graph(name)
     arrays = [_Array(graph, graph.value("array", role)) for role in range(len(roles))]
     numbers = {
-        hyper: _Number(graph, graph.number("hyper", place), is_integer=hyper == "t")
+        hyper: _Number(
+            graph, graph.number("hyper", place), kind=_Kind.INTEGER if hyper == "t" else _Kind.FLOAT
+        )
         for place, hyper in enumerate(hypers)
     }
     returned = _with_traced_math(function)(*arrays, **numbers)
@@ -74,6 +76,8 @@ def _as_list(graph: Graph, returned: Any, wanted: list[str]) -> list[Any]:
         arrays = [returned]
     if len(arrays) != len(wanted):
         has = "1 array" if len(arrays) == 1 else f"{len(arrays)} arrays"
+        if not all(isinstance(array, (_StandIn, float, int)) for array in arrays):
+            has = ", ".join(map(kind_of, arrays))
         raise ValueError(
             f"{graph.name} returns {has}; wanted {len(wanted)}, the new parameter and every state "
             f"in the order of the arguments: `return {', '.join(wanted)}`"
@@ -88,7 +92,7 @@ def _output(graph: Graph, array: Any, role: str) -> int:
             f"{graph.name} returns {kind} for {role}; wanted an array: np.full_like({role}, x) "
             "makes one of a number x"
         )
-    if array.is_truth:
+    if array.kind is _Kind.TRUTH:
         raise TypeError(
             f"{graph.name} returns an array of booleans for {role}; wanted floats: "
             "np.where(condition, 1.0, 0.0)"
@@ -136,22 +140,49 @@ def _is_number(thing: Any) -> bool:
     return isinstance(thing, (int, float, np.floating, np.integer, np.bool_))
 
 
+def _is_float(integer: int) -> bool:
+    try:
+        return int(float(integer)) == integer
+    except OverflowError:
+        return False
+
+
 def _as_number(graph: Graph, thing: Any) -> int:
     """Return a number of the graph: one that it has, or a constant."""
     if isinstance(thing, _Number):
         thing.check(graph)
         return thing.number
     if _is_number(thing):
-        value = float(thing)
-        if isinstance(thing, int) and int(value) != thing:
-            raise graph.refusal(f"{thing} is no float64")
-        return graph.constant(value)
+        if isinstance(thing, np.longdouble):
+            raise graph.refusal(f"{thing!r} is a number of {thing.dtype}; write a float")
+        if isinstance(thing, int) and not _is_float(thing):
+            raise graph.refusal(f"an integer that no float64 has; write float({str(thing)[:30]})")
+        return graph.constant(float(thing))
     if isinstance(thing, np.ndarray):
         raise graph.refusal(
             f"an array from outside, of dtype {thing.dtype} and shape {thing.shape}: a rule can "
             "only have arrays that are its arguments; make it a state, or a number"
         )
     raise graph.refusal(f"{kind_of(thing)} is neither an array of the rule nor a number")
+
+
+class _Kind(IntEnum):
+    """What arrays and numbers hold: of two that meet, NumPy gives the larger."""
+
+    TRUTH = 0
+    INTEGER = 1
+    FLOAT = 2
+
+
+_PLURALS = {_Kind.TRUTH: "booleans", _Kind.INTEGER: "integers", _Kind.FLOAT: "floats"}
+
+
+def _kind(thing: Any) -> _Kind:
+    if isinstance(thing, _StandIn):
+        return thing.kind
+    if isinstance(thing, (bool, np.bool_)):
+        return _Kind.TRUTH
+    return _Kind.INTEGER if isinstance(thing, (int, np.integer)) else _Kind.FLOAT
 
 
 class _StandIn:
@@ -161,8 +192,9 @@ class _StandIn:
     __array_priority__ = 1000.0
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, kind: _Kind) -> None:
         self.graph = graph
+        self.kind = kind
 
     def check(self, graph: Graph | None = None) -> None:
         if not self.graph.is_open or graph not in (None, self.graph):
@@ -173,7 +205,8 @@ class _StandIn:
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         raise self.graph.refusal(
-            "an array is made of a stand-in; use it as it is, without np.array"
+            "an array or a NumPy number is made of a stand-in; use it as it is, without np.array, "
+            "np.float64 and the like"
         )
 
     def __bool__(self) -> NoReturn:
@@ -191,12 +224,16 @@ class _StandIn:
 
 
 # Operations of integers that give integers, and those of them that could give a zero with a sign.
-_OF_INTEGERS = frozenset(("add", "sub", "mul", "floordiv", "mod", "neg", "abs", "max", "min"))
+_OF_INTEGERS = frozenset(
+    "add sub mul floordiv mod neg abs sign max min maximum minimum".split()  # noqa: SIM905
+)
 _MAY_BE_MINUS_0 = frozenset(("mul", "floordiv", "mod", "neg"))
 
+# Operations whose results are true or not.
+_COMPARISONS = frozenset(("lt", "le", "gt", "ge", "eq", "ne"))
+_LOGICAL = frozenset(("and", "or", "xor", "not"))
 
-def _is_integer(thing: Any) -> bool:
-    return thing.is_integer if isinstance(thing, _Number) else isinstance(thing, int)
+_NO_CONDITIONS = "& | ^ ~ take conditions, such as g > 0; put parentheses around each"
 
 
 class _Number(_StandIn):
@@ -207,29 +244,42 @@ class _Number(_StandIn):
         "np.where(condition, x, y), which takes numbers too"
     )
 
-    def __init__(self, graph: Graph, number: int, *, is_integer: bool = False) -> None:
-        super().__init__(graph)
+    def __init__(self, graph: Graph, number: int, kind: _Kind = _Kind.FLOAT) -> None:
+        super().__init__(graph, kind)
         self.number = number
-        self.is_integer = is_integer
 
     def of(self, operation: str, *operands: Any) -> "_Number":
         self.check()
         graph = self.graph
+        _refuse_other_widths(graph, operands)
+        kinds = [_kind(operand) for operand in operands]
+        if operation in _LOGICAL:
+            if max(kinds) is not _Kind.TRUTH:
+                raise graph.refusal(_NO_CONDITIONS)
+            operation, kind = {"and": "min", "or": "max", "xor": "ne"}[operation], _Kind.TRUTH
+        elif operation in _COMPARISONS:
+            kind = _Kind.TRUTH
+        elif operation == "where":
+            kind = max(kinds[1:])
+        elif max(kinds) is _Kind.FLOAT:
+            is_rounded = operation in ("math.floor", "math.ceil")
+            kind = _Kind.INTEGER if is_rounded else _Kind.FLOAT
+        else:
+            is_power = operation == "pow" and isinstance(operands[1], int) and operands[1] >= 0
+            is_integer = is_power or operation in (*_OF_INTEGERS, "math.floor", "math.ceil")
+            kind = _Kind.INTEGER if is_integer else _Kind.FLOAT
         places = [_as_number(graph, operand) for operand in operands]
         number = graph.number(operation.removeprefix("math."), *places)
-        is_integer = operation in _OF_INTEGERS and all(map(_is_integer, operands))
-        if operation in ("math.floor", "math.ceil") or (
-            is_integer and operation in _MAY_BE_MINUS_0
-        ):
-            # Python's integers have one zero.
+        if kind is _Kind.INTEGER and operation in (*_MAY_BE_MINUS_0, "math.floor", "math.ceil"):
+            # Integers have one zero.
             number = graph.number("add", number, graph.constant(0.0))
-            is_integer = True
-        return _Number(graph, number, is_integer=is_integer)
+        return _Number(graph, number, kind)
 
     def _to_float(self) -> NoReturn:
         raise self.graph.refusal(
-            "float(), int(), round() or a function of math in another function than the rule "
-            "itself was given a number of the rule; use np.sqrt, or move it into the rule"
+            "float(), int(), round(), or a function of math that is called in another function or "
+            "imported within this one, was given a number of the rule; use Python's operators, "
+            "np.sqrt, or math as imported at the top of the file, in the rule itself"
         )
 
     def __float__(self) -> float:
@@ -243,6 +293,17 @@ class _Number(_StandIn):
 
     def __round__(self, *_: Any) -> int:
         self._to_float()
+
+    def __invert__(self) -> NoReturn:
+        raise self.graph.refusal(
+            "~ of a number or of a comparison of numbers is -1 - x in Python, and always true; "
+            "write the opposite comparison"
+        )
+
+    def __divmod__(self, _: Any) -> NoReturn:
+        raise self.graph.refusal("divmod() can't be in a rule; use // and %")
+
+    __rdivmod__ = __divmod__
 
     def __neg__(self) -> "_Number":
         return self.of("neg", self)
@@ -273,28 +334,44 @@ class _Array(_StandIn):
         "np.where(condition, x, y), np.maximum, np.minimum, and & | ~ between conditions"
     )
 
-    def __init__(self, graph: Graph, value: int, *, is_truth: bool = False) -> None:
-        super().__init__(graph)
+    def __init__(self, graph: Graph, value: int, kind: _Kind = _Kind.FLOAT) -> None:
+        super().__init__(graph, kind)
         self.value = value
-        self.is_truth = is_truth
 
     def become(self, other: "_Array") -> "_Array":
         """Take another value, in place."""
-        if other.is_truth != self.is_truth:
-            kinds = ("floats", "booleans")
-            has, gets = kinds[self.is_truth], kinds[other.is_truth]
+        if other.kind > self.kind:
             raise self.graph.refusal(
-                f"an array of {has} is to hold {gets} in place; use a new name"
+                f"an array of {_PLURALS[self.kind]} is to hold {_PLURALS[other.kind]} in place; "
+                "use a new name"
             )
         self.value = other.value
         return self
 
     @property
     def dtype(self) -> "_Dtype":
-        return _Dtype()
+        if self.kind is not _Kind.FLOAT:
+            raise self.graph.refusal(
+                f"the dtype of an array of {_PLURALS[self.kind]}; that of p is the rule's"
+            )
+        return _Dtype(self.graph)
+
+    def astype(self, dtype: Any, **_: Any) -> "_Array":
+        if isinstance(dtype, _Dtype):
+            return _Array(self.graph, self.value)
+        if self.kind is not _Kind.FLOAT and dtype in (float, np.float64, "float64", int, np.int64):
+            kind = _Kind.INTEGER if dtype in (int, np.int64) else _Kind.FLOAT
+            return _Array(self.graph, self.value, kind)
+        raise self.graph.refusal(
+            ".astype: all of a rule is computed in the dtype of its parameter; leave it out, or "
+            "use .astype(p.dtype)"
+        )
 
     def copy(self, *_: Any, **__: Any) -> "_Array":
-        return _Array(self.graph, self.value, is_truth=self.is_truth)
+        return _Array(self.graph, self.value, self.kind)
+
+    def fill(self, number: Any) -> None:
+        self[...] = number
 
     def clip(self, *args: Any, **kwargs: Any) -> Any:
         return _array_function(self.graph, np.clip, (self, *args), kwargs)
@@ -308,7 +385,7 @@ class _Array(_StandIn):
 
     def __setitem__(self, key: Any, item: Any) -> None:
         graph = self.graph
-        if isinstance(key, _Array) and key.is_truth:
+        if isinstance(key, _Array) and key.kind is _Kind.TRUTH:
             if isinstance(item, _Array):
                 raise graph.refusal(
                     "elements are assigned by a condition; use np.where(condition, x, y)"
@@ -350,10 +427,6 @@ class _Array(_StandIn):
             raise AttributeError(name)
         if name in _OF_OTHERS:
             raise self.graph.refusal(_of_others(f".{name}"))
-        if name == "astype":
-            raise self.graph.refusal(
-                ".astype: all of a rule is computed in the dtype of its parameter; leave it out"
-            )
         raise self.graph.refusal(
             f".{name} can't be in a rule, which says what happens to every element by itself"
         )
@@ -364,7 +437,26 @@ def _is_all(key: Any) -> bool:
 
 
 class _Dtype:
-    """The dtype of all arrays of a rule."""
+    """The dtype of all arrays of a rule, which it has to be the same formula for."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Dtype) or self._is_asked()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._is_asked()
+
+    def _is_asked(self) -> NoReturn:
+        raise self._graph.refusal(
+            "the dtype is looked at, and a rule is one formula for float32 and float64; make what "
+            "depends on it a keyword"
+        )
 
     def type(self, number: Any) -> Any:
         """Round a number to it, which is done to all numbers that meet arrays."""
@@ -410,14 +502,23 @@ def _as_array(graph: Graph, thing: Any) -> _Array:
     if isinstance(thing, _Array):
         thing.check(graph)
         return thing
-    return _Array(graph, graph.value("number", _as_number(graph, thing)))
+    return _Array(graph, graph.value("number", _as_number(graph, thing)), _kind(thing))
 
 
 # Those that take one array of floats.
 _UNARY = frozenset(("sqrt", "abs", "neg", "sign"))
 
-# Those whose results are true or not.
-_COMPARISONS = frozenset(("lt", "le", "eq", "ne"))
+
+def _refuse_other_widths(graph: Graph, operands: Sequence[Any]) -> None:
+    """Refuse a NumPy float that meets no array of the rule's dtype, or NumPy's dtype would win."""
+    if any(isinstance(operand, _Array) and operand.kind is _Kind.FLOAT for operand in operands):
+        return
+    for operand in operands:
+        if isinstance(operand, np.floating) and type(operand) is not np.float64:
+            raise graph.refusal(
+                f"{operand!r} meets numbers or conditions, and NumPy computes that in "
+                f"{operand.dtype}, a rule in float64; write float(x) for it"
+            )
 
 
 def _array_operation(graph: Graph, operation: str, *operands: Any) -> _Array:
@@ -427,41 +528,45 @@ def _array_operation(graph: Graph, operation: str, *operands: Any) -> _Array:
             operand.check(graph)
     if operation in ("gt", "ge"):
         operation, operands = {"gt": "lt", "ge": "le"}[operation], operands[::-1]
+    _refuse_other_widths(graph, operands)
     arrays = [_as_array(graph, operand) for operand in operands]
-    truths = [array.is_truth for array in arrays]
-    if operation in ("and", "or", "xor", "not"):
-        booleans = [isinstance(operand, (bool, np.bool_)) for operand in operands]
-        if not all(map(operator.or_, truths, booleans)):
-            raise graph.refusal(
-                "& | ^ ~ take conditions, such as g > 0; put parentheses around each"
-            )
-        is_truth = True
-    elif all(truths) and operation in ("mul", "add"):
-        # As NumPy does with two arrays of booleans.
-        operation, is_truth = {"mul": "and", "add": "or"}[operation], True
-    elif any(truths) and (operation in (*_UNARY, "copysign") or all(truths)):
-        if operation in _COMPARISONS:
-            is_truth = True
-        else:
-            raise graph.refusal("a condition is used as floats; use np.where(condition, 1.0, 0.0)")
+    kinds = [array.kind for array in arrays]
+    if operation in _LOGICAL:
+        if max(kinds) is not _Kind.TRUTH:
+            raise graph.refusal(_NO_CONDITIONS)
+        kind = _Kind.TRUTH
+    elif operation in _COMPARISONS:
+        kind = _Kind.TRUTH
+    elif max(kinds) is _Kind.TRUTH and operation in ("mul", "add"):
+        operation, kind = {"mul": "and", "add": "or"}[operation], _Kind.TRUTH
+    elif max(kinds) is _Kind.TRUTH or (_Kind.TRUTH in kinds and operation == "copysign"):
+        raise graph.refusal("a condition is used as floats; use np.where(condition, 1.0, 0.0)")
     else:
-        is_truth = operation in _COMPARISONS
+        is_integer = max(kinds) is _Kind.INTEGER and operation in _OF_INTEGERS
+        kind = _Kind.INTEGER if is_integer else _Kind.FLOAT
     value = graph.value(operation, *(array.value for array in arrays))
-    return _Array(graph, value, is_truth=is_truth)
+    if kind is _Kind.INTEGER and operation in _MAY_BE_MINUS_0:
+        # Integers have one zero.
+        value = graph.value("add", value, _as_array(graph, 0.0).value)
+    return _Array(graph, value, kind)
 
 
 def _power(graph: Graph, base: Any, exponent: Any, name: str) -> _Array:
     array = _as_array(graph, base)
-    if array.is_truth:
+    if array.kind is _Kind.TRUTH:
         raise graph.refusal("a condition is used as floats; use np.where(condition, 1.0, 0.0)")
     if isinstance(base, _Array) and _is_number(exponent):
         if exponent == 2:
             return _array_operation(graph, "mul", array, array)
-        if exponent == 0.5 and name == "**":
-            return _array_operation(graph, "sqrt", array)
         if exponent == 1:
             return array.copy()
-    hint = "x**2, x**0.5, np.sqrt and products such as x*x*x can be; 1/np.sqrt(x) is x**-0.5"
+        # NumPy has these for Python's ** and numbers only.
+        if name == "**" and type(exponent) in (int, float) and array.kind is _Kind.FLOAT:
+            if exponent == 0.5:
+                return _array_operation(graph, "sqrt", array)
+            if exponent == -1:
+                return _array_operation(graph, "div", 1.0, array)
+    hint = "x**2, x**0.5, x**-1, np.sqrt and products can be: x*x*x, or 1/np.sqrt(x)"
     raise graph.refusal(f"{_rounded_unlike(name)}: {hint}")
 
 
@@ -501,8 +606,6 @@ _NUMBER_UFUNCS = {
     **{name: _UFUNCS[name] for name in ("add", "subtract", "multiply", "divide", "true_divide")},
     **{name: _UFUNCS[name] for name in ("absolute", "fabs", "negative", "maximum", "minimum")},
     **{name: operation for name, operation in _UFUNCS.items() if operation in _COMPARISONS},
-    "greater": "gt",
-    "greater_equal": "ge",
     "floor": "floor",
     "ceil": "ceil",
     "sqrt": "np.sqrt",
@@ -513,15 +616,26 @@ def _ufunc(graph: Graph, ufunc: Any, method: str, inputs: Any, kwargs: dict[str,
     name = ufunc.__name__
     if method != "__call__":
         raise graph.refusal(_of_others(f"np.{name}.{method}"))
-    out = kwargs.pop("out", None)
+    out, where = kwargs.pop("out", None), kwargs.pop("where", True)
+    if isinstance(kwargs.get("dtype"), _Dtype):
+        del kwargs["dtype"]
     if kwargs:
         raise graph.refusal(f"np.{name} has {next(iter(kwargs))}=, which can't be in a rule")
     result = _called(graph, name, inputs)
     if out is None:
+        if where is not True:
+            raise graph.refusal(f"np.{name} has where= and no out=, which leaves holes")
         return result
-    if len(out) != 1 or not isinstance(out[0], _Array):
-        raise graph.refusal(f"np.{name} has an out= that is no array of the rule")
-    return out[0].become(_as_array(graph, result))
+    return _into(graph, out[0] if len(out) == 1 else None, result, where, f"np.{name}")
+
+
+def _into(graph: Graph, out: Any, result: Any, where: Any, name: str) -> _Array:
+    """Put a result into the array of out=, in all places or those of where=."""
+    if not isinstance(out, _Array):
+        raise graph.refusal(f"{name} has an out= that is no array of the rule")
+    return out.become(
+        _as_array(graph, result if where is True else _where(graph, where, result, out))
+    )
 
 
 def _called(graph: Graph, name: str, inputs: Sequence[Any]) -> Any:
@@ -535,10 +649,12 @@ def _called(graph: Graph, name: str, inputs: Sequence[Any]) -> Any:
         stand_in = next(operand for operand in inputs if isinstance(operand, _Number))
         return stand_in.of(_NUMBER_UFUNCS[name], *inputs)
     if name == "square":
-        return _array_operation(graph, "mul", inputs[0], inputs[0])
+        return _power(graph, inputs[0], 2, "np.square")
     if name == "positive":
         return inputs[0].copy()
     if name == "reciprocal":
+        if inputs[0].kind is not _Kind.FLOAT:
+            raise graph.refusal("np.reciprocal of integers, which rounds down; use 1 / x")
         return _array_operation(graph, "div", 1.0, inputs[0])
     if name == "power":
         return _power(graph, inputs[0], inputs[1], "np.power")
@@ -555,7 +671,14 @@ def _called(graph: Graph, name: str, inputs: Sequence[Any]) -> Any:
         raise graph.refusal(_of_others("@"))
     if name not in _UFUNCS:
         raise graph.refusal(f"np.{name} can't be in a rule; the documentation lists what can")
-    return _array_operation(graph, _UFUNCS[name], *inputs)
+    result = _array_operation(graph, _UFUNCS[name], *inputs)
+    if name == "fabs":
+        result.kind = _Kind.FLOAT
+    return result
+
+
+# What is in the arrays that these make; in NumPy np.empty_like has anything.
+_LIKE = {np.zeros_like: False, np.ones_like: True, np.empty_like: False, np.full_like: None}
 
 
 def _array_function(graph: Graph, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -564,27 +687,36 @@ def _array_function(graph: Graph, function: Any, args: Any, kwargs: dict[str, An
         return _where(graph, *args)
     if function is np.clip:
         return _clip_call(graph, *args, **kwargs)
-    if function in (np.zeros_like, np.ones_like) and len(args) == 1 and not kwargs:
-        return _as_array(graph, 0.0 if function is np.zeros_like else 1.0)
-    if function is np.full_like and len(args) == 2 and not kwargs:
-        return _as_array(graph, args[1]).copy()
+    if function in _LIKE and len(args) == 1 + (function is np.full_like):
+        dtype = kwargs.pop("dtype", None)
+        if not kwargs and isinstance(args[0], _Array) and isinstance(dtype, (_Dtype, type(None))):
+            kind = args[0].kind if dtype is None else _Kind.FLOAT
+            number = args[1] if function is np.full_like else _LIKE[function]
+            return _Array(graph, args[0].value, kind).become(_as_array(graph, number))
+    if function is np.copyto and len(args) == 2 and not kwargs and isinstance(args[0], _Array):
+        args[0][...] = args[1]
+        return None
     if function is np.copy and len(args) == 1 and not kwargs:
         return args[0].copy()
     if name in _OF_OTHERS:
         of_linalg = "linalg." if name == "norm" else ""
         raise graph.refusal(_of_others(f"np.{of_linalg}{name}"))
-    raise graph.refusal(f"np.{name} can't be in a rule, or not with these arguments")
+    raise graph.refusal(
+        f"np.{name} can't be in a rule, or not with these arguments; the documentation lists what "
+        "can"
+    )
 
 
 def _where(graph: Graph, condition: Any, x: Any, y: Any) -> Any:
-    if isinstance(condition, (bool, np.bool_)):
-        return _as_array(graph, x if condition else y).copy()
     if not any(isinstance(thing, _Array) for thing in (condition, x, y)):
         stand_in = next(thing for thing in (condition, x, y) if isinstance(thing, _Number))
         return stand_in.of("where", condition, x, y)
+    _refuse_other_widths(graph, (x, y))
     arrays = [_as_array(graph, thing) for thing in (condition, x, y)]
     value = graph.value("where", *(array.value for array in arrays))
-    return _Array(graph, value, is_truth=arrays[1].is_truth and arrays[2].is_truth)
+    if isinstance(condition, (bool, np.bool_)):
+        value = arrays[1 if condition else 2].value
+    return _Array(graph, value, max(arrays[1].kind, arrays[2].kind))
 
 
 def _clip_call(
@@ -598,11 +730,16 @@ def _clip_call(
     max: Any = None,  # noqa: A002
 ) -> Any:
     clipped = _clip(graph, x, min if a_min is None else a_min, max if a_max is None else a_max)
-    return clipped if out is None else out.become(clipped)
+    return clipped if out is None else _into(graph, out, clipped, True, "np.clip")
 
 
-def _clip(graph: Graph, x: Any, least: Any, most: Any) -> _Array:
+def _clip(graph: Graph, x: Any, least: Any, most: Any) -> Any:
     """Note what NumPy does: of two zeros it keeps that of the array, if bounds are numbers."""
+    if not any(isinstance(thing, _Array) for thing in (x, least, most)):
+        stand_in = next(thing for thing in (x, least, most) if isinstance(thing, _Number))
+        for operation, bound in (("maximum", least), ("minimum", most)):
+            x = x if bound is None else stand_in.of(operation, x, bound)
+        return x
     if least is None or most is None:
         if least is None and most is None:
             return _as_array(graph, x).copy()
@@ -671,6 +808,8 @@ def _add_operators() -> None:
         methods = _binary_methods(name, name)
         for prefix, method in zip(("", "r", "i"), methods, strict=False):
             setattr(_Array, f"__{prefix}{name}__", method)
+        for prefix, method in zip(("", "r"), methods[3:], strict=True):
+            setattr(_Number, f"__{prefix}{name}__", method)
 
 
 _add_operators()
@@ -696,7 +835,10 @@ class _Math:
             if operation not in _MATH_FUNCTIONS or len(args) != _MATH_FUNCTIONS[operation]:
                 known = ", ".join(own.removeprefix("math.") for own in _MATH_FUNCTIONS)
                 raise graph.refusal(f"math.{name} can't be in a rule; {known} can")
-            return _Number(graph, graph.constant(0.0)).of(operation, *args)
+            number = _Number(graph, graph.constant(0.0)).of(operation, *args)
+            if operation not in ("math.floor", "math.ceil"):
+                number.kind = _Kind.FLOAT
+            return number
 
         return function
 

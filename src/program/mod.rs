@@ -132,7 +132,9 @@ impl Program {
             }
             let code = Graph { nodes: &nodes, outputs: &outputs, roles }.assemble();
             if code.buffers > MAX_BUFFERS {
-                return Err("too many values are needed at the same time".to_owned());
+                return Err(format!(
+                    "{name} needs more than {MAX_BUFFERS} values at the same time; make two of it"
+                ));
             }
             Body::Code { code, numbers: used }
         };

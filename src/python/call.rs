@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use super::storage::Storage;
 use super::view::Array;
 use crate::error::Error;
 use crate::walk::{GRADIENT, Indices, MAX_ROLES};
@@ -20,18 +21,38 @@ pub(super) struct Parameter {
     arrays: [Option<Array>; MAX_ROLES - 1],
     /// The number of its work in a step.
     pub(super) work: usize,
+    pub(super) kind: Kind,
+}
+
+/// What arrays may go with a parameter.
+#[derive(Clone)]
+pub(super) enum Kind {
+    /// Those of its own dtype, float32 or float64.
+    Floats,
+    /// Those of its own dtype, whatever that is: bits are copied.
+    Bits,
+    /// Those of a storage.
+    Stored(Arc<Storage>),
 }
 
 impl Parameter {
     /// The arrays are at most as many as there are roles, the parameter first.
     pub(super) fn new(arrays: impl IntoIterator<Item: Into<Array>>, work: usize) -> Self {
         let mut arrays = arrays.into_iter().map(Into::into);
-        Self { arrays: std::array::from_fn(|_| arrays.next()), work }
+        Self { arrays: std::array::from_fn(|_| arrays.next()), work, kind: Kind::Floats }
+    }
+
+    pub(super) fn with_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
         let arrays = self.arrays.each_ref();
-        Self { arrays: arrays.map(|a| a.as_ref().map(|a| a.clone_ref(py))), work: self.work }
+        Self {
+            arrays: arrays.map(|a| a.as_ref().map(|a| a.clone_ref(py))),
+            work: self.work,
+            kind: self.kind.clone(),
+        }
     }
 
     /// The arrays, each with its role.

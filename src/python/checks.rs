@@ -3,7 +3,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::call::{Call, Gradient, Place, Rows};
+use super::call::{Call, Gradient, Kind, Place, Rows};
 use super::job::Job;
 use super::jobs::Jobs;
 use super::view::{Dtype, Quiet, View};
@@ -21,6 +21,8 @@ pub(super) struct Refusal {
 enum What {
     Dtype,
     DtypeOfAnother { has: Dtype, wanted: Dtype },
+    DtypeInStorage { wanted: &'static [Dtype] },
+    ManyPlaces,
     Shape { has: Vec<isize>, wanted: Vec<isize> },
     ReadOnly,
     ReadOnlyRows,
@@ -63,6 +65,20 @@ impl Refusal {
                      pass {here}.astype(np.{wanted})"
                 ))
             }
+            What::DtypeInStorage { wanted } => {
+                let wanted: Vec<_> = wanted.iter().map(|dtype| dtype.name()).collect();
+                let with = if place.role == PARAMETER {
+                    String::new()
+                } else {
+                    format!(", as {} is stored", name(parameter)?)
+                };
+                let (has, wanted) = (dtype()?, wanted.join(" or "));
+                Error::Type(format!("{here} has dtype {has}; wanted {wanted}{with}"))
+            }
+            What::ManyPlaces => Error::Value(format!(
+                "{here} has 2**32 elements or more, of which the noise that rounds takes the places \
+                 in arrays in C order only; wanted all of its arrays in C order, and no Rows"
+            )),
             What::Shape { has, wanted } => {
                 let of = name(parameter)?;
                 let (has, wanted) = (shape(&has), shape(&wanted));
@@ -135,13 +151,14 @@ pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refus
         let work = call.parameters[parameter].work;
         let (mut views, roles, dtype) = own_views(call, parameter, quiet)?;
         let place = Place { parameter, role: GRADIENT };
+        let kind = &call.parameters[parameter].kind;
         let job = match gradient {
             Gradient::Absent => continue,
             Gradient::Dense(array) => {
                 let view = View::of(array, quiet);
                 views[GRADIENT] = companion(call, place, view, &views[PARAMETER], dtype)?;
                 check_states(call, parameter, &views[..roles], dtype)?;
-                Job::new(&views[..roles], dtype, parameter, work)
+                Job::new(&views[..roles], dtype, parameter, work, kind)
             }
             Gradient::Rows(rows) => {
                 views[GRADIENT] = of_rows(call, place, rows, &views[PARAMETER], dtype, quiet)?;
@@ -151,9 +168,15 @@ pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refus
                     let view = View::of(given, quiet);
                     members.extend(Member::of(view, place, call.writes_gradients));
                 }
-                Job::of_rows(&views[..roles], dtype, parameter, work, rows.indices.clone())
+                Job::of_rows(&views[..roles], dtype, parameter, work, kind, rows.indices.clone())
             }
         };
+        if !job.places_are_known() {
+            return Err(Refusal {
+                place: Place { role: PARAMETER, ..place },
+                what: What::ManyPlaces,
+            });
+        }
         for (role, view) in views[..roles].iter().enumerate() {
             let place = Place { parameter, role };
             let written = call.is_written(place);
@@ -181,7 +204,16 @@ pub(super) fn own_views<'q>(
     let Some((_, first)) = arrays.next() else { unreachable!("every parameter has an array") };
     let place = Place { parameter, role: PARAMETER };
     let first = View::of(first, quiet);
-    let Some(dtype) = first.dtype else { return Err(Refusal { place, what: What::Dtype }) };
+    let dtype = match &call.parameters[parameter].kind {
+        Kind::Floats => first.dtype.filter(|dtype| dtype.is_float()).ok_or(What::Dtype),
+        Kind::Bits => first.dtype.ok_or(What::Dtype),
+        Kind::Stored(storage) => {
+            let wanted = storage.dtypes(PARAMETER);
+            let dtype = first.dtype.filter(|dtype| wanted.contains(dtype));
+            dtype.ok_or(What::DtypeInStorage { wanted })
+        }
+    };
+    let dtype = dtype.map_err(|what| Refusal { place, what })?;
     if !first.is_writable() {
         return Err(Refusal { place, what: What::ReadOnly });
     }
@@ -217,9 +249,8 @@ fn companion<'q>(
     parameter: &View<'_>,
     wanted: Dtype,
 ) -> Result<View<'q>, Refusal> {
-    let what = match view.dtype {
-        None => What::Dtype,
-        Some(has) if has != wanted => What::DtypeOfAnother { has, wanted },
+    let what = match wrong_dtype(call, place, view.dtype, wanted) {
+        Some(what) => what,
         _ if call.is_written(place) && !view.is_writable() => What::ReadOnly,
         _ if view.shape != parameter.shape => {
             What::Shape { has: view.shape.to_vec(), wanted: parameter.shape.to_vec() }
@@ -227,6 +258,22 @@ fn companion<'q>(
         _ => return Ok(view),
     };
     Err(Refusal { place, what })
+}
+
+/// What is wrong with the dtype of an array that goes with a parameter of dtype `wanted`.
+#[inline]
+fn wrong_dtype(call: &Call<'_>, place: Place, has: Option<Dtype>, wanted: Dtype) -> Option<What> {
+    if let Kind::Stored(storage) = &call.parameters[place.parameter].kind {
+        let wanted = storage.dtypes(place.role);
+        let is_wanted = has.is_some_and(|has| wanted.contains(&has));
+        return (!is_wanted).then_some(What::DtypeInStorage { wanted });
+    }
+    match has {
+        Some(has) if has == wanted => None,
+        // Of those that no step without a storage has, a message has nothing to say.
+        Some(has) if has.is_float() => Some(What::DtypeOfAnother { has, wanted }),
+        _ => Some(What::Dtype),
+    }
 }
 
 /// The values of rows: of the parameter's dtype, and of the shape of its rows.
@@ -241,8 +288,10 @@ pub(super) fn of_rows<'q>(
     let values = View::of(&rows.values, quiet);
     let given = rows.given.as_ref().map_or(values, |given| View::of(given, quiet));
     let refuse = |what| Err(Refusal { place, what });
-    if values.dtype != Some(wanted) {
-        return refuse(What::RowsDtype { wanted });
+    match wrong_dtype(call, place, values.dtype, wanted) {
+        Some(What::DtypeInStorage { wanted }) => return refuse(What::DtypeInStorage { wanted }),
+        Some(_) => return refuse(What::RowsDtype { wanted }),
+        None => {}
     }
     if call.writes_gradients && !given.is_writable() {
         return refuse(What::ReadOnlyRows);

@@ -95,7 +95,8 @@ impl DictUpdate {
         };
         let (rule, level) = self.recipe.get().compiled();
         let rule = rule.bind(hypers)?;
-        let work = Work { rule, level, extras: Extras::NONE, clear_gradient: false };
+        let extras = Extras::NONE;
+        let work = Work { rule, level, extras, clear_gradient: false, t: 0, seed: 0 };
         let call = Call { parameters: &parameters, grads: &grads, writes_gradients: false };
         let kept = lock(&self.plan).take();
         let plan = Quiet::within(py, |quiet| Plan::kept_or_of(kept, &call, quiet));

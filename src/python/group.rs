@@ -153,16 +153,16 @@ impl Template {
     /// When a program can't compute its numbers.
     pub(super) fn works(&self, rate: f64, t: u64, scale: f64) -> Result<Works, Error> {
         #[expect(clippy::cast_precision_loss, reason = "t is below 2**53")]
-        let t = t as f64;
+        let power = t as f64;
         let mut numbers = self.numbers;
         if let Some(lr) = self.lr {
             numbers[lr] = rate;
         }
         if let Some(place) = self.t {
-            numbers[place] = t;
+            numbers[place] = power;
         }
-        for &(power, base) in &self.powers {
-            numbers[power] = numbers[base].powf(t);
+        for &(place, base) in &self.powers {
+            numbers[place] = numbers[base].powf(power);
         }
         let rule = self.rule.bind(&numbers[..self.count])?;
         let (weight_decay, shrink) = if self.decoupled {
@@ -172,7 +172,7 @@ impl Template {
         };
         let scale = self.sign * scale;
         let extras = Extras { scale, weight_decay, shrink, average: self.average, ..Extras::NONE };
-        let work = Work { rule, level: self.level, extras, clear_gradient: false };
+        let work = Work { rule, level: self.level, extras, clear_gradient: false, t, seed: 0 };
         let extras = Extras { weight_decay: 0.0, shrink: 1.0, ..extras };
         let rule = match self.decay {
             Some(decay) => {

@@ -5,13 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::{array, iter};
 
+use super::call::Kind;
 use super::rule::BoundRule;
+use super::storage::Storage;
 use super::view::{Dtype, View};
-use crate::element::Element;
+use crate::element::{Bits, Element};
 use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::Level;
-use crate::walk::{self, Axis, GRADIENT, Indices, MAX_ROLES, PARAMETER, Walk};
+use crate::walk::{self, Axis, GRADIENT, Indices, MAX_ROLES, PARAMETER, PLACE, Walk};
 
 /// The most elements that a thread takes at a time. A block of the norm's sums, so that its bits know
 /// nothing of threads.
@@ -23,7 +25,11 @@ pub(super) struct Job {
     pub(super) parameter: usize,
     /// The number of its work in a step.
     pub(super) work: usize,
+    /// That of its parameter, and of all other arrays if there is no storage.
     pub(super) dtype: Dtype,
+    pub(super) storage: Option<Arc<Storage>>,
+    /// That of the gradient.
+    pub(super) gradient: Dtype,
     pub(super) len: usize,
     /// How many elements and how many pieces come before it.
     pub(super) start: usize,
@@ -42,6 +48,10 @@ pub(super) struct Work {
     pub(super) level: Level,
     pub(super) extras: Extras,
     pub(super) clear_gradient: bool,
+    /// The number of the step: what rounds stochastically takes it.
+    pub(super) t: u64,
+    /// What else it takes.
+    pub(super) seed: u64,
 }
 
 impl Work {
@@ -66,20 +76,31 @@ impl Work {
 }
 
 impl Job {
-    /// `views` of one shape and dtype, one for each role.
-    pub(super) fn new(views: &[View<'_>], dtype: Dtype, parameter: usize, work: usize) -> Self {
+    /// `views` of one shape, one for each role, and of the dtypes of their kind.
+    pub(super) fn new(
+        views: &[View<'_>],
+        dtype: Dtype,
+        parameter: usize,
+        work: usize,
+        kind: &Kind,
+    ) -> Self {
         let aligned = views.iter().all(View::is_aligned);
         let c_contiguous = views.iter().all(View::is_c_contiguous);
-        let walk = if aligned && (c_contiguous || views.iter().all(View::is_f_contiguous)) {
+        let any_order = !matches!(kind, Kind::Stored(_));
+        let f_contiguous = || any_order && views.iter().all(View::is_f_contiguous);
+        let walk = if aligned && (c_contiguous || f_contiguous()) {
             None
         } else {
-            let axes = walk::in_order(axes(views, views[PARAMETER].shape.len()));
-            let size = dtype.size().cast_signed();
-            let is_dense = |axis: &Axis| axis.steps[..views.len()].iter().all(|&step| step == size);
+            let axes = walk::in_order(axes(views, views[PARAMETER].shape.len(), kind));
+            let is_dense = |axis: &Axis| {
+                let own =
+                    |(view, &step): (&View<'_>, &isize)| step == view.element_size().cast_signed();
+                iter::zip(views, &axis.steps).all(own) && (any_order || axis.steps[PLACE] == 1)
+            };
             let is_dense = aligned && axes.len() == 1 && is_dense(&axes[0]);
-            (!is_dense).then(|| Box::new(walk(views, axes, None, dtype)))
+            (!is_dense).then(|| Box::new(walk(views, axes, None)))
         };
-        Self::walking(views, dtype, parameter, work, walk, views[PARAMETER].len())
+        Self::walking(views, dtype, parameter, work, kind, walk, views[PARAMETER].len())
     }
 
     /// `views` of the shapes of whole arrays; the rows at `indices` are stepped, which the arrays
@@ -89,18 +110,19 @@ impl Job {
         dtype: Dtype,
         parameter: usize,
         work: usize,
+        kind: &Kind,
         indices: Arc<Indices>,
     ) -> Self {
         let rows = views[PARAMETER].shape[0].unsigned_abs();
         let count = indices.as_slice().len();
         assert!(indices.end() <= rows && views[GRADIENT].shape[0].unsigned_abs() == count);
-        let mut axes = axes(views, views[PARAMETER].shape.len());
+        let mut axes = axes(views, views[PARAMETER].shape.len(), kind);
         axes[0].len = count;
         let of_one = walk::in_order(axes.split_off(1));
         axes.extend(of_one);
-        let walk = Box::new(walk(views, axes, Some(indices), dtype));
+        let walk = Box::new(walk(views, axes, Some(indices)));
         let len = walk.len();
-        Self::walking(views, dtype, parameter, work, Some(walk), len)
+        Self::walking(views, dtype, parameter, work, kind, Some(walk), len)
     }
 
     fn walking(
@@ -108,14 +130,52 @@ impl Job {
         dtype: Dtype,
         parameter: usize,
         work: usize,
+        kind: &Kind,
         walk: Option<Box<Walk>>,
         len: usize,
     ) -> Self {
+        let storage = match kind {
+            Kind::Stored(storage) => Some(Arc::clone(storage)),
+            _ => None,
+        };
+        let gradient = views[GRADIENT].dtype.unwrap_or(dtype);
         let mut data = [views[PARAMETER].data; MAX_ROLES];
         for (data, view) in iter::zip(&mut data, views) {
             *data = view.data;
         }
-        Self { parameter, work, dtype, len, data, walk, start: 0, first_piece: 0, scale: 1.0 }
+        let (start, first_piece, scale) = (0, 0, 1.0);
+        Self {
+            parameter,
+            work,
+            dtype,
+            storage,
+            gradient,
+            len,
+            start,
+            first_piece,
+            data,
+            walk,
+            scale,
+        }
+    }
+
+    /// Whether the places of its elements can be told, if it has a storage: of more than 2**32 only
+    /// where they go on from one another.
+    pub(super) fn places_are_known(&self) -> bool {
+        let first = self.storage.as_ref().map_or(0, |storage| storage.first);
+        let Some(walk) = self.walk.as_ref().filter(|_| self.storage.is_some()) else { return true };
+        walk.last_place()
+            .and_then(|last| first.checked_add(last))
+            .is_some_and(|last| last >> 32 == 0)
+    }
+
+    /// The dtype of the array of a role.
+    pub(super) fn dtype_of(&self, role: usize) -> Dtype {
+        match &self.storage {
+            Some(_) if role == GRADIENT => self.gradient,
+            Some(storage) => storage.dtypes(role)[0],
+            None => self.dtype,
+        }
     }
 
     /// The number of its parameter in the call.
@@ -167,21 +227,31 @@ impl Job {
     }
 
     /// The dense arrays from `start` on as pointers to the elements.
-    pub(super) fn pointers<F: Element>(&self, start: usize) -> [*mut F; MAX_ROLES] {
+    pub(super) fn pointers<F: Bits>(&self, start: usize) -> [*mut F; MAX_ROLES] {
         assert!(self.is_dense() && size_of::<F>() == self.dtype.size());
         self.data.map(|data| data.cast::<F>().wrapping_add(start))
     }
 }
 
-/// The first axes of `views`, as they are.
-fn axes(views: &[View<'_>], count: usize) -> Vec<Axis> {
-    let step = |role: usize, axis: usize| views.get(role).map_or(0, |view| view.strides[axis]);
-    let len = |axis: usize| views[PARAMETER].shape[axis].unsigned_abs();
-    let axis = |k| Axis { len: len(k), steps: array::from_fn(|role| step(role, k)) };
+/// The first axes of `views`, as they are, with the places of the elements if the kind has use for them.
+fn axes(views: &[View<'_>], count: usize, kind: &Kind) -> Vec<Axis> {
+    let has_places = matches!(kind, Kind::Stored(_));
+    let shape = views[PARAMETER].shape;
+    let place = |axis: usize| shape[axis + 1..].iter().product::<isize>();
+    let step = |role: usize, axis: usize| match views.get(role) {
+        Some(view) => view.strides[axis],
+        None if role == PLACE && has_places => place(axis),
+        None => 0,
+    };
+    let axis = |k: usize| Axis {
+        len: shape[k].unsigned_abs(),
+        steps: array::from_fn(|role| step(role, k)),
+    };
     (0..count).map(axis).collect()
 }
 
-fn walk(views: &[View<'_>], axes: Vec<Axis>, rows: Option<Arc<Indices>>, dtype: Dtype) -> Walk {
+fn walk(views: &[View<'_>], axes: Vec<Axis>, rows: Option<Arc<Indices>>) -> Walk {
     let aligned: Vec<_> = views.iter().map(View::is_aligned).collect();
-    Walk::new(axes, rows, dtype.size(), &aligned)
+    let sizes = array::from_fn(|role| views.get(role).map_or(1, View::element_size));
+    Walk::new(axes, rows, sizes, &aligned)
 }

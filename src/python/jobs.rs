@@ -4,7 +4,6 @@ use std::{mem, slice};
 
 use super::job::{Job, PIECE, Work};
 use super::pieces::Piece;
-use super::view::Dtype;
 use crate::parallel;
 
 /// The fewest: enough for the claim to cost nothing, and few enough for nobody to wait long for the
@@ -77,25 +76,28 @@ impl Jobs {
 
     /// Sets the gradients, which are checked to be writable, to zero.
     pub(super) fn clear_gradients(&mut self) {
-        self.each_piece(|mut piece| match piece.dtype() {
-            Dtype::F32 => piece.clear_gradient::<f32>(),
-            Dtype::F64 => piece.clear_gradient::<f64>(),
+        self.each_piece(|mut piece| match piece.size_of_gradient() {
+            2 => piece.clear_gradient::<u16>(),
+            4 => piece.clear_gradient::<f32>(),
+            _ => piece.clear_gradient::<f64>(),
         });
     }
 
     /// Copies the gradients' role to the parameters'.
     pub(super) fn copy(&mut self) {
-        self.each_piece(|mut piece| match piece.dtype() {
-            Dtype::F32 => piece.copy::<f32>(),
-            Dtype::F64 => piece.copy::<f64>(),
+        self.each_piece(|mut piece| match piece.size_of_parameter() {
+            2 => piece.copy::<u16>(),
+            4 => piece.copy::<f32>(),
+            _ => piece.copy::<f64>(),
         });
     }
 
     /// Swaps the parameters' role with the gradients', which are checked to be writable.
     pub(super) fn swap(&mut self) {
-        self.each_piece(|mut piece| match piece.dtype() {
-            Dtype::F32 => piece.swap::<f32>(),
-            Dtype::F64 => piece.swap::<f64>(),
+        self.each_piece(|mut piece| match piece.size_of_parameter() {
+            2 => piece.swap::<u16>(),
+            4 => piece.swap::<f32>(),
+            _ => piece.swap::<f64>(),
         });
     }
 

@@ -21,6 +21,7 @@ mod seen;
 mod setup;
 mod step;
 mod stepper;
+mod storage;
 mod tensors;
 mod tiles;
 mod tree;
@@ -49,6 +50,7 @@ mod _instep {
     use crate::isa::Level;
     use crate::parallel;
     use crate::recipes::RECIPES;
+    use crate::team::Team;
 
     #[pymodule_export]
     use super::dict_update::DictUpdate;
@@ -61,6 +63,7 @@ mod _instep {
     #[pymodule_export]
     use super::tensors::TensorStepper;
     use super::turn;
+    use super::view::Dtype;
 
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is
     /// no number of threads.
@@ -68,6 +71,7 @@ mod _instep {
     fn init() -> PyResult<()> {
         Level::current()?;
         parallel::set_threads(parallel::default_threads()?);
+        Team::note_process();
         Ok(())
     }
 
@@ -100,6 +104,13 @@ mod _instep {
     #[pyfunction]
     fn after_fork_in_child() {
         turn::after_fork_in_child();
+    }
+
+    /// Has arrays of the type with this number taken as those of bfloat16.
+    #[pyfunction]
+    #[pyo3(signature = (number, /))]
+    fn know_bfloat16(number: i32) {
+        Dtype::know_bfloat16(number);
     }
 
     /// The names of all recipes.

@@ -5,16 +5,22 @@
     reason = "NumPy's buffers come as raw pointers, and a sweep runs over slices"
 )]
 
+mod stored;
+
 use std::{array, slice};
 
 use super::job::{Job, PIECE, Work};
 use super::rule::BoundRule;
+use super::storage::{Master, Storage};
 use super::tiles::{self, Scratch, Tiles};
 use super::view::Dtype;
-use crate::element::Element;
+use crate::element::{Bits, Element};
 use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::Level;
+use crate::rules::MAX_STATES;
+use crate::storage::Noise;
+use crate::sweep::stored::{Arrays, Elements, Gradient, Half};
 use crate::walk::{
     self, BLOCK_BYTES, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER,
     TILE_BYTES, Walk,
@@ -56,8 +62,14 @@ impl Piece<'_> {
         self.job.parameter
     }
 
-    pub(super) fn dtype(&self) -> Dtype {
-        self.job.dtype
+    /// The bytes of an element of the parameter.
+    pub(super) fn size_of_parameter(&self) -> usize {
+        self.job.dtype.size()
+    }
+
+    /// The bytes of an element of the gradient.
+    pub(super) fn size_of_gradient(&self) -> usize {
+        self.job.gradient.size()
     }
 
     /// Its number among all pieces of [`PIECE`] elements.
@@ -72,9 +84,14 @@ impl Piece<'_> {
             piece.each_tile::<F>(role, |tile| squares.add(level, tile));
             squares.sum()
         }
+        if self.job.storage.is_some() {
+            let mut squares = gradient::Squares::default();
+            self.each_tile_stored(level, role, |tile| squares.add(level, tile));
+            return squares.sum();
+        }
         match self.job.dtype {
-            Dtype::F32 => sum::<f32>(self, role, level),
             Dtype::F64 => sum::<f64>(self, role, level),
+            _ => sum::<f32>(self, role, level),
         }
     }
 
@@ -85,9 +102,15 @@ impl Piece<'_> {
             piece.each_tile::<F>(GRADIENT, |tile| finite &= gradient::all_finite(level, tile));
             finite
         }
+        if self.job.storage.is_some() {
+            let mut finite = true;
+            let look = |tile: &[f32]| finite &= gradient::all_finite(level, tile);
+            self.each_tile_stored(level, GRADIENT, look);
+            return finite;
+        }
         match self.job.dtype {
-            Dtype::F32 => finite::<f32>(self, level),
             Dtype::F64 => finite::<f64>(self, level),
+            _ => finite::<f32>(self, level),
         }
     }
 
@@ -104,20 +127,23 @@ impl Piece<'_> {
     }
 
     fn run_with(&mut self, work: &Work) {
+        if let Some(storage) = &self.job.storage {
+            return self.run_stored(work, storage);
+        }
         let level = work.level;
         match (self.job.dtype, &work.rule) {
-            (Dtype::F32, BoundRule::Recipe(recipe, c)) => {
-                self.sweep(work, &|p, g, s| (recipe.step_f32)(level, c, p, g, s));
-            }
             (Dtype::F64, BoundRule::Recipe(recipe, c)) => {
                 self.sweep(work, &|p, g, s| (recipe.step_f64)(level, c, p, g, s));
             }
-            (_, BoundRule::Normed(..)) => unreachable!("`Plan::run` gives it its norms"),
-            (Dtype::F32, BoundRule::Program(program, bound)) => {
-                self.sweep(work, &|p, g, s| program.step_f32(level, bound, p, g, s));
+            (_, BoundRule::Recipe(recipe, c)) => {
+                self.sweep(work, &|p, g, s| (recipe.step_f32)(level, c, p, g, s));
             }
+            (_, BoundRule::Normed(..)) => unreachable!("`Plan::run` gives it its norms"),
             (Dtype::F64, BoundRule::Program(program, bound)) => {
                 self.sweep(work, &|p, g, s| program.step_f64(level, bound, p, g, s));
+            }
+            (_, BoundRule::Program(program, bound)) => {
+                self.sweep(work, &|p, g, s| program.step_f32(level, bound, p, g, s));
             }
         }
     }
@@ -206,7 +232,7 @@ impl Piece<'_> {
     }
 
     /// Sets the gradient, which is checked to be writable, to zero.
-    pub(super) fn clear_gradient<F: Element>(&mut self) {
+    pub(super) fn clear_gradient<F: Bits>(&mut self) {
         if self.job.is_dense() {
             self.gradient_to_write::<F>().fill(F::default());
         } else {
@@ -224,7 +250,7 @@ impl Piece<'_> {
     }
 
     /// Copies the gradient's role to the parameter's.
-    pub(super) fn copy<F: Element>(&mut self) {
+    pub(super) fn copy<F: Bits>(&mut self) {
         if self.job.is_dense() {
             let (to, from, _) = self.slices::<F>(0);
             to.copy_from_slice(from);
@@ -238,7 +264,7 @@ impl Piece<'_> {
     }
 
     /// Swaps the parameter's role with the gradient's, which is checked to be writable.
-    pub(super) fn swap<F: Element>(&mut self) {
+    pub(super) fn swap<F: Bits>(&mut self) {
         let (mut one, mut other) = (Tiles::<BLOCK_BYTES>::new(), Tiles::<BLOCK_BYTES>::new());
         for (start, n) in self.tiles(BLOCK_BYTES / size_of::<F>()) {
             let one = self.gather::<F, _>(PARAMETER, start, n, &mut one);
@@ -276,8 +302,9 @@ impl Piece<'_> {
     }
 
     /// The dense gradient as a slice that may be written, where the step is to write it.
-    fn gradient_to_write<F: Element>(&mut self) -> &mut [F] {
-        let data = self.job.pointers(self.start)[GRADIENT];
+    fn gradient_to_write<F: Bits>(&mut self) -> &mut [F] {
+        assert!(self.job.is_dense() && size_of::<F>() == self.job.gradient.size());
+        let data = self.job.data[GRADIENT].cast::<F>().wrapping_add(self.start);
         // SAFETY: as in `slices`. Gradients that are cleared are written arrays: that they are
         // writable and share no memory with another was checked too.
         unsafe { slice::from_raw_parts_mut(data, self.len) }
@@ -285,7 +312,7 @@ impl Piece<'_> {
 
     /// The dense arrays as slices: parameter, gradient, and so many others.
     #[inline]
-    fn slices<F: Element>(&mut self, others: usize) -> Slices<'_, F> {
+    fn slices<F: Bits>(&mut self, others: usize) -> Slices<'_, F> {
         let data = self.job.pointers(self.start);
         // SAFETY: without a walk, `Job::new` has seen aligned elements in one run behind each
         // pointer, of the one dtype that is as large as `F`, in arrays that outlive the job (see
@@ -296,8 +323,63 @@ impl Piece<'_> {
         unsafe { slices(data, self.len, others) }
     }
 
+    /// The dense arrays of a storage, from `start` of this piece on; `low` is the lower half of the
+    /// place of the first element.
+    fn arrays(
+        &mut self,
+        storage: &Storage,
+        start: usize,
+        n: usize,
+        low: u32,
+        (noise, states_noise): (Noise, [Noise; MAX_STATES / 2]),
+    ) -> Arrays<'_> {
+        assert!(self.job.is_dense() && start + n <= self.len);
+        let at = self.start + start;
+        let job = self.job;
+        let elements = |role: usize| {
+            let (dtype, data) = (job.dtype_of(role), job.data[role]);
+            // SAFETY: as in `slices`, for arrays of the role's own dtype: `start..start + n` of this
+            // piece are aligned elements in one run behind each pointer, whose dtype `checks.rs` has
+            // seen to be that of the storage. Each role is made a slice of once.
+            unsafe {
+                match dtype {
+                    Dtype::Bf16 | Dtype::U16 => Elements::Bfloat16(slice_at(data, at, n)),
+                    _ => {
+                        assert!(dtype == Dtype::F32);
+                        Elements::Float32(slice_at(data, at, n))
+                    }
+                }
+            }
+        };
+        // SAFETY: as above; the gradient, which may be shared, is only read.
+        let g = unsafe {
+            let data = job.data[GRADIENT];
+            match job.gradient {
+                Dtype::Bf16 | Dtype::U16 => Gradient::Bfloat16(shared_at(data, at, n)),
+                dtype => {
+                    assert!(dtype == Dtype::F32);
+                    Gradient::Float32(shared_at(data, at, n))
+                }
+            }
+        };
+        let rest: &mut [Half] = if storage.master == Master::Split {
+            let role = storage.beside();
+            assert!(job.dtype_of(role) == Dtype::I16);
+            // SAFETY: as above.
+            unsafe { slice_at(job.data[role], at, n) }
+        } else {
+            &mut []
+        };
+        let states = array::from_fn(|k| {
+            let role = FIRST_STATE + k;
+            if role < storage.beside() { elements(role) } else { Elements::Float32(&mut []) }
+        });
+        let p = elements(PARAMETER);
+        Arrays { p, low: rest, g, states, first: low, noise, states_noise }
+    }
+
     /// Copies elements of a role, from `start` of this piece on in order, into a tile.
-    fn gather<'t, F: Element, const BYTES: usize>(
+    fn gather<'t, F: Bits, const BYTES: usize>(
         &self,
         role: usize,
         start: usize,
@@ -317,7 +399,7 @@ impl Piece<'_> {
     }
 
     /// Copies a tile back.
-    fn scatter<F: Element>(&mut self, role: usize, start: usize, tile: &[F]) {
+    fn scatter<F: Bits>(&mut self, role: usize, start: usize, tile: &[F]) {
         self.stretches::<F>(role, start, tile.len(), |what, array, done| {
             // SAFETY: as in `gather`, for a tile that is all there; and the array is writable, which
             // `checks.rs` has seen of every array that a call writes, and shares memory with no
@@ -335,11 +417,12 @@ impl Piece<'_> {
         n: usize,
         mut visit: impl FnMut(&walk::Copying<'_>, *mut u8, usize),
     ) {
-        assert!(size_of::<F>() == self.job.dtype.size() && start + n <= self.len);
+        let size = self.job.dtype_of(role).size();
+        assert!(size_of::<F>() == size && start + n <= self.len);
         let array = self.job.data[role];
         let start = self.start + start;
         let Some(walk) = &self.job.walk else {
-            let size = self.job.dtype.size().cast_signed();
+            let size = size.cast_signed();
             let loops = [Loop { len: n, step: size, place: 1 }];
             let offset = size * start.cast_signed();
             return visit(&walk::Copying { offset, rows: None, loops: &loops }, array, 0);
@@ -355,7 +438,7 @@ impl Piece<'_> {
 }
 
 /// A parameter, its gradient, and what else there is, as slices of one length.
-type Slices<'a, F> = (&'a mut [F], &'a [F], [&'a mut [F]; MAX_ROLES - FIRST_STATE]);
+type Slices<'a, F> = (&'a mut [F], &'a [F], [&'a mut [F]; MAX_STATES + 1]);
 
 /// The slices behind pointers, by role, of which so many are others than parameter and gradient.
 ///
@@ -376,6 +459,24 @@ unsafe fn slices<'a, F>(data: [*mut F; MAX_ROLES], len: usize, others: usize) ->
             }),
         )
     }
+}
+
+/// `n` elements behind a pointer, from number `at` on.
+///
+/// # Safety
+/// They are there, aligned, and for the life of the slice nobody else reads or writes them.
+unsafe fn slice_at<'a, F: Bits>(data: *mut u8, at: usize, n: usize) -> &'a mut [F] {
+    // SAFETY: the caller's word.
+    unsafe { slice::from_raw_parts_mut(data.cast::<F>().wrapping_add(at), n) }
+}
+
+/// The same to be read only, by others too.
+///
+/// # Safety
+/// They are there, aligned, and for the life of the slice nobody writes them.
+unsafe fn shared_at<'a, F: Bits>(data: *const u8, at: usize, n: usize) -> &'a [F] {
+    // SAFETY: the caller's word.
+    unsafe { slice::from_raw_parts(data.cast::<F>().wrapping_add(at), n) }
 }
 
 /// Where parts of at most `most` start, and how long they are.

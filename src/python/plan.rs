@@ -106,7 +106,12 @@ impl Plan {
                     }
                     views[GRADIENT] = values;
                     let indices = rows.indices.clone();
-                    *job = Job::of_rows(&views[..roles], dtype, number, parameter.work, indices);
+                    let kind = &parameter.kind;
+                    *job =
+                        Job::of_rows(&views[..roles], dtype, number, parameter.work, kind, indices);
+                    if !job.places_are_known() {
+                        return false;
+                    }
                     self.seen.moved.extend(values.span());
                     (any_moved, any_rows) = (true, true);
                 }

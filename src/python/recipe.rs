@@ -154,7 +154,7 @@ impl PyRecipe {
         let plan = Quiet::within(py, |quiet| Plan::of(&call, quiet));
         let (scale, weight_decay, shrink) = around.unwrap_or((1.0, 0.0, 1.0));
         let extras = Extras { scale, weight_decay, shrink, ..Extras::NONE };
-        let work = Work { rule, level: self.level, extras, clear_gradient: false };
+        let work = Work { rule, level: self.level, extras, clear_gradient: false, t: 0, seed: 0 };
         run(py, &call, plan, work, name)?;
         update.map_or(Ok(()), |(dict, by)| dict.update(by.as_mapping()))
     }

@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::call::{self, Call, Gradient, Parameter, Place};
+use super::call::{self, Call, Gradient, Kind, Parameter, Place};
 use super::group::{Said, Template, number};
 use super::job::Work;
 use super::plan::Plan;
@@ -20,6 +20,7 @@ use super::recipe::DETACH_FROM;
 use super::result::StepResult;
 use super::setup::{Root, Setup, describe};
 use super::step::{Asked, Found, Nonfinite, bound, count};
+use super::storage::{self, Storage};
 use super::turn::{Turn, Turns};
 use super::view::Quiet;
 use crate::error::Error;
@@ -49,6 +50,8 @@ pub(super) struct Stepper {
     state: Turns<State>,
     /// Counted here, so that no signal comes between a step and its count.
     t: AtomicU64,
+    /// What the noise that rounds depends on.
+    seed: AtomicU64,
     /// How often arrays were changed, and are about to be.
     changes: AtomicU64,
     zero_grads: AtomicBool,
@@ -68,6 +71,7 @@ impl Stepper {
             templates: Mutex::default(),
             state: Turns::default(),
             t: AtomicU64::new(t),
+            seed: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             zero_grads: AtomicBool::new(false),
         }
@@ -101,6 +105,17 @@ impl Stepper {
     fn set_t(&self, t: u64) {
         self.t.store(t, Ordering::Relaxed);
         self.forget();
+    }
+
+    /// What the noise that rounds depends on.
+    #[getter]
+    fn seed(&self) -> u64 {
+        self.seed.load(Ordering::Relaxed)
+    }
+
+    #[setter]
+    fn set_seed(&self, seed: u64) {
+        self.seed.store(seed, Ordering::Relaxed);
     }
 
     /// Whether a step sets the gradients to zero after use.
@@ -148,7 +163,8 @@ impl Stepper {
     /// Adds the parameters of a tree.
     ///
     /// `skeleton` has None for every leaf. `arrays` has, for each leaf, the parameter, its states and
-    /// its average if one is kept; `works` the number of its group, and whether weights decay.
+    /// its average if one is kept; `works` the number of its group, and whether weights decay;
+    /// `storages` how it is stored, or None for one whose arrays all have its own dtype.
     fn add_parameters(
         &self,
         py: Python<'_>,
@@ -156,12 +172,17 @@ impl Stepper {
         params: Bound<'_, PyAny>,
         arrays: Vec<Vec<Py<PyUntypedArray>>>,
         works: Vec<(usize, bool)>,
+        storages: Vec<Option<storage::Said>>,
     ) -> PyResult<()> {
-        let parameters: Vec<_> = iter::zip(arrays, works)
-            .map(|(arrays, (group, decays))| {
-                Parameter::new(arrays, 2 * group + usize::from(!decays))
-            })
-            .collect();
+        let mut parameters = Vec::with_capacity(arrays.len());
+        for ((arrays, (group, decays)), storage) in iter::zip(iter::zip(arrays, works), storages) {
+            let kind = match storage {
+                Some(said) => Kind::Stored(Arc::new(Storage::of(&said)?)),
+                None => Kind::Floats,
+            };
+            let work = 2 * group + usize::from(!decays);
+            parameters.push(Parameter::new(arrays, work).with_kind(kind));
+        }
         let root = Root::new(skeleton, params, &parameters)?;
         self.change(py, |setup| setup.add(root, parameters));
         Ok(())
@@ -295,27 +316,27 @@ impl Stepper {
         })
     }
 
-    /// Copies arrays, sets the numbers of steps done and skipped, and updates dicts, each pair's
-    /// first by its second: all of it at one moment between two steps, or nothing.
-    #[pyo3(signature = (targets, sources, t, skips, updates, describe, /))]
+    /// Copies arrays, sets the numbers of steps done and skipped and the seed, and updates dicts, each
+    /// pair's first by its second: all of it at one moment between two steps, or nothing.
+    #[pyo3(signature = (targets, sources, numbers, updates, describe, /))]
     #[expect(clippy::needless_pass_by_value, reason = "what Python gives")]
-    #[expect(clippy::too_many_arguments, reason = "what a state dict has")]
     fn restore<'py>(
         &self,
         py: Python<'py>,
         targets: &Bound<'py, PyTuple>,
         sources: &Bound<'py, PyTuple>,
-        t: u64,
-        skips: u64,
+        numbers: (u64, u64, u64),
         updates: Updates<'py>,
         describe: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
+        let (t, skips, seed) = numbers;
         // Kept until the turn is over: what goes with the last reference to it may run Python code.
         let replaced = updates.iter().map(|(dict, _)| dict.copy()).collect::<PyResult<Vec<_>>>()?;
         self.in_turn(py, targets, sources, describe, |state, mut plan| {
             self.changes.fetch_add(1, Ordering::SeqCst);
             py.detach(|| plan.copy());
             self.t.store(t, Ordering::Relaxed);
+            self.seed.store(seed, Ordering::Relaxed);
             state.skips = skips;
             update(&updates)
         })?;
@@ -347,7 +368,8 @@ impl Stepper {
         let (mut parameters, mut grads) = (Vec::new(), Vec::new());
         for (parameter, (target, source)) in iter::zip(targets.iter(), sources.iter()).enumerate() {
             let name = |role| name(Place { parameter, role });
-            parameters.push(Parameter::new([call::array(&target, || name(PARAMETER))?], 0));
+            let parameter = Parameter::new([call::array(&target, || name(PARAMETER))?], 0);
+            parameters.push(parameter.with_kind(Kind::Bits));
             grads.push(Gradient::Dense(call::array(&source, || name(GRADIENT))?));
         }
         let call = Call { parameters: &parameters, grads: &grads, writes_gradients: false };
@@ -443,6 +465,7 @@ impl Stepper {
         let zero_grads = self.zero_grads();
         for work in &mut works {
             work.clear_gradient = zero_grads;
+            work.seed = self.seed();
             work.extras.max_value = asked.max_value;
         }
         let call = Call { parameters: &setup.parameters, grads, writes_gradients: zero_grads };

@@ -16,6 +16,7 @@ use super::plan::Plan;
 use super::recipe::DETACH_FROM;
 use super::turn::{Turn, Turns};
 use super::view::{Array, Dlpack, Quiet, Tensors};
+use crate::team::Team;
 
 /// The most numbers that go with a parameter: a count of steps, a product.
 const MAX_NUMBERS: usize = 2;
@@ -32,6 +33,8 @@ type Numbers = ([f64; MAX_NUMBERS], bool);
 pub(super) struct TensorStepper {
     dlpack: Dlpack,
     increment_version: Py<PyAny>,
+    /// The threads that torch computes with.
+    team: Option<Team>,
     /// That of the last step, if it may serve the next.
     plan: Turns<Option<Plan>>,
 }
@@ -94,7 +97,8 @@ impl TensorStepper {
         increment_version: Py<PyAny>,
     ) -> PyResult<Self> {
         let dlpack = Dlpack::of([tensor, parameter])?;
-        Ok(Self { dlpack, increment_version, plan: Turns::default() })
+        let team = Team::of_openmp();
+        Ok(Self { dlpack, increment_version, team, plan: Turns::default() })
     }
 
     /// The next step of all parameters that have a gradient, in place: all of it or none.
@@ -161,7 +165,7 @@ impl TensorStepper {
             if plan.len() < DETACH_FROM {
                 plan.run(works)?;
             } else {
-                py.detach(|| plan.run(works))?;
+                py.detach(|| Team::within(self.team, || plan.run(works)))?;
             }
             *turn.state = Some(plan);
             return Ok((Vec::new(), Vec::new(), found.members.len()));

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 use std::slice;
 
-use crate::element::Element;
+use crate::element::Bits;
 use crate::extras::Extras;
 use crate::isa;
 use crate::walk::{Copying, Loop};
@@ -28,7 +28,7 @@ impl<const BYTES: usize> Tiles<BYTES> {
 
     /// Pointers to tiles of so many elements, by number: aligned, within this buffer, and apart from
     /// each other.
-    pub(super) fn tiles<F: Element>(&mut self) -> impl Fn(usize, usize) -> *mut F + use<F, BYTES> {
+    pub(super) fn tiles<F: Bits>(&mut self) -> impl Fn(usize, usize) -> *mut F + use<F, BYTES> {
         let start = self.0.as_mut_ptr().cast::<F>();
         move |number, len| {
             assert!((number + 1) * len * size_of::<F>() <= BYTES);
@@ -40,7 +40,7 @@ impl<const BYTES: usize> Tiles<BYTES> {
     ///
     /// # Safety
     /// `fill` has to do so.
-    pub(super) unsafe fn filled<F: Element>(
+    pub(super) unsafe fn filled<F: Bits>(
         &mut self,
         len: usize,
         fill: impl FnOnce(*mut F),
@@ -59,7 +59,7 @@ impl Scratch {
     }
 
     /// So many zeros.
-    pub(super) fn zeros<F: Element>(&mut self, len: usize) -> &mut [F] {
+    pub(super) fn zeros<F: Bits>(&mut self, len: usize) -> &mut [F] {
         assert!(len <= Extras::TILE);
         let room = self.0.as_mut_ptr().cast::<F>();
         // SAFETY: the buffer has room for so many elements, of f64 even; it is aligned, and borrowed
@@ -76,7 +76,7 @@ impl Scratch {
 /// # Safety
 /// `what` leads to elements of type `F` that the array has, which nobody writes meanwhile, and to as
 /// many places of memory behind `tile` that may be written. The tile is aligned; the array need not be.
-pub(super) unsafe fn gather<F: Element>(what: &Copying<'_>, array: *const u8, tile: *mut F) {
+pub(super) unsafe fn gather<F: Bits>(what: &Copying<'_>, array: *const u8, tile: *mut F) {
     // SAFETY: as said above; the array is only read.
     unsafe { copy::<F, true>(what, array.cast_mut(), tile) }
 }
@@ -86,14 +86,14 @@ pub(super) unsafe fn gather<F: Element>(what: &Copying<'_>, array: *const u8, ti
 /// # Safety
 /// As [`gather`], but that the tile is read: all of its places are written; and the elements of the
 /// array are written: nobody else reads or writes them meanwhile.
-pub(super) unsafe fn scatter<F: Element>(what: &Copying<'_>, array: *mut u8, tile: *const F) {
+pub(super) unsafe fn scatter<F: Bits>(what: &Copying<'_>, array: *mut u8, tile: *const F) {
     // SAFETY: as said above; the tile is only read.
     unsafe { copy::<F, false>(what, array, tile.cast_mut()) }
 }
 
 /// # Safety
 /// As [`gather`] if `IN`, else as [`scatter`].
-unsafe fn copy<F: Element, const IN: bool>(what: &Copying<'_>, array: *mut u8, tile: *mut F) {
+unsafe fn copy<F: Bits, const IN: bool>(what: &Copying<'_>, array: *mut u8, tile: *mut F) {
     let start = array.wrapping_offset(what.offset);
     let Some((rows, step, place)) = what.rows else {
         // SAFETY: the caller's word.
@@ -124,7 +124,7 @@ unsafe fn copy<F: Element, const IN: bool>(what: &Copying<'_>, array: *mut u8, t
 
 /// # Safety
 /// As [`gather`] if `IN`, else as [`scatter`], for the loops from `memory` and `tile` on.
-unsafe fn each<F: Element, const IN: bool>(loops: &[Loop], memory: *mut u8, tile: *mut F) {
+unsafe fn each<F: Bits, const IN: bool>(loops: &[Loop], memory: *mut u8, tile: *mut F) {
     match *loops {
         // SAFETY: the caller's word.
         [] => unsafe { one::<F, IN>(memory, tile) },
@@ -164,12 +164,7 @@ impl Loop {
 ///
 /// # Safety
 /// As [`each`].
-unsafe fn across<F: Element, const IN: bool>(
-    outer: Loop,
-    inner: Loop,
-    memory: *mut u8,
-    tile: *mut F,
-) {
+unsafe fn across<F: Bits, const IN: bool>(outer: Loop, inner: Loop, memory: *mut u8, tile: *mut F) {
     let last = inner.step * (inner.len - 1).cast_signed();
     let whole = outer.len - outer.len % AT_ONCE;
     for i in (0..whole).step_by(AT_ONCE) {
@@ -201,7 +196,7 @@ unsafe fn across<F: Element, const IN: bool>(
 /// # Safety
 /// As [`each`].
 #[inline(always)]
-unsafe fn line<F: Element, const IN: bool>(line: Loop, memory: *mut u8, tile: *mut F) {
+unsafe fn line<F: Bits, const IN: bool>(line: Loop, memory: *mut u8, tile: *mut F) {
     let size = size_of::<F>().cast_signed();
     let Loop { len, step, place } = line;
     if place == 1 && step == size && len > 8 {
@@ -232,7 +227,7 @@ unsafe fn line<F: Element, const IN: bool>(line: Loop, memory: *mut u8, tile: *m
 /// # Safety
 /// As [`each`].
 #[inline(always)]
-unsafe fn by_ones<F: Element, const IN: bool>(line: Loop, memory: *mut u8, tile: *mut F) {
+unsafe fn by_ones<F: Bits, const IN: bool>(line: Loop, memory: *mut u8, tile: *mut F) {
     for i in 0..line.len {
         let (memory, tile) = line.at(i, memory, tile);
         // SAFETY: the caller's word, for each turn.
@@ -243,7 +238,7 @@ unsafe fn by_ones<F: Element, const IN: bool>(line: Loop, memory: *mut u8, tile:
 /// # Safety
 /// As [`each`], for one element.
 #[inline(always)]
-unsafe fn one<F: Element, const IN: bool>(memory: *mut u8, tile: *mut F) {
+unsafe fn one<F: Bits, const IN: bool>(memory: *mut u8, tile: *mut F) {
     let element = memory.cast::<F>();
     // SAFETY: the caller's word; any bytes are a float, and those of an array need not be aligned.
     unsafe {

@@ -4,6 +4,7 @@
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::{mem, ptr, slice};
 
 use numpy::PyUntypedArray;
@@ -30,14 +31,26 @@ impl Quiet {
     }
 }
 
-/// The dtypes that a step can have.
+/// The dtypes that the arrays of a call can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dtype {
     F32,
     F64,
+    F16,
+    Bf16,
+    U16,
+    I16,
 }
 
+/// The number that `NumPy` has given to the bfloat16 of `ml_dtypes`; -1 before anybody has said so.
+static BFLOAT16: AtomicI32 = AtomicI32::new(-1);
+
 impl Dtype {
+    /// Has arrays of this type known as those of bfloat16.
+    pub(super) fn know_bfloat16(number: i32) {
+        BFLOAT16.store(number, Ordering::Relaxed);
+    }
+
     /// # Safety
     /// `descr` is the descriptor of an ndarray that is alive.
     unsafe fn of(descr: *const PyArray_Descr) -> Option<Self> {
@@ -50,6 +63,10 @@ impl Dtype {
         match fields.type_num {
             number if number == NPY_TYPES::NPY_FLOAT as i32 => Some(Self::F32),
             number if number == NPY_TYPES::NPY_DOUBLE as i32 => Some(Self::F64),
+            number if number == NPY_TYPES::NPY_HALF as i32 => Some(Self::F16),
+            number if number == NPY_TYPES::NPY_USHORT as i32 => Some(Self::U16),
+            number if number == NPY_TYPES::NPY_SHORT as i32 => Some(Self::I16),
+            number if number == BFLOAT16.load(Ordering::Relaxed) => Some(Self::Bf16),
             _ => None,
         }
     }
@@ -58,6 +75,10 @@ impl Dtype {
         match self {
             Self::F32 => "float32",
             Self::F64 => "float64",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+            Self::U16 => "uint16",
+            Self::I16 => "int16",
         }
     }
 
@@ -66,7 +87,13 @@ impl Dtype {
         match self {
             Self::F32 => size_of::<f32>(),
             Self::F64 => size_of::<f64>(),
+            Self::F16 | Self::Bf16 | Self::U16 | Self::I16 => size_of::<u16>(),
         }
+    }
+
+    /// Whether steps without a storage have it.
+    pub(super) const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
     }
 }
 
@@ -147,7 +174,7 @@ impl<'q> View<'q> {
         Self { data: fields.data.cast(), shape, strides, flags: fields.flags, dtype }
     }
 
-    /// In bytes, as if it were of float64 where its dtype is none of those that a step can have.
+    /// In bytes, as if it were of float64 where its dtype is none of those that a call can have.
     pub(super) fn element_size(&self) -> usize {
         self.dtype.map_or(size_of::<f64>(), Dtype::size)
     }
@@ -190,7 +217,7 @@ impl<'q> View<'q> {
         const FLAGS: i32 = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS | NPY_ARRAY_WRITEABLE;
         let dtype = self.dtype.map_or(0, |dtype| dtype as i32 + 1);
         let misaligned = i32::from(!self.is_aligned());
-        ((self.flags & FLAGS) * 8 + dtype * 2 + misaligned) as isize
+        ((self.flags & FLAGS) * 16 + dtype * 2 + misaligned) as isize
     }
 }
 
@@ -417,6 +444,7 @@ impl Tensors {
             Some(match view.dtype? {
                 Dtype::F32 => (view.data.cast::<f32>().read().into(), false),
                 Dtype::F64 => (view.data.cast::<f64>().read(), true),
+                _ => return None,
             })
         }
     }
@@ -432,7 +460,7 @@ impl Tensors {
                 #[expect(clippy::cast_possible_truncation, reason = "it is rounded")]
                 Some(Dtype::F32) => view.data.cast::<f32>().write(number as f32),
                 Some(Dtype::F64) => view.data.cast::<f64>().write(number),
-                None => {}
+                _ => {}
             }
         }
     }

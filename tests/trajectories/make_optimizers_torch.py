@@ -1,4 +1,4 @@
-"""Store the paths of torch's optimizers, for `test_peers.py`: `make torch-host` runs this."""
+"""Store the paths of torch's optimizers, for `test_peers.py`."""
 
 import json
 import math
@@ -43,9 +43,11 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 START = [1.0, -2.0, 0.5, 0.03]
 STEPS = 50
 STORED = (1, 2, 3, 7, 20, STEPS)
+STORED_IN = Path(__file__).with_name("optimizers_torch.json")
 
 
-def main() -> None:
+def trajectories() -> str:
+    """Return what is stored, computed by the torch that is installed."""
     # So that what torch keeps beside the tensors is of float64, too.
     torch.set_default_dtype(torch.float64)
     grads = [
@@ -66,8 +68,11 @@ def main() -> None:
         rows.append(f"{json.dumps(name)}: {json.dumps(row)}")
     version = torch.__version__.partition("+")[0]
     head = f'{{"torch": "{version}", "start": {START},\n"grads": {json.dumps(grads)},\n'
-    text = head + '"optimizers": {\n' + ",\n".join(rows) + "\n}}\n"
-    Path(__file__).with_name("optimizers_torch.json").write_text(text)
+    return head + '"optimizers": {\n' + ",\n".join(rows) + "\n}}\n"
+
+
+def main() -> None:
+    STORED_IN.write_text(trajectories())
 
 
 if __name__ == "__main__":

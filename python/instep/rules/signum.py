@@ -31,8 +31,8 @@ class Signum(Optimizer):
     maximize : bool, default False
         Whether to go up instead of down: the gradient is negated first.
     **common
-        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask`` and
-        ``freeze``, see `Optimizer`.
+        What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
+        ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
 
     Raises
     ------

@@ -1,0 +1,156 @@
+"""How numbers are stored in fewer bytes, in plain NumPy: the definition of what compiled steps do.
+
+A step of arrays that are stored in fewer bytes loads float32 numbers from them, does what
+`instep.reference` says with these, and stores the results:
+
+1. The parameter, the gradient and the states are loaded, exactly: `from_bfloat16`, `from_split`.
+2. `instep.reference.prepare`, the recipe and `instep.reference.average` are done in float32.
+3. The new parameter and states are stored: `to_bfloat16` rounds stochastically, `to_split` loses
+   nothing, and a float16 parameter is its float32 master's ``astype(np.float16)``.
+
+The random numbers that round are a function of the seed, the step, the array and the place of the
+element in it, see `noise`. So neither threads nor memory layouts nor the order of parameters change
+a bit, and a run that is stopped and goes on has the bits of one that never stopped.
+
+Rounding is by `noise` of a stream of its own for the parameter, and by `state_noise` for the
+states, of which two share a random number: 13 % of the time of a step in cache.
+
+Examples
+--------
+>>> import numpy as np
+>>> from instep import codecs
+>>> x = np.full(100_000, 1 + 2**-9, np.float32)
+>>> random = codecs.noise(0, 1, codecs.stream("W", 0), np.arange(len(x)))
+>>> rounded = codecs.from_bfloat16(codecs.to_bfloat16(x, random))
+>>> np.unique(rounded)
+array([1.       , 1.0078125], dtype=float32)
+>>> bool(abs(rounded.mean(dtype=float) - x[0]) < 1e-4)
+True
+"""
+
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "from_bfloat16",
+    "from_split",
+    "noise",
+    "state_noise",
+    "stream",
+    "to_bfloat16",
+    "to_split",
+]
+
+_MASK = 2**64 - 1
+
+
+def stream(name: str, role: int) -> int:
+    """Return the number of the stream of random numbers of an array.
+
+    Parameters
+    ----------
+    name : str
+        The name of the parameter, as in ``opt.state``.
+    role : int
+        0 for the parameter itself, 2 for its first state, 3 for the second, and so on.
+    """
+    return zlib.crc32(name.encode("utf-8", "surrogatepass")) * 8 + role
+
+
+def noise(seed: int, t: int, stream: int, places: NDArray[np.integer[Any]]) -> NDArray[np.uint32]:
+    """Return a random number of 32 bits for each element.
+
+    Parameters
+    ----------
+    seed : int
+        The optimizer's own, at least 0 and less than 2**64.
+    t : int
+        The number of the step, counted from 1.
+    stream : int
+        That of the array, see `stream`.
+    places : ndarray of int
+        The places of the elements in their array, counted in C order from 0.
+
+    Returns
+    -------
+    ndarray of uint32
+        Of the shape of `places`.
+
+    Notes
+    -----
+    ``mix`` is the finalizer of SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom
+    number generators*, 2014), and the rest a hash of 32 bits with a key of two words.
+    """
+    places = np.asarray(places).astype(np.uint64)
+    start = _mix(_mix(_mix(seed + 0x9E3779B97F4A7C15) + t) + stream)
+    found = np.empty(places.shape, np.uint32)
+    high = places >> np.uint64(32)
+    for each in np.unique(high):
+        key = _mix(start + int(each))
+        k0, k1 = np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32)
+        x = (places[high == each] & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+        x = (x ^ k0) * np.uint32(0x21F0AAAD)
+        x ^= x >> np.uint32(15)
+        with np.errstate(over="ignore"):
+            x = (x + k1) * np.uint32(0xD35A2D97)
+        found[high == each] = x ^ (x >> np.uint32(15))
+    return found
+
+
+def state_noise(
+    seed: int, t: int, name: str, number: int, places: NDArray[np.integer[Any]]
+) -> NDArray[np.uint32]:
+    """Return the random numbers of a state, the first of its parameter being number 0.
+
+    The second and the fourth have the lower halves of those of the state before.
+    """
+    random = noise(seed, t, stream(name, 2 + number - number % 2), places)
+    return random << np.uint32(16) if number % 2 else random
+
+
+def _mix(z: int) -> int:
+    z &= _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
+
+
+def from_bfloat16(bits: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the numbers of bfloat16 bits, as uint16 or as an array of that dtype: exact."""
+    return (_bits(bits, np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def to_bfloat16(numbers: NDArray[np.float32], random: NDArray[np.uint32]) -> NDArray[np.uint16]:
+    """Return the bfloat16 bits of numbers, rounded up or down by chance.
+
+    The upper half of a random number is added to what is cut off: ``(bits + (random >> 16)) >>
+    16``. So the mean of many roundings is the number. NaN stays NaN.
+    """
+    bits = _bits(numbers, np.uint32)
+    rounded = np.where(np.isnan(numbers), bits | np.uint32(0x400000), bits + (random >> 16))
+    return (rounded >> np.uint32(16)).astype(np.uint16)
+
+
+def from_split(high: NDArray[Any], low: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return the float32 numbers of bfloat16 bits and what they lack: exact."""
+    upper = _bits(high, np.uint16).astype(np.uint32) << np.uint32(16)
+    return (upper + low.astype(np.int32).view(np.uint32)).view(np.float32)
+
+
+def to_split(numbers: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.int16]]:
+    """Return the nearest bfloat16 bits of numbers, and what they lack: nothing is lost.
+
+    ``high = (bits + 0x8000) >> 16``, ``low = int16(bits)``. NaN stays NaN.
+    """
+    bits = _bits(numbers, np.uint32)
+    rounded = np.where(np.isnan(numbers), bits | np.uint32(0x400000), bits + np.uint32(0x8000))
+    low = (bits & np.uint32(0xFFFF)).astype(np.uint16).view(np.int16)
+    return (rounded >> np.uint32(16)).astype(np.uint16), low
+
+
+def _bits(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Return what is in memory of each element, in an array of its own."""
+    return np.array(array, order="C").view(dtype)

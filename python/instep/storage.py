@@ -1,0 +1,213 @@
+"""In how many bytes parameters and states are stored: what may be asked for, and what it takes.
+
+`instep.codecs` has the arithmetic.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instep import codecs
+from instep.checks import check_dtype, check_integer, check_keys, check_mode
+
+__all__ = [
+    "NO_STORAGE",
+    "Bits",
+    "Master",
+    "StateDtype",
+    "Storage",
+    "Stored",
+    "as_bits",
+    "check_saved",
+]
+
+Master: TypeAlias = Literal["split", "float32"]
+StateDtype: TypeAlias = Literal["float32", "bfloat16"]
+Bits: TypeAlias = Literal["bfloat16"]
+
+_BUILT = """\
+wanted one of
+    float32 or float64 parameters, as they are
+    float32 parameters, state_dtype="bfloat16"
+    bfloat16 parameters, state_dtype="float32" or "bfloat16": rounded stochastically
+    bfloat16 parameters, master="split", state_dtype="float32" or "bfloat16"
+    float16 parameters, master="float32", state_dtype="float32" or "bfloat16\""""
+
+_NAMES = {"split": "p_low", "float32": "p_master"}
+
+
+class Storage:
+    """What an optimizer was asked for: see the parameters of `Optimizer`."""
+
+    def __init__(
+        self,
+        master: Master | None,
+        state_dtype: StateDtype,
+        seed: int,
+        bits: Bits | None,
+    ) -> None:
+        check_mode("master", master, (None, "split", "float32"))
+        check_mode("state_dtype", state_dtype, ("float32", "bfloat16"))
+        check_mode("bits", bits, (None, "bfloat16"))
+        check_seed("seed", seed)
+        self.master = master
+        self.state_dtype = state_dtype
+        self.bits = bits
+
+    def options(self) -> dict[str, Any]:
+        """Return the options, without the seed."""
+        return {"master": self.master, "state_dtype": self.state_dtype, "bits": self.bits}
+
+    def of(self, label: str, name: str, array: NDArray[Any]) -> "Stored | None":
+        """Return how a parameter is stored; None for one whose arrays are all of its own dtype.
+
+        Raises
+        ------
+        TypeError
+            An array of a dtype that no step has, or not with these options.
+        """
+        kind = self._kind(array.dtype)
+        if kind is None or (kind, self.master, self.state_dtype) == ("float16", None, "float32"):
+            check_dtype(label, array)
+        if kind in (None, "float32") and self.state_dtype == "float32":
+            return None
+        master = None if kind == "float32" else self.master
+        if (kind, master) in _PAIRS:
+            return Stored(name, array.dtype.name, master, self._states())
+        raise TypeError(
+            f"{label} has dtype {array.dtype.name} with master={self.master!r}, "
+            f"state_dtype={self.state_dtype!r} and bits={self.bits!r}; {_BUILT}"
+        )
+
+    def _kind(self, dtype: np.dtype[Any]) -> str | None:
+        """Return what the numbers of an array are, if any storage has them."""
+        if dtype == np.float32 or dtype == np.float16:
+            return dtype.name if dtype.isnative else None
+        if dtype == np.uint16 and dtype.isnative:
+            return self.bits
+        if dtype.name == "bfloat16" and dtype.type.__module__ == "ml_dtypes":
+            return "bfloat16"
+        return None
+
+    def _states(self) -> str:
+        """Return the name of the dtype of the states of a parameter."""
+        return "uint16" if self.state_dtype == "bfloat16" and self.bits else self.state_dtype
+
+    def check_use(self, all_stored: "list[Stored | None]") -> None:
+        """Check that there is an array for each option."""
+        if self.master is not None and not any(each and each.master for each in all_stored):
+            raise ValueError(
+                f"master is {self.master!r}, and no parameter has 16 bits; wanted None, or "
+                "parameters of bfloat16 or float16"
+            )
+
+
+def check_saved(saved: Any, own: Storage) -> int:
+    """Return the seed of a saved storage, if it is that of an optimizer."""
+    check_keys("storage", saved, (*own.options(), "seed"))
+    for option, value in own.options().items():
+        if saved[option] != value:
+            raise ValueError(
+                f"storage[{option!r}] is {saved[option]!r}; wanted {value!r}: make the optimizer "
+                "with the same options"
+            )
+    check_seed("storage['seed']", saved["seed"])
+    return int(saved["seed"])
+
+
+def check_seed(name: str, seed: Any) -> None:
+    """Check that a number is one that the noise can start from."""
+    check_integer(name, seed, least=0)
+    if seed >= 2**64:
+        raise ValueError(f"{name} is {seed}; wanted less than 2**64")
+
+
+_PAIRS = {
+    ("float32", None),
+    ("bfloat16", None),
+    ("bfloat16", "split"),
+    ("float16", "float32"),
+}
+"""What the numbers of a parameter are, and what there is beside it."""
+
+
+def as_bits(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of bfloat16 as one of uint16, and any other as it is."""
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+
+
+class Stored:
+    """How one parameter is stored.
+
+    Parameters
+    ----------
+    name : str
+        That of the parameter, from which its random numbers follow.
+    parameter, states : str
+        The names of the dtypes.
+    master : str or None
+        What there is beside the parameter.
+    """
+
+    def __init__(self, name: str, parameter: str, master: str | None, states: str) -> None:
+        self.name = name
+        self.parameter = parameter
+        self.master = master
+        self.states = states
+        self._know()
+
+    def _know(self) -> None:
+        """Have compiled steps know bfloat16, if there are such arrays."""
+        if "bfloat16" in (self.parameter, self.states):
+            from instep import ml_dtypes  # noqa: F401
+
+    def said(self, count: int) -> tuple[str, str, str | None, int, tuple[int, int]]:
+        """Return what a compiled stepper takes, for a parameter with so many states."""
+        self._know()
+        first = 0
+        return self.parameter, self.states, self.master, count, (codecs.stream(self.name, 0), first)
+
+    def numbers(self, array: NDArray[Any], low: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the float32 numbers of an array, and of what there is beside it, in C order."""
+        if low is not None and low.dtype == np.int16:
+            return codecs.from_split(array, low)
+        if low is not None:
+            return np.array(low, order="C")
+        if array.dtype.itemsize == 4 or array.dtype == np.float16:
+            return np.array(array, np.float32, order="C")
+        return codecs.from_bfloat16(array)
+
+    def state(self, array: NDArray[Any], numbers: Any, number: int, seed: int) -> NDArray[Any]:
+        """Return a new state like a parameter, with these numbers in it, rounded as of step 0."""
+        if self.states == "float32":
+            dtype = np.dtype(np.float32)
+        elif self.states == "uint16":
+            dtype = np.dtype(np.uint16)
+        else:
+            from instep import ml_dtypes
+
+            dtype = ml_dtypes.BFLOAT16
+        state = np.zeros_like(array, dtype, subok=False)
+        numbers = np.broadcast_to(np.asarray(numbers, np.float32), array.shape)
+        if dtype.itemsize == 4:
+            state[...] = numbers
+        elif np.count_nonzero(numbers):
+            places = np.arange(array.size).reshape(array.shape)
+            random = codecs.state_noise(seed, 0, self.name, number, places)
+            state.view(np.uint16)[...] = codecs.to_bfloat16(numbers, random)
+        return state
+
+    def beside(self, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return what there is beside a new parameter and its states, by name."""
+        if self.master is None:
+            return {}
+        dtype = np.int16 if self.master == "split" else np.float32
+        other = np.zeros_like(array, dtype, subok=False)
+        if self.master == "float32":
+            other[...] = array
+        return {_NAMES[self.master]: other}
+
+
+NO_STORAGE = Storage(None, "float32", 0, None)
+"""What there is without options."""

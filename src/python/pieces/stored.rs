@@ -1,0 +1,273 @@
+//! The step of a piece whose arrays are stored in fewer bytes than their numbers have.
+//!
+//! Where there is a loop for it, it takes the elements from memory into registers and back. All else, as
+//! arrays that are not in C order, users' own rules and averages, goes tile by tile through the step of
+//! float32 arrays. The bits are the same.
+
+use std::array;
+
+use super::{Piece, cuts};
+use crate::extras::Step;
+use crate::isa::Level;
+use crate::python::job::Work;
+use crate::python::rule::BoundRule;
+use crate::python::storage::{Master, Storage};
+use crate::python::tiles::{Scratch, Tiles};
+use crate::python::view::Dtype;
+use crate::recipes::Recipe;
+use crate::rules::Coefficients;
+use crate::storage::{self, Key, Rounding};
+use crate::sweep::stored::{self, Combination};
+use crate::walk::{
+    Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER, PLACE,
+};
+
+/// The elements of a tile: few enough for all that is known of them to stay in the cache.
+const TILE: usize = 256;
+
+/// Room for a tile as it is in memory.
+type Room = Tiles<{ TILE * size_of::<f32>() }>;
+
+impl Piece<'_> {
+    /// The step of a piece that has a storage.
+    pub(super) fn run_stored(&mut self, work: &Work, storage: &Storage) {
+        let level = work.level;
+        match &work.rule {
+            BoundRule::Recipe(recipe, c) => {
+                let combination = storage.combination(self.job.gradient);
+                match combination.filter(|_| self.job.is_dense() && stored::does(&work.extras)) {
+                    Some(combination) => self.sweep_stored(work, storage, combination, recipe, c),
+                    None => {
+                        self.sweep_tiles(work, storage, &|p, g, s| {
+                            (recipe.step_f32)(level, c, p, g, s);
+                        });
+                    }
+                }
+            }
+            BoundRule::Program(program, bound) => {
+                self.sweep_tiles(work, storage, &|p, g, s| {
+                    program.step_f32(level, bound, p, g, s);
+                });
+            }
+            BoundRule::Normed(..) => unreachable!("`Plan::run` gives it its norms"),
+        }
+        if work.clear_gradient {
+            match self.job.gradient.size() {
+                2 => self.clear_gradient::<u16>(),
+                _ => self.clear_gradient::<f32>(),
+            }
+        }
+    }
+
+    /// The key of the noise of a role.
+    fn key(work: &Work, storage: &Storage, role: usize) -> Key {
+        Key::new(work.seed, work.t, storage.stream.wrapping_add(role as u64))
+    }
+
+    /// Parts of a dense piece whose places have the same upper 32 bits: where they start, how long they
+    /// are, and both halves of the first place.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what it is about")]
+    fn parts(
+        &self,
+        storage: &Storage,
+        most: usize,
+    ) -> impl Iterator<Item = (usize, usize, u32, u32)> + use<> {
+        let (len, first) = (self.len, storage.first.wrapping_add(self.start as u64));
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            let place = first.wrapping_add(start as u64);
+            let (high, low) = ((place >> 32) as u32, place as u32);
+            // What is left of these 2**32 places.
+            let same = usize::try_from((1 << 32) - u64::from(low)).unwrap_or(usize::MAX);
+            let n = most.min(len - start).min(same);
+            let part = (start, n, high, low);
+            start += n;
+            (n > 0).then_some(part)
+        })
+    }
+
+    /// The step in one loop.
+    fn sweep_stored(
+        &mut self,
+        work: &Work,
+        storage: &Storage,
+        combination: Combination,
+        recipe: &Recipe,
+        coefficients: &Coefficients,
+    ) {
+        let step = recipe.stored(combination);
+        let key = |role| Self::key(work, storage, role);
+        let (own, states) = (key(PARAMETER), array::from_fn(|k| key(FIRST_STATE + 2 * k)));
+        for (start, n, high, low) in self.parts(storage, usize::MAX) {
+            let noises = (own.noise(high), states.map(|key: Key| key.noise(high)));
+            let arrays = self.arrays(storage, start, n, low, noises);
+            step(work.level, coefficients, &work.extras, arrays);
+        }
+    }
+
+    /// The step of float32 arrays, tile by tile.
+    fn sweep_tiles(&mut self, work: &Work, storage: &Storage, step: Step<'_, f32>) {
+        let level = work.level;
+        let mut numbers = [[0.0; TILE]; MAX_ROLES];
+        let mut places = [0; TILE];
+        let mut scratch = Scratch::new();
+        let states = work.rule.states();
+        let average = work.extras.average.is_some().then(|| storage.average());
+        for (start, n, high, low) in self.parts(storage, TILE) {
+            self.places(start, low, &mut places[..n]);
+            // Where there is a walk, all upper halves are 0.
+            let high = if self.job.is_dense() { high } else { 0 };
+            let [p, g, others @ ..] = &mut numbers;
+            let (p, g) = (&mut p[..n], &mut g[..n]);
+            self.load(level, PARAMETER, start, p);
+            self.load(level, GRADIENT, start, g);
+            let mut others = others.each_mut().map(|tile| &mut tile[..n]);
+            for (k, tile) in others[..states].iter_mut().enumerate() {
+                self.load(level, FIRST_STATE + k, start, tile);
+            }
+            if let Some(role) = average {
+                self.load(level, role, start, others[states]);
+            }
+            let count = states + usize::from(average.is_some());
+            work.step(step, p, g, &mut others[..count], scratch.zeros(n));
+            let noise = |role| Self::key(work, storage, role).noise(high);
+            let rounding = Rounding { noise: noise(PARAMETER), shift: 0 };
+            self.store(level, PARAMETER, start, p, &places[..n], rounding);
+            for (k, tile) in others[..states].iter().enumerate() {
+                let (even, odd) = (FIRST_STATE + k - k % 2, k % 2 == 1);
+                let rounding = Rounding { noise: noise(even), shift: if odd { 16 } else { 0 } };
+                self.store(level, FIRST_STATE + k, start, tile, &places[..n], rounding);
+            }
+            if let Some(role) = average {
+                self.scatter(role, start, others[states]);
+            }
+        }
+    }
+
+    /// The numbers of the array of a role, from `start` of this piece on in order.
+    fn load(&self, level: Level, role: usize, start: usize, to: &mut [f32]) {
+        let (n, mut room) = (to.len(), Room::new());
+        let storage = self.job.storage.as_ref().filter(|_| role == PARAMETER);
+        let master = storage.map_or(Master::None, |storage| storage.master);
+        let beside = storage.map_or(role, |storage| storage.beside());
+        match (self.job.dtype_of(role), master) {
+            (_, Master::Split) => {
+                let mut other = Room::new();
+                let high = self.gather::<u16, _>(role, start, n, &mut room);
+                let low = self.gather::<i16, _>(beside, start, n, &mut other);
+                storage::from_split(level, high, low, to);
+            }
+            (_, Master::Float32) => {
+                to.copy_from_slice(self.gather::<f32, _>(beside, start, n, &mut room));
+            }
+            (Dtype::Bf16 | Dtype::U16, _) => {
+                let bits = self.gather::<u16, _>(role, start, n, &mut room);
+                storage::from_bfloat16(level, bits, to);
+            }
+            (Dtype::F16, _) => {
+                let bits = self.gather::<u16, _>(role, start, n, &mut room);
+                storage::from_float16(level, bits, to);
+            }
+            _ => to.copy_from_slice(self.gather::<f32, _>(role, start, n, &mut room)),
+        }
+    }
+
+    /// Stores numbers in the array of a role, from `start` of this piece on in order.
+    fn store(
+        &mut self,
+        level: Level,
+        role: usize,
+        start: usize,
+        numbers: &[f32],
+        places: &[u32],
+        rounding: Rounding,
+    ) {
+        let n = numbers.len();
+        let storage = self.job.storage.as_ref().filter(|_| role == PARAMETER);
+        let master = storage.map_or(Master::None, |storage| storage.master);
+        let beside = storage.map_or(role, |storage| storage.beside());
+        let mut bits = [0; TILE];
+        let bits = &mut bits[..n];
+        match (self.job.dtype_of(role), master) {
+            (_, Master::Split) => {
+                let mut low = [0; TILE];
+                storage::to_split(level, numbers, bits, &mut low[..n]);
+                self.scatter(role, start, bits);
+                self.scatter(beside, start, &low[..n]);
+            }
+            (_, Master::Float32) => {
+                self.scatter(beside, start, numbers);
+                storage::to_float16(level, numbers, bits);
+                self.scatter(role, start, bits);
+            }
+            (Dtype::Bf16 | Dtype::U16, _) => {
+                storage::to_bfloat16(level, numbers, places, rounding, bits);
+                self.scatter(role, start, bits);
+            }
+            _ => self.scatter(role, start, numbers),
+        }
+    }
+
+    /// Visits the numbers of the array of a role in order, a tile at a time.
+    pub(super) fn each_tile_stored(
+        &self,
+        level: Level,
+        role: usize,
+        mut visit: impl FnMut(&[f32]),
+    ) {
+        let mut numbers = [0.0; TILE];
+        for (start, n) in cuts(self.len, TILE) {
+            self.load(level, role, start, &mut numbers[..n]);
+            visit(&numbers[..n]);
+        }
+    }
+
+    /// The lower halves of the places of elements, from `start` of this piece on in order, of which the
+    /// first has the place `low` if the piece is dense.
+    #[expect(clippy::cast_possible_truncation, reason = "a tile is short, and halves are meant")]
+    fn places(&self, start: usize, low: u32, to: &mut [u32]) {
+        let Some(walk) = &self.job.walk else {
+            for (i, place) in to.iter_mut().enumerate() {
+                *place = low.wrapping_add(i as u32);
+            }
+            return;
+        };
+        let first = self.job.storage.as_ref().map_or(0, |storage| storage.first as u32);
+        let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
+        let mut done = 0;
+        while done < to.len() {
+            walk.set_stretch(self.start + start + done, to.len() - done, &mut block);
+            let Copying { offset, rows, loops } = walk.copying(PLACE, &block, &mut loops);
+            let from = first.wrapping_add(low_half(offset));
+            match rows {
+                None => number(loops, from, 0, &mut to[done..]),
+                Some((rows, step, at)) => {
+                    for (i, &row) in rows.iter().enumerate() {
+                        let from = from.wrapping_add(low_half(step).wrapping_mul(row as u32));
+                        number(loops, from, i * at, &mut to[done..]);
+                    }
+                }
+            }
+            done += block.len;
+        }
+    }
+}
+
+/// Numbers the places of a tile that some loops lead to.
+#[expect(clippy::cast_possible_truncation, reason = "places are below 2**32")]
+fn number(loops: &[Loop], from: u32, at: usize, to: &mut [u32]) {
+    let [outer, inner @ ..] = loops else {
+        to[at] = from;
+        return;
+    };
+    for i in 0..outer.len {
+        let from = from.wrapping_add(low_half(outer.step).wrapping_mul(i as u32));
+        number(inner, from, at + outer.place * i, to);
+    }
+}
+
+/// What is added modulo 2**32.
+#[expect(clippy::cast_possible_truncation, reason = "it is meant")]
+fn low_half(step: isize) -> u32 {
+    step.cast_unsigned() as u32
+}

@@ -1,0 +1,109 @@
+//! How the arrays of a parameter are stored, where it takes fewer bytes than their numbers have.
+
+use super::view::Dtype;
+use crate::error::Error;
+use crate::sweep::stored::Combination;
+use crate::walk::{FIRST_STATE, GRADIENT, PARAMETER};
+
+/// How a parameter is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Master {
+    /// As it is: as float32, or as a bfloat16 that is rounded stochastically.
+    None,
+    /// As a bfloat16, with its lower halves in an array of their own.
+    Split,
+    /// With float32 numbers in an array of their own.
+    Float32,
+}
+
+/// How the arrays of a parameter are stored, and what the noise is that rounds them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Storage {
+    parameter: Dtype,
+    pub(super) master: Master,
+    states: Dtype,
+    /// How many states there are.
+    count: usize,
+    /// The stream of its parameter's noise; that of a role is as much later as its number says.
+    pub(super) stream: u64,
+    /// The place of its first element in the array that it may be a part of.
+    pub(super) first: u64,
+}
+
+/// As Python says it: the dtypes of parameter and states, the master, the number of states; stream
+/// and first place.
+pub(super) type Said = (String, String, Option<String>, usize, (u64, u64));
+
+impl Storage {
+    /// The storage that Python asks for.
+    ///
+    /// # Errors
+    /// When there is none like that.
+    pub(super) fn of(said: &Said) -> Result<Self, Error> {
+        let (parameter, states, master, count, (stream, first)) = said;
+        let dtype = |name: &str| {
+            let known = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::U16];
+            known.into_iter().find(|dtype| dtype.name() == name)
+        };
+        let master = match master.as_deref() {
+            None => Some(Master::None),
+            Some("split") => Some(Master::Split),
+            Some("float32") => Some(Master::Float32),
+            _ => None,
+        };
+        let (Some(parameter), Some(states), Some(master)) =
+            (dtype(parameter), dtype(states), master)
+        else {
+            return Err(Error::Value(format!("the storage is {said:?}, which there is not")));
+        };
+        Ok(Self { parameter, master, states, count: *count, stream: *stream, first: *first })
+    }
+
+    /// The role of what there is beside the parameter and its states.
+    pub(super) fn beside(&self) -> usize {
+        FIRST_STATE + self.count
+    }
+
+    /// The role of the average, if one is kept.
+    pub(super) fn average(&self) -> usize {
+        self.beside() + usize::from(self.master != Master::None)
+    }
+
+    /// The dtypes that the array of a role may have.
+    pub(super) fn dtypes(&self, role: usize) -> &'static [Dtype] {
+        let alone = |dtype| match dtype {
+            Dtype::F16 => &[Dtype::F16],
+            Dtype::Bf16 => &[Dtype::Bf16],
+            Dtype::U16 => &[Dtype::U16],
+            _ => &[Dtype::F32][..],
+        };
+        match role {
+            PARAMETER => alone(self.parameter),
+            GRADIENT => match self.parameter {
+                Dtype::F16 => &[Dtype::F16, Dtype::F32],
+                Dtype::Bf16 => &[Dtype::Bf16, Dtype::F32],
+                Dtype::U16 => &[Dtype::U16, Dtype::F32],
+                _ => &[Dtype::F32],
+            },
+            _ if role == self.beside() && self.master == Master::Split => &[Dtype::I16],
+            _ if role < self.beside() => alone(self.states),
+            _ => &[Dtype::F32],
+        }
+    }
+
+    /// Which loop there is for it with gradients of a dtype, if any.
+    pub(super) fn combination(&self, gradient: Dtype) -> Option<Combination> {
+        let halves = |dtype| matches!(dtype, Dtype::Bf16 | Dtype::U16);
+        if halves(self.parameter) != halves(gradient) {
+            return None;
+        }
+        Some(match (halves(self.parameter), self.master, halves(self.states)) {
+            (false, Master::None, true) => Combination::States,
+            (true, Master::None, false) => Combination::Parameters,
+            (true, Master::None, true) => Combination::Everything,
+            (true, Master::Split, false) => Combination::SplitParameters,
+            (true, Master::Split, true) => Combination::SplitEverything,
+            _ => return None,
+        })
+    }
+}

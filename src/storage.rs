@@ -1,0 +1,361 @@
+//! How elements lie in memory, apart from what they are computed in: the ways between `f32` and fewer
+//! bytes, and the noise that rounds. `instep.codecs` says the same in `NumPy`, to the bit.
+//!
+//! | format | what is stored |
+//! |---|---|
+//! | bfloat16 | the upper half of an `f32`, rounded stochastically |
+//! | split | a bfloat16, rounded to nearest, and the lower half of the `f32` beside it: nothing is lost |
+//! | float16 | rounded to nearest, beside an `f32` |
+//!
+//! Integers do it wherever they can.
+#![expect(clippy::cast_possible_truncation, reason = "halves of words are what it is about")]
+
+use crate::isa::{self, Kernel, Level};
+
+const INFINITY: u32 = 0x7f80_0000;
+const MAGNITUDE: u32 = 0x7fff_ffff;
+/// Makes a quiet NaN of any.
+const QUIET: u32 = 0x0040_0000;
+
+/// What rounds: a random number for every element, which follows from its place alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noise {
+    k0: u32,
+    k1: u32,
+}
+
+/// What the noise of an array depends on, beside the place of the element: the seed, the step and the
+/// stream, which is the array's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(u64);
+
+impl Key {
+    /// The key of a stream in step `t`.
+    #[must_use]
+    pub const fn new(seed: u64, t: u64, stream: u64) -> Self {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let seeded = mix64(seed.wrapping_add(GOLDEN));
+        Self(mix64(mix64(seeded.wrapping_add(t)).wrapping_add(stream)))
+    }
+
+    /// The noise of the elements whose places have these upper 32 bits.
+    #[must_use]
+    pub const fn noise(self, high: u32) -> Noise {
+        let k = mix64(self.0.wrapping_add(high as u64));
+        Noise { k0: k as u32, k1: (k >> 32) as u32 }
+    }
+}
+
+/// `SplitMix64`'s finalizer.
+const fn mix64(z: u64) -> u64 {
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Noise {
+    /// The number of the element whose place has these lower 32 bits.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(self, i: u32) -> u32 {
+        let x = (i ^ self.k0).wrapping_mul(0x21f0_aaad);
+        let x = (x ^ (x >> 15)).wrapping_add(self.k1).wrapping_mul(0xd35a_2d97);
+        x ^ (x >> 15)
+    }
+}
+
+/// The noise of an array, and which half of each number is its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounding {
+    /// What the numbers come from.
+    pub noise: Noise,
+    /// How far they are shifted to the left: 16 if the upper half is another array's.
+    pub shift: u32,
+}
+
+/// The `f32` of a bfloat16.
+#[inline(always)]
+fn load_bfloat16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// The bits of an `f32` of which the upper half is its bfloat16, rounded up or down by chance: with the
+/// upper half of `noise`. NaN has to be quiet, as all is that was computed.
+#[inline(always)]
+pub(crate) fn round_by(x: f32, noise: u32) -> u32 {
+    let added = if x.is_nan() { 0 } else { noise >> 16 };
+    x.to_bits().wrapping_add(added)
+}
+
+/// The bits of an `f32` of which the upper half is its nearest bfloat16, of two the one further from
+/// zero. NaN has to be quiet: to round it up could make it infinite.
+#[inline(always)]
+pub(crate) fn round_up(x: f32) -> u32 {
+    let added = if x.is_nan() { 0 } else { 0x8000 };
+    x.to_bits().wrapping_add(added)
+}
+
+/// The same number, and any NaN quiet.
+#[inline(always)]
+fn quiet(x: f32) -> f32 {
+    if x.is_nan() { f32::from_bits(x.to_bits() | QUIET) } else { x }
+}
+
+/// The bfloat16 of an `f32`, rounded as by [`round_by`].
+#[inline(always)]
+fn store_bfloat16(x: f32, noise: u32) -> u16 {
+    (round_by(quiet(x), noise) >> 16) as u16
+}
+
+/// The `f32` of a bfloat16 and the lower half that it lacks.
+#[inline(always)]
+fn load_split(high: u16, low: i16) -> f32 {
+    f32::from_bits((u32::from(high) << 16).wrapping_add_signed(i32::from(low)))
+}
+
+/// The bfloat16 of an `f32`, rounded as by [`round_up`], and its lower half.
+#[inline(always)]
+fn store_split(x: f32) -> (u16, i16) {
+    ((round_up(quiet(x)) >> 16) as u16, (x.to_bits() as u16).cast_signed())
+}
+
+#[inline(always)]
+fn load_float16(bits: u16) -> f32 {
+    let (magnitude, sign) = (u32::from(bits & 0x7fff), u32::from(bits & 0x8000) << 16);
+    // Times 2**112: the exponents begin there.
+    let finite = f32::from_bits(magnitude << 13) * f32::from_bits(0x7780_0000);
+    let is_finite = magnitude < 0x7c00;
+    let all = if is_finite { finite.to_bits() } else { INFINITY | magnitude << 13 };
+    f32::from_bits(all | sign)
+}
+
+#[inline(always)]
+fn store_float16(x: f32) -> u16 {
+    let (magnitude, sign) = (x.to_bits() & MAGNITUDE, (x.to_bits() >> 16) & 0x8000);
+    let normal = magnitude.wrapping_add(0xc800_0fff).wrapping_add((magnitude >> 13) & 1) >> 13;
+    // The last bit of 0.5 is worth what the smallest subnormal number is.
+    let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0x3f00_0000);
+    let finite = if magnitude < 0x3880_0000 { subnormal } else { normal };
+    let others = if magnitude > INFINITY { 0x7e00 } else { 0x7c00 };
+    (if magnitude >= 0x4780_0000 { others } else { finite } | sign) as u16
+}
+
+/// What is done to each element of a slice.
+trait Codec {
+    type From: Copy;
+    type To;
+
+    /// Has to be `#[inline(always)]`, see [`Kernel::run`].
+    fn one(&self, i: usize, from: Self::From) -> Self::To;
+}
+
+struct Each<'a, C: Codec>(C, &'a [C::From], &'a mut [C::To]);
+
+impl<C: Codec> Kernel for Each<'_, C> {
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        let Self(codec, from, to) = self;
+        let n = from.len();
+        let to = &mut to[..n];
+        for i in 0..n {
+            to[i] = codec.one(i, from[i]);
+        }
+    }
+}
+
+struct FromBfloat16;
+
+impl Codec for FromBfloat16 {
+    type From = u16;
+    type To = f32;
+
+    #[inline(always)]
+    fn one(&self, _: usize, bits: u16) -> f32 {
+        load_bfloat16(bits)
+    }
+}
+
+struct ToBfloat16<'a> {
+    places: &'a [u32],
+    rounding: Rounding,
+}
+
+impl Codec for ToBfloat16<'_> {
+    type From = f32;
+    type To = u16;
+
+    #[inline(always)]
+    fn one(&self, i: usize, x: f32) -> u16 {
+        store_bfloat16(x, self.rounding.noise.of(self.places[i]) << self.rounding.shift)
+    }
+}
+
+struct FromSplit<'a>(&'a [i16]);
+
+impl Codec for FromSplit<'_> {
+    type From = u16;
+    type To = f32;
+
+    #[inline(always)]
+    fn one(&self, i: usize, high: u16) -> f32 {
+        load_split(high, self.0[i])
+    }
+}
+
+struct ToHigh;
+
+impl Codec for ToHigh {
+    type From = f32;
+    type To = u16;
+
+    #[inline(always)]
+    fn one(&self, _: usize, x: f32) -> u16 {
+        store_split(x).0
+    }
+}
+
+struct ToLow;
+
+impl Codec for ToLow {
+    type From = f32;
+    type To = i16;
+
+    #[inline(always)]
+    fn one(&self, _: usize, x: f32) -> i16 {
+        store_split(x).1
+    }
+}
+
+struct FromFloat16;
+
+impl Codec for FromFloat16 {
+    type From = u16;
+    type To = f32;
+
+    #[inline(always)]
+    fn one(&self, _: usize, bits: u16) -> f32 {
+        load_float16(bits)
+    }
+}
+
+struct ToFloat16;
+
+impl Codec for ToFloat16 {
+    type From = f32;
+    type To = u16;
+
+    #[inline(always)]
+    fn one(&self, _: usize, x: f32) -> u16 {
+        store_float16(x)
+    }
+}
+
+/// The numbers of bfloat16 bits.
+pub fn from_bfloat16(level: Level, bits: &[u16], numbers: &mut [f32]) {
+    isa::run(level, Each(FromBfloat16, bits, numbers));
+}
+
+/// The bfloat16 bits of numbers, rounded by the noise of their places.
+///
+/// # Panics
+/// When there are fewer places than numbers.
+pub fn to_bfloat16(
+    level: Level,
+    numbers: &[f32],
+    places: &[u32],
+    rounding: Rounding,
+    bits: &mut [u16],
+) {
+    let places = &places[..numbers.len()];
+    isa::run(level, Each(ToBfloat16 { places, rounding }, numbers, bits));
+}
+
+/// The numbers of split ones.
+///
+/// # Panics
+/// When there are fewer lower halves than upper ones.
+pub fn from_split(level: Level, high: &[u16], low: &[i16], numbers: &mut [f32]) {
+    isa::run(level, Each(FromSplit(&low[..high.len()]), high, numbers));
+}
+
+/// The upper halves of numbers, rounded, and the lower ones.
+pub fn to_split(level: Level, numbers: &[f32], high: &mut [u16], low: &mut [i16]) {
+    isa::run(level, Each(ToHigh, numbers, high));
+    isa::run(level, Each(ToLow, numbers, low));
+}
+
+/// The numbers of float16 bits.
+pub fn from_float16(level: Level, bits: &[u16], numbers: &mut [f32]) {
+    isa::run(level, Each(FromFloat16, bits, numbers));
+}
+
+/// The float16 bits of numbers, rounded to nearest.
+pub fn to_float16(level: Level, numbers: &[f32], bits: &mut [u16]) {
+    isa::run(level, Each(ToFloat16, numbers, bits));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HARD: [u32; 14] = [
+        0,
+        0x8000_0000,
+        1,
+        0x8000_0001,
+        0x007f_ffff,
+        0x0080_0000,
+        0x3f80_8000,
+        0x3f80_7fff,
+        0x7f7f_ffff,
+        0xff7f_ffff,
+        0x7f80_0000,
+        0xff80_0000,
+        0x7f80_0001,
+        0xffff_ffff,
+    ];
+
+    #[test]
+    fn split_loses_nothing_but_the_payloads_of_nan() {
+        let words = (0..1 << 16).map(|i: u32| i.wrapping_mul(0x9e37_79b9)).chain(HARD);
+        for x in words.map(f32::from_bits) {
+            let (high, low) = store_split(x);
+            let back = load_split(high, low);
+            assert!(back.to_bits() == x.to_bits() || back.is_nan() && x.is_nan(), "{x:?}");
+            assert_eq!(load_bfloat16(high).is_nan(), x.is_nan(), "{x:?}");
+        }
+    }
+
+    #[test]
+    fn bfloat16_is_one_of_the_two_next_to_a_number() {
+        for bits in HARD {
+            let x = f32::from_bits(bits);
+            let (least, most) = (store_bfloat16(x, 0), store_bfloat16(x, u32::MAX));
+            if x.is_nan() {
+                assert!(load_bfloat16(least).is_nan() && load_bfloat16(most).is_nan());
+            } else {
+                assert_eq!(u32::from(least), bits >> 16);
+                assert_eq!(u32::from(most), (bits >> 16) + u32::from(bits & 0xffff > 0));
+            }
+        }
+    }
+
+    #[test]
+    fn float16_comes_back() {
+        for bits in 0..=u16::MAX {
+            let x = load_float16(bits);
+            let back = store_float16(x);
+            assert!(back == bits || x.is_nan() && back & 0x7fff == 0x7e00, "{bits:#x}");
+        }
+    }
+
+    #[test]
+    fn the_noise_is_that_of_the_formula() {
+        // Computed with Python's integers.
+        let noise = Key::new(1, 2, 3).noise(0);
+        let found = [0, 1, 2, u32::MAX].map(|i| noise.of(i));
+        assert_eq!(found, EXPECTED);
+    }
+
+    const EXPECTED: [u32; 4] = [0x10d1_b595, 0xeb48_c9d5, 0x0b26_a0d4, 0xb0a9_90e1];
+}

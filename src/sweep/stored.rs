@@ -1,0 +1,400 @@
+//! The element loop over arrays that are stored in fewer bytes: load, rule, store, with the extra work
+//! of a step in it, for what goes into 16 bits is rounded only once.
+//!
+//! It takes two elements at a time. Of two bfloat16s in a word, one is the upper half of its `f32` as it
+//! stands, and the other one shift away from it; to spread them over twice as many words, and to bring
+//! them together again, takes thrice as many instructions.
+
+use std::array;
+use std::marker::PhantomData;
+
+use crate::element::Element;
+use crate::extras::Extras;
+use crate::isa::{self, Kernel, Level};
+use crate::rules::{Coefficients, MAX_STATES, Rule};
+use crate::storage::{self, Noise};
+
+/// An element of a bfloat16 array, as it is in memory.
+pub type Half = [u8; 2];
+
+/// The elements of an array as they are in memory.
+#[derive(Debug)]
+pub enum Elements<'a> {
+    /// Numbers.
+    Float32(&'a mut [f32]),
+    /// Upper halves of numbers.
+    Bfloat16(&'a mut [Half]),
+}
+
+/// The elements of a gradient as they are in memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Gradient<'a> {
+    /// Numbers.
+    Float32(&'a [f32]),
+    /// Upper halves of numbers.
+    Bfloat16(&'a [Half]),
+}
+
+/// The arrays of a step, all of one length, and how they are rounded.
+#[derive(Debug)]
+pub struct Arrays<'a> {
+    /// The parameter.
+    pub p: Elements<'a>,
+    /// Its lower halves, if it is split; else none.
+    pub low: &'a mut [Half],
+    /// The gradient.
+    pub g: Gradient<'a>,
+    /// The states.
+    pub states: [Elements<'a>; MAX_STATES],
+    /// The place of the first element: of those of all, the upper 32 bits are the same.
+    pub first: u32,
+    /// The noise of the parameter.
+    pub noise: Noise,
+    /// The noise of every second state, which the next one shares.
+    pub states_noise: [Noise; MAX_STATES / 2],
+}
+
+/// One step over such arrays; of the extra work scaling and weight decay.
+pub type StoredStep = fn(Level, &Coefficients, &Extras, Arrays<'_>);
+
+/// Which arrays are in how many bytes: parameter and gradient, and states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combination {
+    /// All in 32 bits, but the states in 16.
+    States,
+    /// Parameter and gradient in 16 bits.
+    Parameters,
+    /// Everything in 16 bits.
+    Everything,
+    /// As `Parameters`, with the lower halves of the parameter beside it.
+    SplitParameters,
+    /// As `Everything`, with the lower halves of the parameter beside it.
+    SplitEverything,
+}
+
+/// How many there are.
+pub(crate) const COMBINATIONS: usize = 5;
+
+/// The steps of a rule, one for each combination.
+pub(crate) const fn steps<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>()
+-> [StoredStep; COMBINATIONS] {
+    [
+        step::<R, Plain, Plain, Noisy, H, C, S>,
+        step::<R, Noisy, Noisy, Plain, H, C, S>,
+        step::<R, Noisy, Noisy, Noisy, H, C, S>,
+        step::<R, Split, Noisy, Plain, H, C, S>,
+        step::<R, Split, Noisy, Noisy, H, C, S>,
+    ]
+}
+
+/// How the elements of an array lie in memory.
+trait Storage {
+    /// An element as it is in memory.
+    type Bits: Copy + Default;
+    /// Two of them.
+    type Pair: Copy;
+    const SPLIT: bool = false;
+
+    fn slice(elements: Elements<'_>) -> Option<&mut [Self::Bits]>;
+    fn gradient(elements: Gradient<'_>) -> Option<&[Self::Bits]>;
+    /// All pairs, without a last element that is alone.
+    fn pairs(bits: &[Self::Bits]) -> &[Self::Pair];
+    fn pairs_mut(bits: &mut [Self::Bits]) -> &mut [Self::Pair];
+    fn load(pair: Self::Pair, low: Word) -> [f32; 2];
+    fn store(numbers: [f32; 2], noise: [u32; 2]) -> (Self::Pair, Word);
+}
+
+/// Two halves.
+type Word = [u8; 4];
+
+/// Two halves as a number, the first in its lower half.
+#[inline(always)]
+fn number(word: Word) -> u32 {
+    let number = u32::from_ne_bytes(word);
+    if cfg!(target_endian = "big") { number.rotate_left(16) } else { number }
+}
+
+/// The bytes of such a number.
+#[inline(always)]
+fn word(number: u32) -> Word {
+    let number = if cfg!(target_endian = "big") { number.rotate_left(16) } else { number };
+    number.to_ne_bytes()
+}
+
+/// The upper halves of two numbers.
+#[inline(always)]
+fn upper([first, second]: [u32; 2]) -> Word {
+    word(first >> 16 | second & 0xffff_0000)
+}
+
+struct Plain;
+struct Noisy;
+struct Split;
+
+impl Storage for Plain {
+    type Bits = f32;
+    type Pair = [f32; 2];
+
+    fn slice(elements: Elements<'_>) -> Option<&mut [f32]> {
+        if let Elements::Float32(slice) = elements { Some(slice) } else { None }
+    }
+
+    fn gradient(elements: Gradient<'_>) -> Option<&[f32]> {
+        if let Gradient::Float32(slice) = elements { Some(slice) } else { None }
+    }
+
+    #[inline(always)]
+    fn pairs(bits: &[f32]) -> &[[f32; 2]] {
+        bits.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn pairs_mut(bits: &mut [f32]) -> &mut [[f32; 2]] {
+        bits.as_chunks_mut().0
+    }
+
+    #[inline(always)]
+    fn load(pair: [f32; 2], _: Word) -> [f32; 2] {
+        pair
+    }
+
+    #[inline(always)]
+    fn store(numbers: [f32; 2], _: [u32; 2]) -> ([f32; 2], Word) {
+        (numbers, Word::default())
+    }
+}
+
+impl Storage for Noisy {
+    type Bits = Half;
+    type Pair = Word;
+
+    fn slice(elements: Elements<'_>) -> Option<&mut [Half]> {
+        if let Elements::Bfloat16(slice) = elements { Some(slice) } else { None }
+    }
+
+    fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
+        if let Gradient::Bfloat16(slice) = elements { Some(slice) } else { None }
+    }
+
+    #[inline(always)]
+    fn pairs(bits: &[Half]) -> &[Word] {
+        bits.as_flattened().as_chunks().0
+    }
+
+    #[inline(always)]
+    fn pairs_mut(bits: &mut [Half]) -> &mut [Word] {
+        bits.as_flattened_mut().as_chunks_mut().0
+    }
+
+    #[inline(always)]
+    fn load(pair: Word, _: Word) -> [f32; 2] {
+        let both = number(pair);
+        [f32::from_bits(both << 16), f32::from_bits(both & 0xffff_0000)]
+    }
+
+    #[inline(always)]
+    fn store(numbers: [f32; 2], noise: [u32; 2]) -> (Word, Word) {
+        let round = |i: usize| storage::round_by(numbers[i], noise[i]);
+        (upper([round(0), round(1)]), Word::default())
+    }
+}
+
+impl Storage for Split {
+    type Bits = Half;
+    type Pair = Word;
+    const SPLIT: bool = true;
+
+    fn slice(elements: Elements<'_>) -> Option<&mut [Half]> {
+        Noisy::slice(elements)
+    }
+
+    fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
+        Noisy::gradient(elements)
+    }
+
+    #[inline(always)]
+    fn pairs(bits: &[Half]) -> &[Word] {
+        Noisy::pairs(bits)
+    }
+
+    #[inline(always)]
+    fn pairs_mut(bits: &mut [Half]) -> &mut [Word] {
+        Noisy::pairs_mut(bits)
+    }
+
+    #[inline(always)]
+    fn load(pair: Word, low: Word) -> [f32; 2] {
+        let (high, low) = (number(pair), number(low).cast_signed());
+        // Each with the sign of its own.
+        let first = (high << 16).wrapping_add_signed(low << 16 >> 16);
+        let second = (high & 0xffff_0000).wrapping_add_signed(low >> 16);
+        [f32::from_bits(first), f32::from_bits(second)]
+    }
+
+    #[inline(always)]
+    fn store(numbers: [f32; 2], _: [u32; 2]) -> (Word, Word) {
+        let [first, second] = numbers.map(f32::to_bits);
+        let low = first & 0xffff | second << 16;
+        (upper(numbers.map(storage::round_up)), word(low))
+    }
+}
+
+/// # Panics
+/// When the arrays are not as `P`, `G` and `Q` have them, or differ in length.
+fn step<R, P, G, Q, const H: usize, const C: usize, const S: usize>(
+    level: Level,
+    coefficients: &Coefficients,
+    extras: &Extras,
+    arrays: Arrays<'_>,
+) where
+    R: Rule<H, C, S>,
+    P: Storage,
+    G: Storage,
+    Q: Storage,
+{
+    let Arrays { p, low, g, states, first, noise, states_noise } = arrays;
+    let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
+    let mut states = states.into_iter().map_while(Q::slice);
+    let mut state: [_; S] = array::from_fn(|_| states.next().expect("one for each state"));
+    let exact = array::from_fn(|i| coefficients[i]);
+    let around = Around::of(extras);
+    let noises = (noise, states_noise);
+    let last = p.len() - p.len() % 2;
+    let sweep = |p: &mut [P::Bits],
+                 low: &mut [Half],
+                 g: &[G::Bits],
+                 state: [&mut [Q::Pair]; S],
+                 first: u32| {
+        let (p, g) = (P::pairs_mut(p), G::pairs(g));
+        let low = Split::pairs_mut(low);
+        let rule = PhantomData::<(R, P)>;
+        isa::run(
+            level,
+            Sweep::<R, P, G, Q, H, C, S> { exact, around, p, low, g, state, first, noises, rule },
+        );
+    };
+    let pairs = state.each_mut().map(|state| Q::pairs_mut(state));
+    sweep(p, low, g, pairs, first);
+    if last < p.len() {
+        // One is left: as a pair, of which the other is nothing.
+        let mut own = ([p[last], P::Bits::default()], [Half::default(); 2]);
+        if P::SPLIT {
+            own.1[0] = low[last];
+        }
+        let mut states = state.each_mut().map(|state| [state[last], Q::Bits::default()]);
+        let pairs = states.each_mut().map(|state| Q::pairs_mut(state));
+        #[expect(clippy::cast_possible_truncation, reason = "places go on from 0 after 2**32")]
+        let place = first.wrapping_add(last as u32);
+        sweep(&mut own.0, &mut own.1, &[g[last], G::Bits::default()], pairs, place);
+        p[last] = own.0[0];
+        if P::SPLIT {
+            low[last] = own.1[0];
+        }
+        for (state, new) in state.iter_mut().zip(states) {
+            state[last] = new[0];
+        }
+    }
+}
+
+/// The extra work of a step, in numbers that change nothing where there is none.
+#[derive(Clone, Copy)]
+struct Around {
+    shrink: f32,
+    scale: f32,
+    weight_decay: f32,
+    /// What of the bits of the decay is added to the gradient: all or none.
+    kept: u32,
+    /// What is set of them: of no decay the sign, for to add -0 changes nothing.
+    set: u32,
+}
+
+impl Around {
+    fn of(extras: &Extras) -> Self {
+        let none = extras.weight_decay == 0.0;
+        Self {
+            shrink: f32::nearest(extras.shrink),
+            scale: f32::nearest(extras.scale),
+            weight_decay: f32::nearest(extras.weight_decay),
+            kept: if none { 0 } else { u32::MAX },
+            set: if none { 1 << 31 } else { 0 },
+        }
+    }
+
+    /// The gradient that the rule gets.
+    #[inline(always)]
+    fn gradient(&self, g: f32, p: f32) -> f32 {
+        let decay = (self.weight_decay * p).to_bits();
+        self.scale * g + f32::from_bits(decay & self.kept | self.set)
+    }
+}
+
+/// Whether a loop has all of the extra work.
+#[must_use]
+pub fn does(extras: &Extras) -> bool {
+    extras.max_value.is_none() && extras.average.is_none()
+}
+
+struct Sweep<'a, R, P, G, Q, const H: usize, const C: usize, const S: usize>
+where
+    P: Storage,
+    G: Storage,
+    Q: Storage,
+{
+    exact: [f64; C],
+    around: Around,
+    p: &'a mut [P::Pair],
+    low: &'a mut [Word],
+    g: &'a [G::Pair],
+    state: [&'a mut [Q::Pair]; S],
+    first: u32,
+    noises: (Noise, [Noise; MAX_STATES / 2]),
+    rule: PhantomData<(R, P)>,
+}
+
+impl<R, P, G, Q, const H: usize, const C: usize, const S: usize> Kernel
+    for Sweep<'_, R, P, G, Q, H, C, S>
+where
+    R: Rule<H, C, S>,
+    P: Storage,
+    G: Storage,
+    Q: Storage,
+{
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "places go on from 0 after 2**32")]
+    fn run<const WIDTH: usize>(self) {
+        let Self { exact, around, p, low, g, state, first, noises, .. } = self;
+        let rounded = exact.map(f32::nearest);
+        let n = p.len();
+        // Cut to one length, so that the compiler drops the bounds checks of the loop.
+        let (g, state) = (&g[..n], state.map(|s| &mut s[..n]));
+        let low = if P::SPLIT { &mut low[..n] } else { low };
+        for i in 0..n {
+            let place = first.wrapping_add(2 * i as u32);
+            let random = |noise: Noise| [noise.of(place), noise.of(place.wrapping_add(1))];
+            let old = P::load(p[i], if P::SPLIT { low[i] } else { Word::default() });
+            let g = G::load(g[i], Word::default());
+            let states: [[f32; 2]; S] = array::from_fn(|k| Q::load(state[k][i], Word::default()));
+            let (mut new, mut news) = (old, states);
+            for j in 0..2 {
+                let old = old[j] * around.shrink;
+                let g = around.gradient(g[j], old);
+                let states = array::from_fn(|k| states[k][j]);
+                let (p, states) = R::update_exactly(rounded, exact, old, g, states);
+                new[j] = p;
+                for k in 0..S {
+                    news[k][j] = states[k];
+                }
+            }
+            let (bits, rest) = P::store(new, random(noises.0));
+            p[i] = bits;
+            if P::SPLIT {
+                low[i] = rest;
+            }
+            for k in 0..S {
+                let [first, second] = random(noises.1[k / 2]);
+                let shift = 16 * (k % 2);
+                state[k][i] = Q::store(news[k], [first << shift, second << shift]).0;
+            }
+        }
+    }
+}
