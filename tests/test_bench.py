@@ -267,10 +267,9 @@ def test_jax_is_given_its_arrays() -> None:
     contestant = JaxOptax(p, g, threads=2)
     before, moments = contestant.p, contestant.state[0]
     contestant.step()
-    assert before.is_deleted()
-    assert moments.mu.is_deleted()
-    assert moments.nu.is_deleted()
-    assert not contestant.g.is_deleted()
+    for (array,) in (before, moments.mu, moments.nu):
+        assert array.is_deleted()
+    assert not contestant.g[0].is_deleted()
 
 
 # That turns and statistics are right
@@ -398,7 +397,7 @@ def test_thinc_is_timed_without_the_filling_of_its_gradient(
 
         return taken
 
-    monkeypatch.setattr("instep.bench.peers.perf_counter", lambda: now)
+    monkeypatch.setattr(sys.modules["instep.bench.contestants"], "perf_counter", lambda: now)
     monkeypatch.setattr(np, "copyto", take(100.0))
     monkeypatch.setattr(contestant, "step", take(1.0))
     assert contestant.clock()(3) == 3.0
@@ -559,7 +558,7 @@ def rows(text: str) -> list[list[str]]:
     size = ""
     for line in text.splitlines():
         if match := re.match(
-            r" *([\d,]*)  +(\D\S*(?: \S+)*?)  +([\d.,]+) +([\d.,]+) +([\d.]+) +([\d.]+)"
+            r" *([\d,]*)  +(\D\S*(?: \S+)*?)  +([\d.,]+) +([\d.]+) +([\d.]+)"
             r" +(\d+%)? *(fastest)? *$",
             line,
         ):
@@ -577,12 +576,11 @@ def test_tables_show_the_json(quick_run: tuple[str, Path]) -> None:
         (r["dtype"], r["threads"], r["arrays"], r["size"], r["contestant"]): r["seconds"]
         for r in results
     }
-    for result, (size, name, us, ns, gigabytes, ratio, share, fastest) in zip(
+    for result, (size, name, ns, gigabytes, ratio, share, fastest) in zip(
         results, shown, strict=True
     ):
         place = result["dtype"], result["threads"], result["arrays"], result["size"]
         assert (size, name) == (str(result["size"]), result["contestant"])
-        assert float(us.replace(",", "")) == pytest.approx(1e6 * result["seconds"], rel=0.006)
         assert float(ns.replace(",", "")) == pytest.approx(result["ns_per_element"], rel=0.006)
         assert gigabytes == f"{result['gigabytes_per_second']:.1f}"
         assert ratio == f"{result['seconds'] / by_place[(*place, 'instep')]:.2f}"

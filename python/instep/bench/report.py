@@ -134,7 +134,6 @@ def tables(results: Sequence[Result]) -> Iterator[Table]:
         made = Table(title=words, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         made.add_column("elements", justify="right")
         made.add_column("contestant", no_wrap=True)
-        made.add_column("µs per\nstep", justify="right")
         made.add_column("ns per\nelement", justify="right")
         made.add_column("GB/s", justify="right")
         made.add_column("ratio to\ninstep", justify="right")
@@ -148,7 +147,6 @@ def tables(results: Sequence[Result]) -> Iterator[Table]:
                 made.add_row(
                     f"{size:,}" if result is ours else "",
                     name,
-                    _three_digits(1e6 * result.seconds),
                     _three_digits(result.ns_per_element),
                     f"{result.gigabytes_per_second:.1f}",
                     f"{result.seconds / ours.seconds:.2f}",
