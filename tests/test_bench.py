@@ -19,7 +19,7 @@ import pytest
 from command_line import size_of_png, without
 from instep import bench
 from instep.__main__ import main
-from instep.bench import measuring, report
+from instep.bench import measuring, report, storages
 from instep.bench.arrays import check_ordinary, draw
 from instep.bench.contestants import OURS, Contestant, Instep, Limit
 from instep.bench.dicts import LOOPS
@@ -825,3 +825,50 @@ def test_an_interrupt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bench, "measure", interrupted)
     monkeypatch.setattr(measuring, "PEERS", ())
     assert main(["bench", "--quick", "--out", str(tmp_path / "bench.png")]) == 130
+
+
+def test_storages_are_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "--storage", "--quick", "--threads", "1", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "A step of Adam on 1,000 elements, median of 2, all in turns." in text
+    for storage in storages.STORAGES:
+        lines = [line for line in text.splitlines() if line.startswith(storage.name + "  ")]
+        assert len(lines) == 2, storage.name
+        for line in lines:
+            moved, nanoseconds, ratio = line.split()[-3:]
+            assert int(moved) == storage.bytes
+            assert float(nanoseconds) > 0
+            assert float(ratio) > 0
+    assert "1 thread " in text
+    assert "2 threads " in text
+    # It only prints.
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [["--json", "a.json"], ["--between", "matmul"]])
+def test_storages_are_only_printed(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["bench", "--storage", *more])
+    assert raised.value.code == 2
+    assert "--storage only prints" in capsys.readouterr().err
+
+
+def test_bytes_are_those_of_the_arrays() -> None:
+    for storage in storages.STORAGES:
+        p = np.ones(10).astype(storage.dtype)
+        opt = instep.Adam({"p": p}, **storage.options)
+        opt.step({"p": p.copy()})
+        # All is read and written, but for the gradient, which is read.
+        arrays = [p, *opt.state["p"].values()]
+        assert sum(2 * array.itemsize for array in arrays) + p.itemsize == storage.bytes
+
+
+@pytest.mark.parametrize("command", ["bench", "demo"])
+def test_storages_need_ml_dtypes(command: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "picture.png")
+    done = without(["ml_dtypes"], command, "--storage", "--quick", "--out", out)
+    assert done.returncode == 2
+    assert "pip install 'instep[bfloat16]'" in done.stderr

@@ -8,7 +8,7 @@ import pytest
 from command_line import size_of_png, without
 from instep import demo
 from instep.__main__ import main
-from instep.demo import digits, network, training, updates_numpy
+from instep.demo import digits, network, storages, training, updates_numpy
 from sklearn.datasets import load_digits
 
 SMALL = ["demo", "--epochs", "1", "--hidden", "4"]
@@ -300,3 +300,30 @@ def test_an_interrupt_is_no_difference(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr("instep.demo.run", interrupted)
     assert main([*SMALL, "--out", str(tmp_path / "curves.png")]) == 130
+
+
+def test_storages_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "storages.png"
+    arguments = ["--storage", "--hidden", "8", "--epochs", "1", "--quick", "--out", str(out)]
+    assert main(["demo", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert "Training a 64-8-10 network on 1,437 digits with AdamW, 1 epochs, 1 seeds" in text
+    rows = [
+        next(line for line in text.splitlines() if line.startswith(storage.name + "  "))
+        for storage in storages.STORAGES
+    ]
+    assert [row.split()[-4] for row in rows] == ["12", "10", "6", "10", "12", "8", "6", "8", "14"]
+    size_of_png(out)
+
+
+def test_rounding_to_nearest_loses_what_rounding_by_chance_keeps() -> None:
+    data = digits.load("float32")
+    last = {
+        storage.name: storages.train(storage, data, [16], 8, seed=1).losses[-1]
+        for storage in storages.STORAGES
+    }
+    plain = last.pop("float32")
+    more = {name: loss - plain for name, loss in last.items()}
+    worst = max(abs(loss) for name, loss in more.items() if "nearest" not in name)
+    assert worst < 0.01 < more["bfloat16 to nearest"] < more["bfloat16 to nearest"] + 1
+    assert more["all bfloat16 to nearest"] > 0.01

@@ -119,6 +119,7 @@ def test_a_host_is_imported_by_the_module_of_its_name_only() -> None:
     hosts = {"autograd", "sklearn", "thinc", "torch"}
     optional = {
         "ml_dtypes": {"ml_dtypes"},
+        "mpi": {"mpi4py"},
         "safetensors": {"safetensors"},
         "threads": {"threadpoolctl"},
     }

@@ -15,7 +15,7 @@ import pytest
 from bits import LAYOUTS, Array, assert_same_bits
 from instep import _instep, codecs
 from optimizer_model import MODES, mode_name
-from stored_steps import BFLOAT16, COMBINATIONS, FLOAT32, UINT16, Model, load, store
+from stored_steps import BFLOAT16, COMBINATIONS, FLOAT32, UINT16, Combination, Model, load, store
 
 LEVELS = _instep.config()["isa_available"]
 
@@ -39,7 +39,7 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 def numbers(rng: np.random.Generator, shape: Any) -> Array:
     """Return ordinary numbers, and now and then some that are hard."""
-    found = rng.standard_normal(shape).astype(np.float32)
+    found: Array = np.asarray(rng.standard_normal(shape), np.float32)
     places = rng.random(shape) < 0.03
     found[places] = rng.choice(HARD, places.sum())
     return found
@@ -341,6 +341,49 @@ def test_a_seed_and_a_name_change_bits() -> None:
     assert len({run("W", 0), run("W", 1), run("V", 0)}) == 3
 
 
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_a_part_of_an_array_has_the_bits_of_the_whole(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtype, options = COMBINATIONS[name]
+    rng = np.random.default_rng(14)
+    start = rng.standard_normal((40, 25)).astype(np.float32)
+    grads = [store(rng.standard_normal((40, 25)).astype(np.float32), dtype) for _ in range(3)]
+
+    def run(first: int, rows: slice, layout: Any = np.ascontiguousarray) -> list[Array]:
+        monkeypatch.setattr("instep.storage.Stored.first", first)
+        W = layout(store(start[rows], dtype))
+        opt = instep.Adagrad({"W": W}, initial_accumulator_value=0.1, **options)
+        for g in grads:
+            opt.step({"W": g[rows]})
+        return list(opt.decoded("W").values())
+
+    for layout in (np.ascontiguousarray, np.asfortranarray):
+        parts = [run(25 * at, slice(at, to), layout) for at, to in ((0, 7), (7, 40))]
+        for whole, *pieces in zip(run(0, slice(40)), *parts, strict=True):
+            assert_same_bits(np.concatenate(pieces), whole)
+
+
+@pytest.mark.parametrize("name", ["parameters", "everything"])
+def test_places_go_on_after_32_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dtype, options = COMBINATIONS[name]
+    first = 2**32 - 301
+    monkeypatch.setattr("instep.storage.Stored.first", first)
+    start = np.random.default_rng(15).standard_normal(1000).astype(np.float32)
+    for gradient in (dtype, FLOAT32):
+        opt = instep.Adam({"W": store(start, dtype)}, lr=0.01, **options)
+        model = Model(opt, first=first)
+        for t in range(2):
+            g = store(start * t, gradient)
+            model.step(g)
+            opt.step({"W": g})
+        assert_like_model(model)
+    strided = np.zeros((100, 20), dtype)[:, ::2]
+    opt = instep.Adam({"W": strided}, lr=0.01, **options)
+    with pytest.raises(ValueError, match=r"has 2\*\*32 elements or more"):
+        opt.step({"W": np.zeros((100, 10), dtype)})
+
+
 def test_own_rules_take_storages() -> None:
     @instep.rule
     def own(p: Any, g: Any, m: Any, *, lr: float = 0.1, beta: float = 0.9) -> Any:
@@ -553,7 +596,8 @@ def test_uint16_is_bfloat16_to_the_bit() -> None:
     rng = np.random.default_rng(12)
     start = rng.standard_normal(500).astype(np.float32)
     found = []
-    for dtype, options in ((BFLOAT16, {}), (UINT16, {"bits": "bfloat16"})):
+    kinds: list[Combination] = [(BFLOAT16, {}), (UINT16, {"bits": "bfloat16"})]
+    for dtype, options in kinds:
         W = store(start, dtype)
         opt = instep.Adam({"W": W}, state_dtype="bfloat16", **options)
         opt.step({"W": store(start, dtype)})

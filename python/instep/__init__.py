@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from instep import _instep, course, functional, optimizers, reference, threads
 from instep.configuration import config, show_config
 from instep.course import *  # noqa: F403
-from instep.optimizer import Optimizer, StepResult
+from instep.optimizer import BegunStep, Optimizer, StepResult
 from instep.optimizers import *  # noqa: F403
 from instep.own_rules import norm, rule
 from instep.rows import Rows
@@ -38,6 +38,7 @@ if hasattr(os, "register_at_fork"):
 __version__ = _instep.config()["version"]
 
 __all__ = [
+    "BegunStep",
     "Optimizer",
     "Rows",
     "StepResult",

@@ -10,6 +10,8 @@ from types import ModuleType
 from instep.configuration import show_config
 
 EPOCHS, QUICK_EPOCHS = 40, 5
+SEEDS, QUICK_SEEDS = 6, 1
+STORAGE_SIZE, ROUNDS, QUICK_ROUNDS = 30_000_000, 15, 2
 MIN_SIZE, QUICK_MAX_SIZE, MAX_SIZE = 100, 1_000, 10_000_000
 EXTRAS = {
     "demo": ("matplotlib", "rich", "threadpoolctl"),
@@ -55,8 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_sklearn = arguments.command == "demo" and arguments.host == "sklearn"
     if is_sklearn and _import("demo.rules_sklearn", "sklearn") is None:
         return 2
+    if arguments.storage and _import_storages(arguments.command) is None:
+        return 2
     json = arguments.json if arguments.command == "bench" else None
     files = {"picture": arguments.out} | ({"JSON": json} if json else {})
+    if arguments.command == "bench" and arguments.storage:
+        if json or arguments.between != "nothing":
+            parser.error("--storage only prints: it goes with neither --json nor --between")
+        files = {}
     try:
         for file in files.values():
             # Before the work, not after it.
@@ -80,6 +88,15 @@ def _import(module: str, extra: str) -> ModuleType | None:
             raise
         command = module.partition(".")[0]
         print(f"The {command} needs {missing}: pip install 'instep[{extra}]'", file=sys.stderr)
+        return None
+
+
+def _import_storages(command: str) -> ModuleType | None:
+    """Import what compares storages, or say that ml_dtypes is missing."""
+    try:
+        return importlib.import_module(f"instep.{command}.storages")
+    except ImportError as error:
+        print(error, file=sys.stderr)
         return None
 
 
@@ -108,6 +125,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _demo(demo: ModuleType, arguments: argparse.Namespace) -> int:
     epochs = arguments.epochs or (QUICK_EPOCHS if arguments.quick else EPOCHS)
+    if arguments.storage:
+        storages = importlib.import_module("instep.demo.storages")
+        seeds = QUICK_SEEDS if arguments.quick else SEEDS
+        storages.run(arguments.hidden, epochs, seeds, arguments.out)
+        return 0
     identical = demo.run(arguments.hidden, epochs, arguments.dtype, arguments.out, arguments.host)
     return 0 if identical else 1
 
@@ -116,6 +138,12 @@ def _bench(bench: ModuleType, arguments: argparse.Namespace) -> int:
     max_size = arguments.max_size or (QUICK_MAX_SIZE if arguments.quick else MAX_SIZE)
     pace = bench.QUICK if arguments.quick else bench.CAREFUL
     try:
+        if arguments.storage:
+            storages = importlib.import_module("instep.bench.storages")
+            size = arguments.max_size or (QUICK_MAX_SIZE if arguments.quick else STORAGE_SIZE)
+            rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
+            storages.run(size, arguments.threads, rounds)
+            return 0
         bench.run(
             *(arguments.dtype, arguments.threads, max_size, pace),
             *(arguments.out, arguments.json, arguments.between),
@@ -166,6 +194,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--quick", action="store_true", help=f"{QUICK_EPOCHS} epochs, unless --epochs is given"
+    )
+    demo.add_argument(
+        "--storage",
+        action="store_true",
+        help="train in every way to store parameters and states in fewer bytes instead; --host and "
+        "--dtype have no say",
     )
     bench = commands.add_parser(
         "bench",
@@ -218,6 +252,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help=f"see it run: turns too short to mean much, and up to {QUICK_MAX_SIZE:,} elements, "
         "unless --max-size is given",
+    )
+    bench.add_argument(
+        "--storage",
+        action="store_true",
+        help="time steps of arrays in fewer bytes, instead: one array of --max-size elements "
+        f"(default: {STORAGE_SIZE:,}); only prints",
     )
     run = commands.add_parser(
         "run",

@@ -8,25 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep import _instep
-from instep.checks import check_flag, check_keys, kind_of
+from instep.checks import check_flag, check_keys, check_like, kind_of
 from instep.rule import Options, Rule, check_rate
 from instep.storage import Stored
 from instep.tree import Tree, called
 
 __all__ = [
     "Group",
+    "MakeState",
     "Mask",
     "Parameter",
     "check_flags",
     "flags",
     "match",
     "set_decay",
+    "started",
     "with_own_options",
     "work",
 ]
 
 Mask: TypeAlias = Callable[[str, NDArray[Any]], bool] | Any
 """A callable of name and array of a parameter, or a tree of booleans like the parameters."""
+
+
+MakeState: TypeAlias = Callable[[str, str, tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+"""A callable of the names of parameter and state, shape and dtype, which returns an array."""
 
 
 class Parameter:
@@ -98,8 +104,10 @@ class Group:
         others = ("params", "name")
         return {name: option for name, option in self.options.items() if name not in others}
 
-    def start(self, parameter: Parameter, average: float | None, seed: int) -> None:
-        """Make the state of a parameter."""
+    def start(
+        self, parameter: Parameter, average: float | None, seed: int, make: MakeState | None
+    ) -> None:
+        """Make the state of a parameter, with `make` if that is given."""
         array, stored = parameter.array, parameter.stored
         if stored is not None:
             for number, state in enumerate(self.states):
@@ -113,13 +121,9 @@ class Group:
             return
         for state in self.states:
             initial = self.rule.initial(state, self.options)
-            parameter.states[state] = (
-                np.array(array, order="K", subok=False)
-                if initial is None
-                else np.full_like(array, initial, subok=False)
-            )
+            parameter.states[state] = started(parameter, state, initial, make)
         if average is not None:
-            parameter.average = np.array(array, order="K", subok=False)
+            parameter.average = started(parameter, "average", None, make)
 
     def prepare(self, lr: float | None, t: int, average: float | None) -> "_instep._Said":
         """Return what step `t` does, after a look at the options."""
@@ -160,6 +164,24 @@ class Group:
     ) -> tuple[_instep.Recipe, tuple[float, ...], tuple[float, float, bool], dict[str, float]]:
         carried = self.carried if self.carried_at["t"] == t - 1 else None
         return work(self.rule, checked, rate, t, carried)
+
+
+def started(
+    parameter: Parameter, state: str, initial: float | None, make: MakeState | None
+) -> NDArray[Any]:
+    """Return a state array as it is at first: filled, or a copy of the parameter if None."""
+    like = parameter.array
+    if make is None:
+        if initial is None:
+            return np.array(like, order="K", subok=False)
+        return np.full_like(like, initial, subok=False)
+    array = make(parameter.name, state, like.shape, like.dtype)
+    name = f"state({parameter.name!r}, {state!r}, ...)"
+    check_like(name, array, like)
+    if not array.flags.writeable:
+        raise ValueError(f"{name} is read-only, and a step writes it; return a writable array")
+    array[...] = like if initial is None else initial
+    return array
 
 
 def work(

@@ -15,10 +15,11 @@ from typing import Any, Literal, TypeAlias, TypedDict
 from numpy.typing import NDArray
 
 from instep import _instep
-from instep._instep import StepResult
+from instep._instep import BegunStep, StepResult
 from instep.checks import check_flag, check_integer, check_number, check_plain, kind_of
 from instep.groups import (
     Group,
+    MakeState,
     Mask,
     Parameter,
     check_flags,
@@ -31,7 +32,7 @@ from instep.rule import TOO_MANY_STEPS, Options, Rule
 from instep.storage import NO_STORAGE, Bits, Master, StateDtype, Storage
 from instep.tree import Tree, called
 
-__all__ = ["Common", "Nonfinite", "Optimizer", "StepResult"]
+__all__ = ["BegunStep", "Common", "Nonfinite", "Optimizer", "StepResult"]
 
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 
@@ -44,6 +45,7 @@ class Common(TypedDict, total=False):
     groups: Mapping[str, Options] | None
     weight_decay_mask: Mask | None
     freeze: Mask | None
+    state: MakeState | None
     master: Master | None
     state_dtype: StateDtype
     seed: int
@@ -76,6 +78,10 @@ class Optimizer(Rule):
     freeze : callable or tree of bool, optional
         Which parameters steps leave alone, state and average included; their gradients are not
         looked at. Can be assigned later.
+    state : callable, optional
+        Makes the state arrays, say in files: called with the name of a parameter and of its state,
+        ``"average"`` for the moving average, and with the shape and dtype wanted. What it returns
+        **is written**: it gets what a state holds at first. Not kept by copies.
     master : {"split", "float32"}, optional
         What is kept beside parameters of 16 bits, so that small steps are not lost. ``"split"``,
         for bfloat16: the 16 bits that a parameter lacks of a float32, in the state ``p_low``.
@@ -104,10 +110,12 @@ class Optimizer(Rule):
     ------
     TypeError
         A parameter that is not a plain ndarray of native float32 or float64, or of 16 bits with the
-        options that these take; an option that is not a number.
+        options that these take; an option that is not a number; an array of another dtype from
+        `state`.
     ValueError
         An option out of its range, or an unknown one; two parameters of one name; one array under
-        two names.
+        two names; an array of another shape from `state`, or one that is read-only; a `state` for
+        what is stored in 16 bits.
     ImportError
         States of bfloat16, without the package ml_dtypes.
 
@@ -138,11 +146,15 @@ class Optimizer(Rule):
         groups: Mapping[str, Options] | None = None,
         weight_decay_mask: Mask | None = None,
         freeze: Mask | None = None,
+        state: MakeState | None = None,
         master: Master | None = None,
         state_dtype: StateDtype = "float32",
         seed: int = 0,
         bits: Bits | None = None,
     ) -> None:
+        if state is not None and not callable(state):
+            raise TypeError(f"state is {kind_of(state)}; wanted a callable that makes arrays")
+        self._make_state = state
         if average is not None:
             average = check_number("average", average, below=1.0)
         self._average = average
@@ -258,6 +270,132 @@ class Optimizer(Rule):
         for hook in self._hooks["after"]:
             hook(self, result)
         return result
+
+    def check(self, grads: Any) -> tuple[Any, ...]:
+        """Check gradients as `step` does, and change nothing.
+
+        Parameters
+        ----------
+        grads : tree of ndarray
+            As for `step`.
+
+        Returns
+        -------
+        tuple
+            The gradients that a step would use, one for each parameter, in their order; None where
+            none was given, or the parameter is frozen.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError, IndexError, RuntimeError
+            What `step` would raise because of them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import instep
+        >>> opt = instep.SGD({"W": np.ones(3), "b": np.ones(1)})
+        >>> opt.check({"W": np.ones(3), "b": None})
+        (array([1., 1., 1.]), None)
+        >>> opt.check({"W": np.ones(4), "b": None})
+        Traceback (most recent call last):
+            ...
+        ValueError: grads["W"] has shape (4,); wanted (3,), the shape of params["W"]
+        """
+        return tuple(self._stepper.check(self, grads))
+
+    def begin(
+        self,
+        grads: Any,
+        *,
+        lr: float | None = None,
+        grad_scale: float = 1.0,
+        max_norm: float | None = None,
+        max_array_norm: float | None = None,
+        max_value: float | None = None,
+        nonfinite: Nonfinite = "propagate",
+        max_skips: int | None = None,
+    ) -> BegunStep:
+        """Check a step that is then done piece by piece, and change nothing.
+
+        It is for programs that have something to do between the pieces: gradients that arrive while
+        others are stepped, state that is read from a disk. Everything else has `step`.
+
+        Parameters
+        ----------
+        grads, lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
+            As for `step`. The gradients may be filled later: a piece is looked at when it is used.
+            `Rows` are not taken. Hooks are not called.
+
+        Returns
+        -------
+        BegunStep
+            It has the methods of the Notes.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError, RuntimeError
+            What `step` would raise before it writes anything.
+
+        Notes
+        -----
+        A piece is up to 32,768 elements of one array. Those of the first parameter come first, each
+        parameter begins with a new one, and in an array that is one run of memory, as its gradient
+        and states are, they follow each other. Methods take a range of them, from `first` up to
+        `last`:
+
+        ``pieces``
+            How many there are of each parameter, as a list; none where it has no gradient.
+        ``lr``
+            The learning rate of each group.
+        ``sums_of_squares(first, last, of_params=False)``
+            The sums of the squares of pieces of the gradients, or of the parameters, as a list of
+            float. Added in the order of the pieces, starting with 0.0, they are the square of the
+            norm that `step` computes, to the bit, whoever made them.
+        ``first_nonfinite(first, last)``
+            The number of the first parameter whose gradient has NaN or Inf in these pieces; None
+            if there is none.
+        ``clip(norm)``
+            Takes the norm of all gradients, before `grad_scale`, and clips by `max_norm`; returns
+            it after `grad_scale`.
+        ``clip_each(norms)``
+            The same for `max_array_norm`, with a norm for each parameter.
+        ``needs_norms``, ``set_norms(params, grads)``
+            Whether a rule asks for norms of whole arrays, and where to give them: two lists with a
+            number for each parameter, before `grad_scale`.
+        ``step(first, last)``
+            Does the step of these pieces, in place.
+        ``commit()``
+            Counts the step, and returns its result.
+        ``skip(parameter)``
+            Leaves it out, because that gradient is not finite: counts it as skipped, or raises, as
+            `nonfinite` and `max_skips` say.
+
+        **All or nothing is the caller's business.** A piece that is stepped is changed for good;
+        one that is stepped twice has had two steps. So have all that can fail behind you before the
+        first, do each of them once, then commit. Nothing has to be undone before the first piece:
+        let go of it. Each call looks at all arrays again, and raises a RuntimeError if the
+        optimizer was stepped, committed or given parameters since.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import instep
+        >>> params = {"W": np.ones(100_000), "b": np.ones(10)}
+        >>> opt = instep.SGD(params, lr=0.5)
+        >>> begun = opt.begin({"W": np.ones(100_000), "b": np.ones(10)})
+        >>> begun.pieces
+        [4, 1]
+        >>> for piece in range(5):
+        ...     begun.step(piece, piece + 1)
+        >>> begun.commit().t
+        1
+        >>> params["W"][-1], params["b"][0]
+        (np.float64(0.5), np.float64(0.5))
+        """
+        return self._stepper.begin(
+            self, grads, lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
+        )
 
     def register_step_pre_hook(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
         """Have a callable called before every step.
@@ -406,7 +544,7 @@ class Optimizer(Rule):
             group = Group(type(self), options, number, self.t)
             for parameter in members:
                 parameter.group = number
-                group.start(parameter, self._average, self._stepper.seed)
+                self._start(group, parameter)
             added.append(group)
         # In the order of the tree, whatever groups they are in.
         members = [parameter for _, members in groups for parameter in members]
@@ -418,6 +556,15 @@ class Optimizer(Rule):
         self._by_name |= {parameter.name: parameter for parameter in members}
         self._by_array |= {id(parameter.array): parameter for parameter in members}
         self._show(tree, params, added, members)
+
+    def _start(self, group: Group, parameter: Parameter) -> None:
+        """Make the state of a parameter."""
+        if self._make_state is not None and parameter.stored is not None:
+            raise ValueError(
+                f"state was given, and {parameter.describe(0)} is stored in 16 bits, or its states "
+                "are; wanted one of both"
+            )
+        group.start(parameter, self._average, self._stepper.seed, self._make_state)
 
     def _show(
         self, tree: Tree, params: Any, groups: list[Group], parameters: list[Parameter]
@@ -431,9 +578,8 @@ class Optimizer(Rule):
             [parameter.arrays() for parameter in parameters],
             [(parameter.group, parameter.decays) for parameter in parameters],
             [
-                parameter.stored
-                and parameter.stored.said(len(self._groups[parameter.group].states))
-                for parameter in parameters
+                None if own.stored is None else own.stored.said(len(self._groups[own.group].states))
+                for own in parameters
             ],
         )
 
@@ -907,6 +1053,7 @@ class Optimizer(Rule):
         self.__dict__.update(state)
         self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
         self._hooks = {"before": [], "after": []}
+        self._make_state = None
         self._stepper = _instep.Stepper(self._is_list, t)
         self._stepper.skips = skips
         self._stepper.seed = seed
@@ -940,7 +1087,7 @@ class Optimizer(Rule):
         raise TypeError("an optimizer can't be copied without its arrays; use copy.deepcopy")
 
 
-_NOT_COPIED = ("_stepper", "_hooks", "_by_array")
+_NOT_COPIED = ("_stepper", "_hooks", "_by_array", "_make_state")
 
 _uses = itertools.count()
 

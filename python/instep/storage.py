@@ -150,6 +150,9 @@ class Stored:
         What there is beside the parameter.
     """
 
+    first = 0
+    """The place of the first element, where the array is a part of a larger one."""
+
     def __init__(self, name: str, parameter: str, master: str | None, states: str) -> None:
         self.name = name
         self.parameter = parameter
@@ -165,8 +168,8 @@ class Stored:
     def said(self, count: int) -> tuple[str, str, str | None, int, tuple[int, int]]:
         """Return what a compiled stepper takes, for a parameter with so many states."""
         self._know()
-        first = 0
-        return self.parameter, self.states, self.master, count, (codecs.stream(self.name, 0), first)
+        places = codecs.stream(self.name, 0), self.first
+        return self.parameter, self.states, self.master, count, places
 
     def numbers(self, array: NDArray[Any], low: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the float32 numbers of an array, and of what there is beside it, in C order."""
@@ -180,20 +183,19 @@ class Stored:
 
     def state(self, array: NDArray[Any], numbers: Any, number: int, seed: int) -> NDArray[Any]:
         """Return a new state like a parameter, with these numbers in it, rounded as of step 0."""
-        if self.states == "float32":
-            dtype = np.dtype(np.float32)
-        elif self.states == "uint16":
-            dtype = np.dtype(np.uint16)
-        else:
+        dtype: np.dtype[Any]
+        if self.states == "bfloat16":
             from instep import ml_dtypes
 
             dtype = ml_dtypes.BFLOAT16
+        else:
+            dtype = np.dtype(self.states)
         state = np.zeros_like(array, dtype, subok=False)
         numbers = np.broadcast_to(np.asarray(numbers, np.float32), array.shape)
         if dtype.itemsize == 4:
             state[...] = numbers
         elif np.count_nonzero(numbers):
-            places = np.arange(array.size).reshape(array.shape)
+            places = self.first + np.arange(array.size).reshape(array.shape)
             random = codecs.state_noise(seed, 0, self.name, number, places)
             state.view(np.uint16)[...] = codecs.to_bfloat16(numbers, random)
         return state

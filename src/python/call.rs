@@ -120,6 +120,16 @@ impl<'a> Call<'a> {
 }
 
 impl Gradient {
+    /// The array of a gradient, or the values of rows.
+    pub(super) fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let array = match self {
+            Self::Absent => return None,
+            Self::Dense(array) => array,
+            Self::Rows(rows) => rows.given.as_ref().unwrap_or(&rows.values),
+        };
+        Some(array.object().bind(py).as_any().clone())
+    }
+
     /// What was given in the place of a gradient; Python code may run.
     ///
     /// # Errors

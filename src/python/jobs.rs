@@ -1,5 +1,6 @@
 //! The jobs of a call, in pieces that threads take one by one.
 
+use std::ops::Range;
 use std::{mem, slice};
 
 use super::job::{Job, PIECE, Work};
@@ -45,6 +46,10 @@ impl Jobs {
         self.pieces += job.len.div_ceil(PIECE);
     }
 
+    pub(super) fn iter(&self) -> slice::Iter<'_, Job> {
+        self.list.iter()
+    }
+
     pub(super) fn iter_mut(&mut self) -> slice::IterMut<'_, Job> {
         self.list.iter_mut()
     }
@@ -59,17 +64,17 @@ impl Jobs {
         self.pieces
     }
 
-    /// Visits the gradients, a piece at a time: on several threads, in any order, if there are enough
-    /// bytes for that to pay, else in order.
-    pub(super) fn each_gradient(&self, visit: impl Fn(&Piece<'_>) + Sync) {
-        self.each_piece(|piece| visit(&piece));
+    /// Visits some of the gradients, a piece at a time: on several threads, in any order, if there are
+    /// enough bytes for that to pay, else in order.
+    pub(super) fn each_gradient(&self, pieces: Range<usize>, visit: impl Fn(&Piece<'_>) + Sync) {
+        self.each_piece_of(PIECE, self.elements(pieces), |piece| visit(&piece));
     }
 
-    /// The step, each job with its own of the works. Pieces are smaller where that makes threads end
-    /// at the same time.
-    pub(super) fn run(&mut self, works: &[Work]) {
+    /// The step of some pieces, each job with its own of the works. What is done at a time is less than
+    /// such a piece where that makes threads end at the same time.
+    pub(super) fn run(&mut self, works: &[Work], pieces: Range<usize>) {
         let size = (self.len / 64).next_power_of_two().clamp(LEAST_PIECE, PIECE);
-        self.each_piece_of(size, |piece| piece.run(works));
+        self.each_piece_of(size, self.elements(pieces), |piece| piece.run(works));
         // Those of the next step are others, and may have this memory.
         self.list.iter_mut().for_each(Job::drop_rows);
     }
@@ -103,32 +108,42 @@ impl Jobs {
 
     /// Makes every piece once. Only what borrows the jobs mutably may write.
     fn each_piece(&self, visit: impl Fn(Piece<'_>) + Sync) {
-        self.each_piece_of(PIECE, visit);
+        self.each_piece_of(PIECE, 0..self.len, visit);
     }
 
-    fn each_piece_of(&self, size: usize, visit: impl Fn(Piece<'_>) + Sync) {
-        if self.bytes < parallel::SHARED_FROM {
+    /// Makes every piece that starts within a part of the space, which begins and ends with pieces.
+    fn each_piece_of(&self, size: usize, space: Range<usize>, visit: impl Fn(Piece<'_>) + Sync) {
+        let bytes = self.bytes.div_ceil(self.len.max(1)) * space.len();
+        if bytes < parallel::SHARED_FROM {
             // Job by job: small arrays have a piece each.
-            for job in &self.list {
-                for start in (0..job.len).step_by(size) {
-                    visit(Piece::new(job, start, size));
-                }
-            }
+            self.each_piece_within(space, size, &visit);
         } else {
-            let visit = |chunk| self.each_piece_from(chunk, size, &visit);
-            parallel::each(self.len.div_ceil(size), self.bytes, &visit);
+            let visit = |chunk| {
+                let start = space.start + chunk * size;
+                self.each_piece_within(start..space.end.min(start + size), size, &visit);
+            };
+            parallel::each(space.len().div_ceil(size), bytes, &visit);
         }
     }
 
-    /// Visits the pieces that start within a chunk of the space; of a job that can be one at most.
-    fn each_piece_from(&self, chunk: usize, size: usize, visit: &impl Fn(Piece<'_>)) {
-        let range = chunk * size..(chunk + 1) * size;
-        let first = self.list.partition_point(|job| job.start + job.len <= range.start);
-        for job in self.list[first..].iter().take_while(|job| job.start < range.end) {
-            let start = range.start.saturating_sub(job.start).next_multiple_of(size);
-            if start < job.len && job.start + start < range.end {
+    /// Visits the pieces that start within a part of the space.
+    fn each_piece_within(&self, space: Range<usize>, size: usize, visit: &impl Fn(Piece<'_>)) {
+        let first = self.list.partition_point(|job| job.start + job.len <= space.start);
+        for job in self.list[first..].iter().take_while(|job| job.start < space.end) {
+            let start = space.start.saturating_sub(job.start).next_multiple_of(size);
+            for start in (start..job.len.min(space.end - job.start)).step_by(size) {
                 visit(Piece::new(job, start, size));
             }
         }
+    }
+
+    /// The part of the space that pieces of [`PIECE`] elements take.
+    fn elements(&self, pieces: Range<usize>) -> Range<usize> {
+        let start = |piece| {
+            let job = self.list.partition_point(|job| job.pieces().end <= piece);
+            let start = |job: &Job| job.start + (piece - job.first_piece) * PIECE;
+            self.list.get(job).map_or(self.len, start)
+        };
+        start(pieces.start)..start(pieces.end)
     }
 }

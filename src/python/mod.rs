@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 
+mod begun;
 mod call;
 mod checks;
 mod dict_update;
@@ -14,11 +15,13 @@ mod jobs;
 mod pieces;
 mod plan;
 mod power;
+mod prepared;
 mod recipe;
 mod result;
 mod rule;
 mod seen;
 mod setup;
+mod state;
 mod step;
 mod stepper;
 mod storage;
@@ -52,6 +55,8 @@ mod _instep {
     use crate::recipes::RECIPES;
     use crate::team::Team;
 
+    #[pymodule_export]
+    use super::begun::BegunStep;
     #[pymodule_export]
     use super::dict_update::DictUpdate;
     #[pymodule_export]

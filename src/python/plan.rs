@@ -1,5 +1,6 @@
 //! The plan of a step: jobs that are checked, and what later steps may keep of them.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::call::{Call, Gradient, Place};
@@ -131,27 +132,48 @@ impl Plan {
         self.jobs.len()
     }
 
-    /// The root of the sum of the squares of all gradients.
-    pub(super) fn gradient_norm(&mut self, level: Level) -> f64 {
-        // Not by `sum`, whose sum of nothing is -0.
-        self.squares(GRADIENT, level).into_iter().fold(0.0, |sum, squares| sum + squares).sqrt()
+    /// The numbers of all pieces.
+    pub(super) fn pieces(&self) -> Range<usize> {
+        0..self.jobs.pieces()
     }
 
-    /// The sum of the squares of each piece of the arrays of a role, in order.
-    fn squares(&mut self, role: usize, level: Level) -> Vec<f64> {
-        let squares: Vec<_> = (0..self.jobs.pieces()).map(|_| AtomicU64::new(0)).collect();
-        self.jobs.each_gradient(|piece| {
+    /// How many pieces there are of each of so many parameters.
+    pub(super) fn pieces_of_each(&self, parameters: usize) -> Vec<usize> {
+        let mut counts = vec![0; parameters];
+        for job in self.jobs.iter() {
+            counts[job.parameter()] = job.pieces().len();
+        }
+        counts
+    }
+
+    /// The root of the sum of the squares of all gradients.
+    pub(super) fn gradient_norm(&self, level: Level) -> f64 {
+        norm(&self.squares(GRADIENT, level, self.pieces()))
+    }
+
+    /// The sum of the squares of each of some pieces of the arrays of a role, in order.
+    pub(super) fn squares(&self, role: usize, level: Level, pieces: Range<usize>) -> Vec<f64> {
+        let first = pieces.start;
+        let squares: Vec<_> = pieces.clone().map(|_| AtomicU64::new(0)).collect();
+        self.jobs.each_gradient(pieces, |piece| {
             let sum = piece.sum_of_squares(role, level);
-            squares[piece.number()].store(sum.to_bits(), Ordering::Relaxed);
+            squares[piece.number() - first].store(sum.to_bits(), Ordering::Relaxed);
         });
         squares.into_iter().map(|bits| f64::from_bits(bits.into_inner())).collect()
     }
 
     /// Has every gradient multiplied by what `scale` makes of its own norm.
     pub(super) fn scale_each(&mut self, level: Level, scale: impl Fn(f64) -> f64) {
-        let squares = self.squares(GRADIENT, level);
+        let squares = self.squares(GRADIENT, level, self.pieces());
         for job in self.jobs.iter_mut() {
             job.set_scale(scale(norm(&squares[job.pieces()])));
+        }
+    }
+
+    /// Has the gradient of each parameter multiplied by its own of `scales`.
+    pub(super) fn scale_by(&mut self, scales: &[f64]) {
+        for job in self.jobs.iter_mut() {
+            job.set_scale(scales[job.parameter()]);
         }
     }
 
@@ -162,10 +184,10 @@ impl Plan {
         }
     }
 
-    /// The first parameter whose gradient has an element that is NaN or infinite.
-    pub(super) fn first_nonfinite(&mut self, level: Level) -> Option<usize> {
+    /// The first parameter whose gradient has an element in some pieces that is NaN or infinite.
+    pub(super) fn first_nonfinite(&self, level: Level, pieces: Range<usize>) -> Option<usize> {
         let first = AtomicUsize::new(usize::MAX);
-        self.jobs.each_gradient(|piece| {
+        self.jobs.each_gradient(pieces, |piece| {
             if !piece.is_finite(level) {
                 first.fetch_min(piece.parameter(), Ordering::Relaxed);
             }
@@ -178,22 +200,26 @@ impl Plan {
     /// # Errors
     /// Before anything is written: when a rule has no norms, or a number can't be computed of them.
     pub(super) fn run(&mut self, works: &[Work]) -> Result<(), Error> {
-        let is_normed = |work: &Work| work.rule.normed_roles().next().is_some();
-        if works.iter().any(is_normed) {
-            return self.run_with_norms(works);
-        }
-        self.jobs.run(works);
-        Ok(())
+        let norms = has_norms(works).then(|| self.norms(works));
+        self.run_pieces(works, norms.as_deref(), self.pieces())
     }
 
-    /// The same for rules that have the norms of whole arrays among their numbers.
-    fn run_with_norms(&mut self, works: &[Work]) -> Result<(), Error> {
-        let squares = [PARAMETER, GRADIENT].map(|role| {
-            let used = |work: &&Work| work.rule.normed_roles().any(|normed| normed == role);
-            works.iter().find(used).map(|work| self.squares(role, work.level))
-        });
+    /// The step of some pieces. `norms` are those of parameters and gradients, for each job.
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub(super) fn run_pieces(
+        &mut self,
+        works: &[Work],
+        norms: Option<&[[f64; 2]]>,
+        pieces: Range<usize>,
+    ) -> Result<(), Error> {
+        let Some(norms) = norms else {
+            self.jobs.run(works, pieces);
+            return Ok(());
+        };
         let mut own = Vec::new();
-        for job in self.jobs.iter_mut() {
+        for (job, &(mut norms)) in self.jobs.iter().zip(norms) {
             let work = &works[job.work];
             let mut rule = work.rule.clone();
             if rule.normed_roles().next().is_some() {
@@ -202,24 +228,39 @@ impl Plan {
                     let what = format!("{what} was given to a rule that asks for norms");
                     return Err(Error::Value(what));
                 }
-                let mut norms = [0.0; 2];
-                for (norm_of, squares) in norms.iter_mut().zip(&squares) {
-                    *norm_of = squares.as_ref().map_or(0.0, |all| norm(&all[job.pieces()]));
-                }
                 norms[GRADIENT] *= (work.extras.scale * job.scale).abs();
                 rule = rule.with_norms(norms)?;
             }
             own.push(Work { rule, ..work.clone() });
         }
-        let shared: Vec<_> = self.jobs.iter_mut().map(|job| job.work).collect();
+        let shared: Vec<_> = self.jobs.iter().map(|job| job.work).collect();
         for (number, job) in self.jobs.iter_mut().enumerate() {
             job.set_work(number);
         }
-        self.jobs.run(&own);
+        self.jobs.run(&own, pieces);
         for (job, work) in self.jobs.iter_mut().zip(shared) {
             job.set_work(work);
         }
         Ok(())
+    }
+
+    /// The norms of parameter and gradient of each job, where a rule asks for them.
+    fn norms(&self, works: &[Work]) -> Vec<[f64; 2]> {
+        let squares = [PARAMETER, GRADIENT].map(|role| {
+            let used = |work: &&Work| work.rule.normed_roles().any(|normed| normed == role);
+            let work = works.iter().find(used);
+            work.map(|work| self.squares(role, work.level, self.pieces()))
+        });
+        let of = |job: &Job| {
+            let norm_of = |all: &Option<Vec<f64>>| Some(norm(&all.as_ref()?[job.pieces()]));
+            squares.each_ref().map(|all| norm_of(all).unwrap_or(0.0))
+        };
+        self.jobs.iter().map(of).collect()
+    }
+
+    /// For each job what `of` has for its parameter.
+    pub(super) fn by_job<T: Copy>(&self, of: &[T]) -> Vec<T> {
+        self.jobs.iter().map(|job| of[job.parameter()]).collect()
     }
 
     /// Sets the gradients to zero, of a call that writes them.
@@ -238,7 +279,13 @@ impl Plan {
     }
 }
 
-/// The norm of an array, from the sums of the squares of its pieces.
+/// Whether one of the rules asks for the norms of whole arrays.
+pub(super) fn has_norms(works: &[Work]) -> bool {
+    works.iter().any(|work| work.rule.normed_roles().next().is_some())
+}
+
+/// The norm of an array, or of all, from the sums of the squares of the pieces. Not by `sum`, whose sum
+/// of nothing is -0.
 fn norm(squares: &[f64]) -> f64 {
     squares.iter().fold(0.0, |sum, squares| sum + squares).sqrt()
 }

@@ -18,7 +18,7 @@ pub(super) enum Nonfinite {
 }
 
 impl Nonfinite {
-    pub(super) fn of(word: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn of(word: &Bound<'_, PyAny>) -> PyResult<Self> {
         let text = word.cast::<PyString>().ok().map(Bound::to_cow).transpose()?;
         match text.as_deref() {
             Some("propagate") => Ok(Self::Propagate),
@@ -42,6 +42,16 @@ pub(super) struct Asked {
     pub(super) max_skips: Option<u64>,
 }
 
+/// The arguments of a step that say so, as Python gives them.
+pub(super) struct Arguments<'a, 'py> {
+    pub(super) grad_scale: &'a Bound<'py, PyAny>,
+    pub(super) max_norm: &'a Bound<'py, PyAny>,
+    pub(super) max_array_norm: &'a Bound<'py, PyAny>,
+    pub(super) max_value: &'a Bound<'py, PyAny>,
+    pub(super) nonfinite: &'a Bound<'py, PyAny>,
+    pub(super) max_skips: &'a Bound<'py, PyAny>,
+}
+
 /// What became of a step.
 pub(super) enum Found {
     /// It was done.
@@ -53,6 +63,33 @@ pub(super) enum Found {
 }
 
 impl Asked {
+    /// What was asked, checked.
+    pub(super) fn of(given: &Arguments<'_, '_>) -> PyResult<Self> {
+        let asked = Self {
+            grad_scale: number(given.grad_scale, "grad_scale", f64::NEG_INFINITY, f64::INFINITY)?,
+            max_norm: bound(given.max_norm, "max_norm")?,
+            max_array_norm: bound(given.max_array_norm, "max_array_norm")?,
+            max_value: bound(given.max_value, "max_value")?,
+            nonfinite: Nonfinite::of(given.nonfinite)?,
+            max_skips: count(given.max_skips, "max_skips")?,
+        };
+        if asked.max_norm.is_some() && asked.max_array_norm.is_some() {
+            let what = "max_norm and max_array_norm were given; wanted one of both";
+            return Err(Error::Value(what.to_owned()).into());
+        }
+        Ok(asked)
+    }
+
+    /// What becomes of a step whose gradient of this parameter is not finite.
+    pub(super) fn found_nonfinite(&self, parameter: usize, skips: u64) -> Found {
+        let too_many = self.max_skips.is_some_and(|most| skips >= most);
+        if self.nonfinite == Nonfinite::Raise || too_many {
+            Found::Bad(parameter)
+        } else {
+            Found::Skipped
+        }
+    }
+
     /// Looks at the gradients as asked, and does the step if nothing is wrong with them; returns
     /// their norm, if it was asked for.
     ///
@@ -70,15 +107,12 @@ impl Asked {
         let norm = self.max_norm.map(|_| plan.gradient_norm(level) * self.grad_scale.abs());
         // A finite norm has no NaN or Inf behind it.
         let look = self.nonfinite != Nonfinite::Propagate && !norm.is_some_and(f64::is_finite);
-        if look && let Some(parameter) = plan.first_nonfinite(level) {
-            let too_many = self.max_skips.is_some_and(|most| skips >= most);
-            if self.nonfinite == Nonfinite::Raise || too_many {
-                return Ok((norm, Found::Bad(parameter)));
-            }
-            if works[0].clear_gradient {
+        if look && let Some(parameter) = plan.first_nonfinite(level, plan.pieces()) {
+            let found = self.found_nonfinite(parameter, skips);
+            if matches!(found, Found::Skipped) && works[0].clear_gradient {
                 plan.clear_gradients();
             }
-            return Ok((norm, Found::Skipped));
+            return Ok((norm, found));
         }
         if let Some(factor) = self.max_norm.zip(norm).and_then(|(max, norm)| clip(max, norm)) {
             // As one factor of the gradients, which is rounded once.
@@ -101,14 +135,14 @@ impl Asked {
 /// What gradients are multiplied by to have a norm of `max` at most, if it is less than 1.
 ///
 /// An infinite maximum clips nothing, not even a norm that is infinite or NaN itself.
-fn clip(max: f64, norm: f64) -> Option<f64> {
+pub(super) fn clip(max: f64, norm: f64) -> Option<f64> {
     let factor = max / (norm + 1e-6);
     let is_less = factor < 1.0 || factor.is_nan();
     (max.is_finite() && is_less).then_some(factor)
 }
 
 /// A number of 0 or more that an argument is at most, which may be infinite; `None` for none.
-pub(super) fn bound(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<f64>> {
+fn bound(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<f64>> {
     if item.is_none() {
         return Ok(None);
     }
@@ -121,7 +155,7 @@ pub(super) fn bound(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<f64>
 }
 
 /// An integer of 0 or more; `None` for none.
-pub(super) fn count(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<u64>> {
+fn count(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<u64>> {
     static CHECK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     if item.is_none() {
         return Ok(None);

@@ -1,65 +1,42 @@
 //! `Stepper`: the arrays and options of an optimizer, and all that changes them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::{iter, mem};
 
 use numpy::PyUntypedArray;
-use pyo3::exceptions::{PyFloatingPointError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::begun::{BegunStep, Numbers, checked};
 use super::call::{self, Call, Gradient, Kind, Parameter, Place};
-use super::group::{Said, Template, number};
-use super::job::Work;
+use super::group::Template;
 use super::plan::Plan;
+use super::prepared::Prepared;
 use super::recipe::DETACH_FROM;
 use super::result::StepResult;
 use super::setup::{Root, Setup, describe};
-use super::step::{Asked, Found, Nonfinite, bound, count};
+use super::state::{Shared, State, Updates, conclude, lock, update};
+use super::step::{Arguments, Asked};
 use super::storage::{self, Storage};
-use super::turn::{Turn, Turns};
+use super::turn::Turn;
 use super::view::Quiet;
 use crate::error::Error;
 use crate::walk::{GRADIENT, PARAMETER};
-
-/// What is changed in turns.
-#[derive(Default)]
-struct State {
-    /// The plan of the last step, if it may serve the next.
-    plan: Option<Plan>,
-    /// The use of `averaged` in which the parameters hold their averages, and these the parameters.
-    averages_in: Option<u64>,
-    /// How many steps were skipped since the last that was not.
-    skips: u64,
-    /// The thread that did the last step.
-    last: Option<ThreadId>,
-}
 
 /// `Stepper(is_list, t)`
 ///
 /// The parameters of an optimizer with their states and averages, and the number of steps done.
 #[pyclass(frozen, module = "instep._instep")]
 pub(super) struct Stepper {
-    setup: Mutex<Arc<Setup>>,
+    shared: Arc<Shared>,
     /// For each group, what came of its options when they were last looked at.
     templates: Mutex<Vec<Option<Arc<Template>>>>,
-    state: Turns<State>,
-    /// Counted here, so that no signal comes between a step and its count.
-    t: AtomicU64,
-    /// What the noise that rounds depends on.
-    seed: AtomicU64,
-    /// How often arrays were changed, and are about to be.
-    changes: AtomicU64,
     zero_grads: AtomicBool,
-}
-
-/// Nobody panics while it is locked; and what it guards would still be whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[pymethods]
@@ -67,19 +44,15 @@ impl Stepper {
     #[new]
     fn new(is_list: bool, t: u64) -> Self {
         Self {
-            setup: Mutex::new(Arc::new(Setup { is_list, ..Setup::default() })),
+            shared: Arc::new(Shared::new(Setup { is_list, ..Setup::default() }, t)),
             templates: Mutex::default(),
-            state: Turns::default(),
-            t: AtomicU64::new(t),
-            seed: AtomicU64::new(0),
-            changes: AtomicU64::new(0),
             zero_grads: AtomicBool::new(false),
         }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // What a thread holds at this moment looks as if it were held from elsewhere.
-        if let Ok(setup) = self.setup.try_lock() {
+        if let Ok(setup) = self.shared.setup.try_lock() {
             setup.traverse(&visit)?;
         }
         if let Ok(templates) = self.templates.try_lock() {
@@ -90,7 +63,7 @@ impl Stepper {
 
     fn __clear__(&self) {
         // What they held goes when they are free again: it may run Python code.
-        let setup = mem::take(&mut *lock(&self.setup));
+        let setup = mem::take(&mut *lock(&self.shared.setup));
         let templates = mem::take(&mut *lock(&self.templates));
         drop((setup, templates));
     }
@@ -98,24 +71,24 @@ impl Stepper {
     /// The number of steps done.
     #[getter]
     fn t(&self) -> u64 {
-        self.t.load(Ordering::Relaxed)
+        self.shared.count()
     }
 
     #[setter]
     fn set_t(&self, t: u64) {
-        self.t.store(t, Ordering::Relaxed);
+        self.shared.t.store(t, Ordering::Relaxed);
         self.forget();
     }
 
     /// What the noise that rounds depends on.
     #[getter]
     fn seed(&self) -> u64 {
-        self.seed.load(Ordering::Relaxed)
+        self.shared.seed.load(Ordering::Relaxed)
     }
 
     #[setter]
     fn set_seed(&self, seed: u64) {
-        self.seed.store(seed, Ordering::Relaxed);
+        self.shared.seed.store(seed, Ordering::Relaxed);
     }
 
     /// Whether a step sets the gradients to zero after use.
@@ -133,25 +106,25 @@ impl Stepper {
     /// read of them is of one moment.
     #[getter]
     fn changes(&self, py: Python<'_>) -> u64 {
-        let _turn = Turn::take(py, &self.state, false);
-        self.changes.load(Ordering::SeqCst)
+        let _turn = Turn::take(py, &self.shared.state, false);
+        self.shared.changes.load(Ordering::SeqCst)
     }
 
     /// The number of steps that were skipped since the last that was not.
     #[getter]
     fn skips(&self, py: Python<'_>) -> u64 {
-        Turn::take(py, &self.state, false).state.skips
+        Turn::take(py, &self.shared.state, false).state.skips
     }
 
     #[setter]
     fn set_skips(&self, py: Python<'_>, skips: u64) {
-        Turn::take(py, &self.state, false).state.skips = skips;
+        Turn::take(py, &self.shared.state, false).state.skips = skips;
     }
 
     /// Whether the parameters hold their averages.
     #[getter]
     fn averages_are_in(&self, py: Python<'_>) -> bool {
-        Turn::take(py, &self.state, false).state.averages_in.is_some()
+        Turn::take(py, &self.shared.state, false).state.averages_in.is_some()
     }
 
     /// Adds a group: its options are looked at in each step.
@@ -210,29 +183,21 @@ impl Stepper {
         nonfinite: &Bound<'py, PyAny>,
         max_skips: &Bound<'py, PyAny>,
     ) -> PyResult<StepResult> {
-        let asked = Asked {
-            grad_scale: number(grad_scale, "grad_scale", f64::NEG_INFINITY, f64::INFINITY)?,
-            max_norm: bound(max_norm, "max_norm")?,
-            max_array_norm: bound(max_array_norm, "max_array_norm")?,
-            max_value: bound(max_value, "max_value")?,
-            nonfinite: Nonfinite::of(nonfinite)?,
-            max_skips: count(max_skips, "max_skips")?,
-        };
-        if asked.max_norm.is_some() && asked.max_array_norm.is_some() {
-            let what = "max_norm and max_array_norm were given; wanted one of both";
-            return Err(Error::Value(what.to_owned()).into());
-        }
+        let asked =
+            Arguments { grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips };
+        let asked = Asked::of(&asked)?;
         let py = optimizer.py();
         let me = thread::current().id();
         let mut again = false;
         loop {
-            let setup = Arc::clone(&lock(&self.setup));
+            let setup = Arc::clone(&lock(&self.shared.setup));
             let done = self.t();
             // All that may run Python code comes before the turn.
-            let works = self.works(optimizer, &setup, lr, done + 1, asked.grad_scale)?;
+            let works =
+                Prepared::of(&self.templates, optimizer, &setup, lr, done + 1, asked.grad_scale)?;
             let grads = setup.gradients(optimizer, grads)?;
-            let turn = Turn::take(py, &self.state, again);
-            if self.t() == done && Arc::ptr_eq(&setup, &lock(&self.setup)) {
+            let turn = Turn::take(py, &self.shared.state, again);
+            if self.t() == done && Arc::ptr_eq(&setup, &lock(&self.shared.setup)) {
                 return self.take_turn(optimizer, &setup, works, &grads, &asked, turn);
             }
             if turn.state.last == Some(me) {
@@ -246,6 +211,68 @@ impl Stepper {
         }
     }
 
+    /// The next step, checked as a whole; the caller does it piece by piece.
+    #[pyo3(signature = (
+        optimizer, grads, lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips, /
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "those of a step")]
+    fn begin<'py>(
+        &self,
+        optimizer: &Bound<'py, PyAny>,
+        grads: &Bound<'py, PyAny>,
+        lr: &Bound<'py, PyAny>,
+        grad_scale: &Bound<'py, PyAny>,
+        max_norm: &Bound<'py, PyAny>,
+        max_array_norm: &Bound<'py, PyAny>,
+        max_value: &Bound<'py, PyAny>,
+        nonfinite: &Bound<'py, PyAny>,
+        max_skips: &Bound<'py, PyAny>,
+    ) -> PyResult<BegunStep> {
+        let asked =
+            Arguments { grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips };
+        let asked = Asked::of(&asked)?;
+        let setup = Arc::clone(&lock(&self.shared.setup));
+        let t = self.t();
+        let Prepared { mut works, rates, updates } =
+            Prepared::of(&self.templates, optimizer, &setup, lr, t + 1, asked.grad_scale)?;
+        let grads = checked(optimizer, &setup, grads, &self.shared.state, self.zero_grads())?;
+        let zero_grads = self.zero_grads();
+        for work in &mut works {
+            work.clear_gradient = zero_grads;
+            work.extras.max_value = asked.max_value;
+            work.seed = self.seed();
+        }
+        if grads.iter().any(|gradient| matches!(gradient, Gradient::Rows(_))) {
+            let what = "a gradient of Rows can't be stepped in pieces; wanted a numpy.ndarray";
+            return Err(Error::Type(what.to_owned()).into());
+        }
+        Ok(BegunStep {
+            shared: Arc::clone(&self.shared),
+            optimizer: optimizer.clone().unbind(),
+            setup,
+            grads,
+            asked,
+            t,
+            zero_grads,
+            rates,
+            updates: updates.into_iter().map(|(dict, by)| (dict.unbind(), by.unbind())).collect(),
+            numbers: Mutex::new(Numbers::new(works)),
+        })
+    }
+
+    /// Checks gradients as a step does; returns those that it would use, None where it would not.
+    #[pyo3(signature = (optimizer, grads, /))]
+    fn check<'py>(
+        &self,
+        optimizer: &Bound<'py, PyAny>,
+        grads: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
+        let py = optimizer.py();
+        let setup = Arc::clone(&lock(&self.shared.setup));
+        let given = checked(optimizer, &setup, grads, &self.shared.state, self.zero_grads())?;
+        Ok(given.iter().map(|gradient| gradient.object(py)).collect())
+    }
+
     /// Swaps the parameters with their averages: in if `enter`, else out again, if that use of
     /// `averaged` has put them in, or any.
     #[pyo3(signature = (optimizer, r#use, enter, /))]
@@ -256,7 +283,7 @@ impl Stepper {
         enter: bool,
     ) -> PyResult<()> {
         let py = optimizer.py();
-        let setup = Arc::clone(&lock(&self.setup));
+        let setup = Arc::clone(&lock(&self.shared.setup));
         let mut parameters = Vec::with_capacity(setup.parameters.len());
         let mut averages = Vec::with_capacity(setup.parameters.len());
         for parameter in &setup.parameters {
@@ -272,7 +299,7 @@ impl Stepper {
             let role = if place.role == GRADIENT { role } else { PARAMETER };
             describe(optimizer, Place { role, ..place })
         };
-        let mut turn = Turn::take(py, &self.state, false);
+        let mut turn = Turn::take(py, &self.shared.state, false);
         match turn.state.averages_in {
             Some(_) if enter => {
                 return Err(PyRuntimeError::new_err("averaged() was entered within averaged()"));
@@ -284,7 +311,7 @@ impl Stepper {
         let plan = Quiet::within(py, |quiet| Plan::of(&call, quiet));
         match plan {
             Ok(mut plan) => {
-                self.changes.fetch_add(1, Ordering::SeqCst);
+                self.shared.changes.fetch_add(1, Ordering::SeqCst);
                 py.detach(|| plan.swap());
                 turn.state.averages_in = r#use.filter(|_| enter);
                 Ok(())
@@ -333,10 +360,10 @@ impl Stepper {
         // Kept until the turn is over: what goes with the last reference to it may run Python code.
         let replaced = updates.iter().map(|(dict, _)| dict.copy()).collect::<PyResult<Vec<_>>>()?;
         self.in_turn(py, targets, sources, describe, |state, mut plan| {
-            self.changes.fetch_add(1, Ordering::SeqCst);
+            self.shared.changes.fetch_add(1, Ordering::SeqCst);
             py.detach(|| plan.copy());
-            self.t.store(t, Ordering::Relaxed);
-            self.seed.store(seed, Ordering::Relaxed);
+            self.shared.t.store(t, Ordering::Relaxed);
+            self.shared.seed.store(seed, Ordering::Relaxed);
             state.skips = skips;
             update(&updates)
         })?;
@@ -344,14 +371,6 @@ impl Stepper {
         self.forget();
         Ok(())
     }
-}
-
-/// Dicts, each with what it is to be updated by.
-type Updates<'py> = Vec<(Bound<'py, PyDict>, Bound<'py, PyDict>)>;
-
-/// The keys are strings: no Python code runs.
-fn update(updates: &Updates<'_>) -> PyResult<()> {
-    updates.iter().try_for_each(|(dict, by)| dict.update(by.as_mapping()))
 }
 
 impl Stepper {
@@ -373,7 +392,7 @@ impl Stepper {
             grads.push(Gradient::Dense(call::array(&source, || name(GRADIENT))?));
         }
         let call = Call { parameters: &parameters, grads: &grads, writes_gradients: false };
-        let mut turn = Turn::take(py, &self.state, false);
+        let mut turn = Turn::take(py, &self.shared.state, false);
         if turn.state.averages_in.is_some() {
             let what = "the state was copied, saved or loaded within averaged()";
             return Err(PyRuntimeError::new_err(what));
@@ -398,53 +417,13 @@ impl Stepper {
 
     /// Changes the setup, between two steps.
     fn change(&self, py: Python<'_>, change: impl FnOnce(&mut Setup)) {
-        let mut turn = Turn::take(py, &self.state, false);
-        let mut setup = lock(&self.setup);
+        let mut turn = Turn::take(py, &self.shared.state, false);
+        let mut setup = lock(&self.shared.setup);
         if Arc::get_mut(&mut setup).is_none() {
             *setup = Arc::new(setup.clone_ref(py));
         }
         change(Arc::get_mut(&mut setup).expect("it was just made, or has no other owner"));
         turn.state.plan = None;
-    }
-
-    /// What step `t` does.
-    fn works<'py>(
-        &self,
-        optimizer: &Bound<'py, PyAny>,
-        setup: &Setup,
-        lr: &Bound<'py, PyAny>,
-        t: u64,
-        scale: f64,
-    ) -> PyResult<Prepared<'py>> {
-        let py = optimizer.py();
-        let lr = if lr.is_none() { None } else { Some(number(lr, "lr", 0.0, f64::INFINITY)?) };
-        let mut works = Vec::with_capacity(2 * setup.groups.len());
-        let mut rates = Vec::with_capacity(setup.groups.len());
-        let mut updates = Vec::new();
-        for (number, options) in setup.groups.iter().enumerate() {
-            let options = options.bind(py);
-            let known = lock(&self.templates).get(number).cloned().flatten();
-            let (template, rate) =
-                if let Some(template) = known.filter(|template| template.is_of(options)) {
-                    let rate = lr.map_or_else(|| template.rate(py, t), Ok)?;
-                    (template, rate)
-                } else {
-                    let items = options.iter().collect();
-                    let said = optimizer.call_method1(intern!(py, "_prepare"), (number, lr, t))?;
-                    let (work, rate, lasts, carried) = said.extract::<Said<'_>>()?;
-                    updates.extend(carried);
-                    let template = Arc::new(Template::of(work, rate, lasts, items)?);
-                    let mut templates = lock(&self.templates);
-                    let known = templates.get_mut(number);
-                    let replaced = known.and_then(|known| known.replace(Arc::clone(&template)));
-                    drop(templates);
-                    drop(replaced);
-                    (template, rate)
-                };
-            works.extend(template.works(rate, t, scale)?);
-            rates.push(rate);
-        }
-        Ok(Prepared { works, rates, updates })
     }
 
     fn take_turn(
@@ -469,8 +448,7 @@ impl Stepper {
             work.extras.max_value = asked.max_value;
         }
         let call = Call { parameters: &setup.parameters, grads, writes_gradients: zero_grads };
-        let kept = state.plan.take();
-        let plan = Quiet::within(py, |quiet| Plan::kept_or_of(kept, &call, quiet));
+        let plan = Quiet::within(py, |quiet| state.plan_of(&call, quiet));
         let name = |place| describe(optimizer, place);
         let mut plan = match plan {
             Ok(plan) => plan,
@@ -482,29 +460,11 @@ impl Stepper {
         let skips = state.skips;
         let is_small = plan.len() < DETACH_FROM;
         let mut sweep = || asked.sweep(&mut plan, &mut works, skips);
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.shared.count_change();
         let done = if is_small { sweep() } else { py.detach(sweep) };
         state.plan = Some(plan);
         let (norm, found) = done?;
-        match found {
-            Found::Nothing => {
-                state.skips = 0;
-                state.last = Some(thread::current().id());
-                self.t.fetch_add(1, Ordering::Relaxed);
-                update(&updates)?;
-            }
-            Found::Skipped => state.skips += 1,
-            Found::Bad(parameter) => {
-                drop(turn);
-                let name = name(Place { parameter, role: GRADIENT })?;
-                let after = match asked.nonfinite {
-                    Nonfinite::Skip => format!("; {skips} steps in a row were skipped before"),
-                    _ => String::new(),
-                };
-                let what = format!("{name} has an element that is NaN or infinite{after}");
-                return Err(PyFloatingPointError::new_err(what));
-            }
-        }
+        let skipped = conclude(&self.shared.t, optimizer, turn, &found, asked, &updates)?;
         if zero_grads {
             // Of rows that came twice the sweep has only seen the sums. A method of NumPy's own.
             let ndarray = py.get_type::<PyUntypedArray>();
@@ -516,15 +476,6 @@ impl Stepper {
                 }
             }
         }
-        Ok(StepResult::new(norm, matches!(found, Found::Skipped), rates, self.t()))
+        Ok(StepResult::new(norm, skipped, rates, self.t()))
     }
-}
-
-/// What a step does, before its turn.
-struct Prepared<'py> {
-    /// Two for each group: with weight decay, and without.
-    works: Vec<Work>,
-    rates: Vec<f64>,
-    /// What groups carry to the next step.
-    updates: Updates<'py>,
 }

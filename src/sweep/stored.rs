@@ -1,9 +1,10 @@
 //! The element loop over arrays that are stored in fewer bytes: load, rule, store, with the extra work
 //! of a step in it, for what goes into 16 bits is rounded only once.
 //!
-//! It takes two elements at a time. Of two bfloat16s in a word, one is the upper half of its `f32` as it
-//! stands, and the other one shift away from it; to spread them over twice as many words, and to bring
-//! them together again, takes thrice as many instructions.
+//! Where everything has 16 bits, it takes two elements at a time: of two bfloat16s in a word, one is the
+//! upper half of its `f32` as it stands, and the other one shift away from it. To spread them over twice
+//! as many words, and to bring them together again, takes thrice as many instructions. Beside elements
+//! of 32 bits it does not pay, for these would have to be taken apart.
 
 use std::array;
 use std::marker::PhantomData;
@@ -79,29 +80,226 @@ pub(crate) const COMBINATIONS: usize = 5;
 pub(crate) const fn steps<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>()
 -> [StoredStep; COMBINATIONS] {
     [
-        step::<R, Plain, Plain, Noisy, H, C, S>,
-        step::<R, Noisy, Noisy, Plain, H, C, S>,
-        step::<R, Noisy, Noisy, Noisy, H, C, S>,
-        step::<R, Split, Noisy, Plain, H, C, S>,
-        step::<R, Split, Noisy, Noisy, H, C, S>,
+        step::<R, Plain, Plain, Noisy, 1, H, C, S>,
+        step::<R, Noisy, Noisy, Plain, 1, H, C, S>,
+        step::<R, Noisy, Noisy, Noisy, 2, H, C, S>,
+        step::<R, Split, Noisy, Plain, 1, H, C, S>,
+        step::<R, Split, Noisy, Noisy, 2, H, C, S>,
     ]
 }
 
 /// How the elements of an array lie in memory.
-trait Storage {
+trait Format {
     /// An element as it is in memory.
     type Bits: Copy + Default;
-    /// Two of them.
-    type Pair: Copy;
     const SPLIT: bool = false;
 
     fn slice(elements: Elements<'_>) -> Option<&mut [Self::Bits]>;
     fn gradient(elements: Gradient<'_>) -> Option<&[Self::Bits]>;
-    /// All pairs, without a last element that is alone.
-    fn pairs(bits: &[Self::Bits]) -> &[Self::Pair];
-    fn pairs_mut(bits: &mut [Self::Bits]) -> &mut [Self::Pair];
-    fn load(pair: Self::Pair, low: Word) -> [f32; 2];
-    fn store(numbers: [f32; 2], noise: [u32; 2]) -> (Self::Pair, Word);
+}
+
+/// How `N` elements at a time are loaded and stored.
+trait Storage<const N: usize>: Format {
+    /// `N` elements as they are in memory.
+    type Chunk: Copy;
+    /// Their lower halves, if it is split.
+    type Low: Copy + Default;
+
+    /// All chunks, without the last elements that are fewer.
+    fn chunks(bits: &[Self::Bits]) -> &[Self::Chunk];
+    fn chunks_mut(bits: &mut [Self::Bits]) -> &mut [Self::Chunk];
+    fn low_chunks(_: &mut [Half]) -> &mut [Self::Low] {
+        &mut []
+    }
+    fn load(chunk: Self::Chunk, low: Self::Low) -> [f32; N];
+    fn store(numbers: [f32; N], noise: [u32; N]) -> (Self::Chunk, Self::Low);
+}
+
+struct Plain;
+struct Noisy;
+struct Split;
+
+impl Format for Plain {
+    type Bits = f32;
+
+    fn slice(elements: Elements<'_>) -> Option<&mut [f32]> {
+        if let Elements::Float32(slice) = elements { Some(slice) } else { None }
+    }
+
+    fn gradient(elements: Gradient<'_>) -> Option<&[f32]> {
+        if let Gradient::Float32(slice) = elements { Some(slice) } else { None }
+    }
+}
+
+impl Format for Noisy {
+    type Bits = Half;
+
+    fn slice(elements: Elements<'_>) -> Option<&mut [Half]> {
+        if let Elements::Bfloat16(slice) = elements { Some(slice) } else { None }
+    }
+
+    fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
+        if let Gradient::Bfloat16(slice) = elements { Some(slice) } else { None }
+    }
+}
+
+impl Format for Split {
+    type Bits = Half;
+    const SPLIT: bool = true;
+
+    fn slice(elements: Elements<'_>) -> Option<&mut [Half]> {
+        Noisy::slice(elements)
+    }
+
+    fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
+        Noisy::gradient(elements)
+    }
+}
+
+impl<const N: usize> Storage<N> for Plain {
+    type Chunk = [f32; N];
+    type Low = ();
+
+    #[inline(always)]
+    fn chunks(bits: &[f32]) -> &[[f32; N]] {
+        bits.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn chunks_mut(bits: &mut [f32]) -> &mut [[f32; N]] {
+        bits.as_chunks_mut().0
+    }
+
+    #[inline(always)]
+    fn load(chunk: [f32; N], (): ()) -> [f32; N] {
+        chunk
+    }
+
+    #[inline(always)]
+    fn store(numbers: [f32; N], _: [u32; N]) -> ([f32; N], ()) {
+        (numbers, ())
+    }
+}
+
+impl Storage<1> for Noisy {
+    type Chunk = Half;
+    type Low = ();
+
+    #[inline(always)]
+    fn chunks(bits: &[Half]) -> &[Half] {
+        bits
+    }
+
+    #[inline(always)]
+    fn chunks_mut(bits: &mut [Half]) -> &mut [Half] {
+        bits
+    }
+
+    #[inline(always)]
+    fn load(half: Half, (): ()) -> [f32; 1] {
+        [f32::from_bits(u32::from(u16::from_ne_bytes(half)) << 16)]
+    }
+
+    #[inline(always)]
+    fn store([x]: [f32; 1], [noise]: [u32; 1]) -> (Half, ()) {
+        (upper(storage::round_by(x, noise)), ())
+    }
+}
+
+impl Storage<1> for Split {
+    type Chunk = Half;
+    type Low = Half;
+
+    #[inline(always)]
+    fn chunks(bits: &[Half]) -> &[Half] {
+        bits
+    }
+
+    #[inline(always)]
+    fn chunks_mut(bits: &mut [Half]) -> &mut [Half] {
+        bits
+    }
+
+    #[inline(always)]
+    fn low_chunks(low: &mut [Half]) -> &mut [Half] {
+        low
+    }
+
+    #[inline(always)]
+    fn load(half: Half, low: Half) -> [f32; 1] {
+        let high = u32::from(u16::from_ne_bytes(half)) << 16;
+        let low = i32::from(i16::from_ne_bytes(low));
+        [f32::from_bits(high.wrapping_add_signed(low))]
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    fn store([x]: [f32; 1], _: [u32; 1]) -> (Half, Half) {
+        (upper(storage::round_up(x)), (x.to_bits() as u16).to_ne_bytes())
+    }
+}
+
+impl Storage<2> for Noisy {
+    type Chunk = Word;
+    type Low = ();
+
+    #[inline(always)]
+    fn chunks(bits: &[Half]) -> &[Word] {
+        bits.as_flattened().as_chunks().0
+    }
+
+    #[inline(always)]
+    fn chunks_mut(bits: &mut [Half]) -> &mut [Word] {
+        bits.as_flattened_mut().as_chunks_mut().0
+    }
+
+    #[inline(always)]
+    fn load(word: Word, (): ()) -> [f32; 2] {
+        let both = number(word);
+        [f32::from_bits(both << 16), f32::from_bits(both & 0xffff_0000)]
+    }
+
+    #[inline(always)]
+    fn store(numbers: [f32; 2], noise: [u32; 2]) -> (Word, ()) {
+        let round = |i: usize| storage::round_by(numbers[i], noise[i]);
+        (uppers([round(0), round(1)]), ())
+    }
+}
+
+impl Storage<2> for Split {
+    type Chunk = Word;
+    type Low = Word;
+
+    #[inline(always)]
+    fn chunks(bits: &[Half]) -> &[Word] {
+        bits.as_flattened().as_chunks().0
+    }
+
+    #[inline(always)]
+    fn chunks_mut(bits: &mut [Half]) -> &mut [Word] {
+        bits.as_flattened_mut().as_chunks_mut().0
+    }
+
+    #[inline(always)]
+    fn low_chunks(low: &mut [Half]) -> &mut [Word] {
+        low.as_flattened_mut().as_chunks_mut().0
+    }
+
+    #[inline(always)]
+    fn load(word: Word, low: Word) -> [f32; 2] {
+        let (high, low) = (number(word), number(low).cast_signed());
+        // Each with the sign of its own.
+        let first = (high << 16).wrapping_add_signed(low << 16 >> 16);
+        let second = (high & 0xffff_0000).wrapping_add_signed(low >> 16);
+        [f32::from_bits(first), f32::from_bits(second)]
+    }
+
+    #[inline(always)]
+    fn store(numbers: [f32; 2], _: [u32; 2]) -> (Word, Word) {
+        let [first, second] = numbers.map(f32::to_bits);
+        let low = first & 0xffff | second << 16;
+        (uppers(numbers.map(storage::round_up)), word(low))
+    }
 }
 
 /// Two halves.
@@ -121,136 +319,30 @@ fn word(number: u32) -> Word {
     number.to_ne_bytes()
 }
 
+/// The upper half of a number.
+#[inline(always)]
+fn upper(number: u32) -> Half {
+    ((number >> 16) as u16).to_ne_bytes()
+}
+
 /// The upper halves of two numbers.
 #[inline(always)]
-fn upper([first, second]: [u32; 2]) -> Word {
+fn uppers([first, second]: [u32; 2]) -> Word {
     word(first >> 16 | second & 0xffff_0000)
-}
-
-struct Plain;
-struct Noisy;
-struct Split;
-
-impl Storage for Plain {
-    type Bits = f32;
-    type Pair = [f32; 2];
-
-    fn slice(elements: Elements<'_>) -> Option<&mut [f32]> {
-        if let Elements::Float32(slice) = elements { Some(slice) } else { None }
-    }
-
-    fn gradient(elements: Gradient<'_>) -> Option<&[f32]> {
-        if let Gradient::Float32(slice) = elements { Some(slice) } else { None }
-    }
-
-    #[inline(always)]
-    fn pairs(bits: &[f32]) -> &[[f32; 2]] {
-        bits.as_chunks().0
-    }
-
-    #[inline(always)]
-    fn pairs_mut(bits: &mut [f32]) -> &mut [[f32; 2]] {
-        bits.as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn load(pair: [f32; 2], _: Word) -> [f32; 2] {
-        pair
-    }
-
-    #[inline(always)]
-    fn store(numbers: [f32; 2], _: [u32; 2]) -> ([f32; 2], Word) {
-        (numbers, Word::default())
-    }
-}
-
-impl Storage for Noisy {
-    type Bits = Half;
-    type Pair = Word;
-
-    fn slice(elements: Elements<'_>) -> Option<&mut [Half]> {
-        if let Elements::Bfloat16(slice) = elements { Some(slice) } else { None }
-    }
-
-    fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
-        if let Gradient::Bfloat16(slice) = elements { Some(slice) } else { None }
-    }
-
-    #[inline(always)]
-    fn pairs(bits: &[Half]) -> &[Word] {
-        bits.as_flattened().as_chunks().0
-    }
-
-    #[inline(always)]
-    fn pairs_mut(bits: &mut [Half]) -> &mut [Word] {
-        bits.as_flattened_mut().as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn load(pair: Word, _: Word) -> [f32; 2] {
-        let both = number(pair);
-        [f32::from_bits(both << 16), f32::from_bits(both & 0xffff_0000)]
-    }
-
-    #[inline(always)]
-    fn store(numbers: [f32; 2], noise: [u32; 2]) -> (Word, Word) {
-        let round = |i: usize| storage::round_by(numbers[i], noise[i]);
-        (upper([round(0), round(1)]), Word::default())
-    }
-}
-
-impl Storage for Split {
-    type Bits = Half;
-    type Pair = Word;
-    const SPLIT: bool = true;
-
-    fn slice(elements: Elements<'_>) -> Option<&mut [Half]> {
-        Noisy::slice(elements)
-    }
-
-    fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
-        Noisy::gradient(elements)
-    }
-
-    #[inline(always)]
-    fn pairs(bits: &[Half]) -> &[Word] {
-        Noisy::pairs(bits)
-    }
-
-    #[inline(always)]
-    fn pairs_mut(bits: &mut [Half]) -> &mut [Word] {
-        Noisy::pairs_mut(bits)
-    }
-
-    #[inline(always)]
-    fn load(pair: Word, low: Word) -> [f32; 2] {
-        let (high, low) = (number(pair), number(low).cast_signed());
-        // Each with the sign of its own.
-        let first = (high << 16).wrapping_add_signed(low << 16 >> 16);
-        let second = (high & 0xffff_0000).wrapping_add_signed(low >> 16);
-        [f32::from_bits(first), f32::from_bits(second)]
-    }
-
-    #[inline(always)]
-    fn store(numbers: [f32; 2], _: [u32; 2]) -> (Word, Word) {
-        let [first, second] = numbers.map(f32::to_bits);
-        let low = first & 0xffff | second << 16;
-        (upper(numbers.map(storage::round_up)), word(low))
-    }
 }
 
 /// # Panics
 /// When the arrays are not as `P`, `G` and `Q` have them, or differ in length.
-fn step<R, P, G, Q, const H: usize, const C: usize, const S: usize>(
+fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize>(
     level: Level,
     coefficients: &Coefficients,
     extras: &Extras,
     arrays: Arrays<'_>,
 ) where
     R: Rule<H, C, S>,
-    P: Storage,
-    G: Storage,
-    Q: Storage,
+    P: Storage<N>,
+    G: Storage<N>,
+    Q: Storage<N>,
 {
     let Arrays { p, low, g, states, first, noise, states_noise } = arrays;
     let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
@@ -259,39 +351,47 @@ fn step<R, P, G, Q, const H: usize, const C: usize, const S: usize>(
     let exact = array::from_fn(|i| coefficients[i]);
     let around = Around::of(extras);
     let noises = (noise, states_noise);
-    let last = p.len() - p.len() % 2;
     let sweep = |p: &mut [P::Bits],
                  low: &mut [Half],
                  g: &[G::Bits],
-                 state: [&mut [Q::Pair]; S],
+                 state: [&mut [Q::Chunk]; S],
                  first: u32| {
-        let (p, g) = (P::pairs_mut(p), G::pairs(g));
-        let low = Split::pairs_mut(low);
+        let (p, g, low) = (P::chunks_mut(p), G::chunks(g), P::low_chunks(low));
         let rule = PhantomData::<(R, P)>;
         isa::run(
             level,
-            Sweep::<R, P, G, Q, H, C, S> { exact, around, p, low, g, state, first, noises, rule },
+            Sweep::<R, P, G, Q, N, H, C, S> {
+                exact,
+                around,
+                p,
+                low,
+                g,
+                state,
+                first,
+                noises,
+                rule,
+            },
         );
     };
-    let pairs = state.each_mut().map(|state| Q::pairs_mut(state));
-    sweep(p, low, g, pairs, first);
-    if last < p.len() {
-        // One is left: as a pair, of which the other is nothing.
-        let mut own = ([p[last], P::Bits::default()], [Half::default(); 2]);
+    sweep(p, low, g, state.each_mut().map(|state| Q::chunks_mut(state)), first);
+    let done = p.len() - p.len() % N;
+    if N == 2 && done < p.len() {
+        // One is left: it makes a pair with nothing.
+        let mut own = ([p[done], P::Bits::default()], [Half::default(); 2]);
         if P::SPLIT {
-            own.1[0] = low[last];
+            own.1[0] = low[done];
         }
-        let mut states = state.each_mut().map(|state| [state[last], Q::Bits::default()]);
-        let pairs = states.each_mut().map(|state| Q::pairs_mut(state));
+        let mut states = state.each_mut().map(|state| [state[done], Q::Bits::default()]);
+        let chunks = states.each_mut().map(|state| Q::chunks_mut(state));
         #[expect(clippy::cast_possible_truncation, reason = "places go on from 0 after 2**32")]
-        let place = first.wrapping_add(last as u32);
-        sweep(&mut own.0, &mut own.1, &[g[last], G::Bits::default()], pairs, place);
-        p[last] = own.0[0];
+        let place = first.wrapping_add(done as u32);
+        sweep(&mut own.0, &mut own.1, &[g[done], G::Bits::default()], chunks, place);
+        p[done] = own.0[0];
         if P::SPLIT {
-            low[last] = own.1[0];
+            low[done] = own.1[0];
         }
         for (state, new) in state.iter_mut().zip(states) {
-            state[last] = new[0];
+            state[done] = new[0];
         }
     }
 }
@@ -334,30 +434,30 @@ pub fn does(extras: &Extras) -> bool {
     extras.max_value.is_none() && extras.average.is_none()
 }
 
-struct Sweep<'a, R, P, G, Q, const H: usize, const C: usize, const S: usize>
+struct Sweep<'a, R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize>
 where
-    P: Storage,
-    G: Storage,
-    Q: Storage,
+    P: Storage<N>,
+    G: Storage<N>,
+    Q: Storage<N>,
 {
     exact: [f64; C],
     around: Around,
-    p: &'a mut [P::Pair],
-    low: &'a mut [Word],
-    g: &'a [G::Pair],
-    state: [&'a mut [Q::Pair]; S],
+    p: &'a mut [P::Chunk],
+    low: &'a mut [P::Low],
+    g: &'a [G::Chunk],
+    state: [&'a mut [Q::Chunk]; S],
     first: u32,
     noises: (Noise, [Noise; MAX_STATES / 2]),
     rule: PhantomData<(R, P)>,
 }
 
-impl<R, P, G, Q, const H: usize, const C: usize, const S: usize> Kernel
-    for Sweep<'_, R, P, G, Q, H, C, S>
+impl<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize> Kernel
+    for Sweep<'_, R, P, G, Q, N, H, C, S>
 where
     R: Rule<H, C, S>,
-    P: Storage,
-    G: Storage,
-    Q: Storage,
+    P: Storage<N>,
+    G: Storage<N>,
+    Q: Storage<N>,
 {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "places go on from 0 after 2**32")]
@@ -369,13 +469,15 @@ where
         let (g, state) = (&g[..n], state.map(|s| &mut s[..n]));
         let low = if P::SPLIT { &mut low[..n] } else { low };
         for i in 0..n {
-            let place = first.wrapping_add(2 * i as u32);
-            let random = |noise: Noise| [noise.of(place), noise.of(place.wrapping_add(1))];
-            let old = P::load(p[i], if P::SPLIT { low[i] } else { Word::default() });
-            let g = G::load(g[i], Word::default());
-            let states: [[f32; 2]; S] = array::from_fn(|k| Q::load(state[k][i], Word::default()));
+            let place = first.wrapping_add((N * i) as u32);
+            let random = |noise: Noise, shift: usize| -> [u32; N] {
+                array::from_fn(|j| noise.of(place.wrapping_add(j as u32)) << shift)
+            };
+            let old = P::load(p[i], if P::SPLIT { low[i] } else { P::Low::default() });
+            let g = G::load(g[i], G::Low::default());
+            let states: [[f32; N]; S] = array::from_fn(|k| Q::load(state[k][i], Q::Low::default()));
             let (mut new, mut news) = (old, states);
-            for j in 0..2 {
+            for j in 0..N {
                 let old = old[j] * around.shrink;
                 let g = around.gradient(g[j], old);
                 let states = array::from_fn(|k| states[k][j]);
@@ -385,15 +487,13 @@ where
                     news[k][j] = states[k];
                 }
             }
-            let (bits, rest) = P::store(new, random(noises.0));
+            let (bits, rest) = P::store(new, random(noises.0, 0));
             p[i] = bits;
             if P::SPLIT {
                 low[i] = rest;
             }
             for k in 0..S {
-                let [first, second] = random(noises.1[k / 2]);
-                let shift = 16 * (k % 2);
-                state[k][i] = Q::store(news[k], [first << shift, second << shift]).0;
+                state[k][i] = Q::store(news[k], random(noises.1[k / 2], 16 * (k % 2))).0;
             }
         }
     }

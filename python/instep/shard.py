@@ -1,0 +1,225 @@
+"""The part of an optimizer that one rank holds: all parameters, and the state of its share."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instep import _instep
+from instep._instep import BegunStep, StepResult
+from instep.groups import Group, Parameter
+from instep.optimizer import Optimizer
+from instep.shards import Elements, Part, chunks, shares
+from instep.tree import Tree
+
+__all__ = ["Shard", "shard_of"]
+
+
+class Shard(Optimizer):
+    """An optimizer that has the states of its share alone, as arrays of one dimension.
+
+    Its own stepper checks whole gradients; another one steps the parts of this rank, chunk by
+    chunk. Groups, masks, names and options are those of the whole.
+    """
+
+    rank: int
+    ranks: int
+    bucket_bytes: int
+
+    def _begin_sharing(self, place: tuple[int, int, int]) -> None:
+        self.rank, self.ranks, self.bucket_bytes = place
+        self.loads = [0] * self.ranks
+        self.owned: dict[str, list[tuple[int, int]]] = {}
+        self.parts: list[Part] = []
+        self.chunks: list[list[tuple[list[Part], int]]] = [[] for _ in range(self.ranks)]
+        self.elements: list[Elements] = []
+        self._own: list[NDArray[Any]] = []
+
+    @property
+    def members(self) -> list[Parameter]:
+        """The parameters, in order."""
+        return self._parameters
+
+    @property
+    def count(self) -> int:
+        """The number of chunks of the rank that has most."""
+        return max(map(len, self.chunks))
+
+    def options_said(self) -> object:
+        """Return the options of all groups as what their `repr` shows, but for callables."""
+        groups = [
+            {name: "callable" if callable(o) else o for name, o in group.own_options().items()}
+            for group in self._groups
+        ]
+        decays = [(p.group, p.decays, p.is_frozen) for p in self._parameters]
+        return groups, decays, self._average, self.zero_grads
+
+    def _add(
+        self, tree: Tree, params: Any, groups: list[tuple[dict[str, Any], list[Parameter]]]
+    ) -> None:
+        place = {path: number for number, path in enumerate(tree.paths)}
+        members = sorted((p for _, own in groups for p in own), key=lambda p: place[p.path])
+        loads = list(self.loads)
+        owned = shares([p.array.size for p in members], loads)
+        self.owned |= {p.name: bounds for p, bounds in zip(members, owned, strict=True)}
+        super()._add(tree, params, groups)
+        self.loads = loads
+
+    def _start(self, group: Group, parameter: Parameter) -> None:
+        if parameter.stored is not None:
+            raise TypeError(
+                f"{parameter.describe(0)} or its states are stored in 16 bits; wanted float32 or "
+                "float64, as they are: shares in 16 bits are not there yet"
+            )
+        start, stop = self.owned[parameter.name][self.rank]
+        array = np.array(Elements(parameter.array, parameter.array).get(start, stop))
+        own = Parameter(parameter.name, parameter.path, array)
+        super()._start(group, own)
+        parameter.states, parameter.average = own.states, own.average
+
+    def _show(
+        self, tree: Tree, params: Any, groups: list[Group], parameters: list[Parameter]
+    ) -> None:
+        for group in groups:
+            self._stepper.add_group(group.options)
+        self._stepper.add_parameters(
+            tree.build(itertools.repeat(None)),
+            params,
+            [[parameter.array] for parameter in parameters],
+            [(parameter.group, parameter.decays) for parameter in parameters],
+            [None] * len(parameters),
+        )
+        self._cut()
+
+    def _cut(self) -> None:
+        """Cut all shares into chunks, and show this rank's parts to a stepper of their own."""
+        members = self._parameters
+        sizes = [p.array.itemsize for p in members]
+        self.elements = [Elements(p.array, p.array) for p in members]
+        self.chunks = [
+            chunks(
+                [self.owned[p.name][rank] for p in members], sizes, self.bucket_bytes // self.ranks
+            )
+            for rank in range(self.ranks)
+        ]
+        self.parts = [part for parts, _ in self.chunks[self.rank] for part in parts]
+        self._own, arrays = [], []
+        for number, start, stop, _ in self.parts:
+            parameter, elements = members[number], self.elements[number]
+            # A copy where they are not one run: it is made anew in each step.
+            self._own.append(elements.get(start, stop))
+            first = self.owned[parameter.name][self.rank][0]
+            beside = parameter.arrays()[1:]
+            arrays.append([self._own[-1], *(a[start - first : stop - first] for a in beside)])
+        stepper = self._parts = _instep.Stepper(False, self._stepper.t)
+        stepper.skips = self._stepper.skips
+        for group in self._groups:
+            stepper.add_group(group.options)
+        works = [(members[part.array].group, members[part.array].decays) for part in self.parts]
+        stepper.add_parameters([None] * len(arrays), self._own, arrays, works, [None] * len(arrays))
+
+    def nbytes(self, part: Part) -> int:
+        """Return how many bytes the elements of a part have."""
+        return (part.stop - part.start) * self._parameters[part.array].array.itemsize
+
+    def chunk_bytes(self, k: int) -> int:
+        """Return the bytes of a chunk of this rank, with what pads its parts; 0 after the last."""
+        own = self.chunks[self.rank]
+        return own[k][1] if k < len(own) else 0
+
+    def typed(self, part: Part, chunk: NDArray[Any]) -> NDArray[Any]:
+        """Return the elements of a part in the bytes of its chunk."""
+        own = chunk[part.at : part.at + self.nbytes(part)]
+        return own.view(self._parameters[part.array].array.dtype)
+
+    def parts_of(self, k: int) -> range:
+        """Return the numbers of the parts of a chunk of this rank."""
+        counts = [len(parts) for parts, _ in self.chunks[self.rank]]
+        return range(sum(counts[:k]), sum(counts[: k + 1]))
+
+    def take_in(self, numbers: range) -> None:
+        """Copy what is not one run of memory to where it is stepped."""
+        for number in numbers:
+            part = self.parts[number]
+            if not self.elements[part.array].is_dense:
+                self._own[number][...] = self.elements[part.array].get(part.start, part.stop)
+
+    def put_out(self, numbers: range) -> None:
+        """Copy it back."""
+        for number in numbers:
+            part = self.parts[number]
+            if not self.elements[part.array].is_dense:
+                self.elements[part.array].put(part.start, part.stop, self._own[number])
+
+    def begin_parts(self, grads: list[NDArray[Any] | None], asked: dict[str, Any]) -> BegunStep:
+        """Begin the step of this rank's parts."""
+        return self._parts.begin(
+            _Parts(self),
+            grads,
+            asked["lr"],
+            asked["grad_scale"],
+            asked["max_norm"],
+            asked["max_array_norm"],
+            asked["max_value"],
+            asked["nonfinite"],
+            asked["max_skips"],
+        )
+
+    def blaming(self, what: str, begun: BegunStep) -> StepResult:
+        """Skip a step, or raise, because of what is called so."""
+        self._blamed = what
+        try:
+            return begun.skip(0)
+        finally:
+            self._blamed = ""
+
+    _blamed = ""
+
+    def take_counts(self) -> None:
+        """Take over what the stepper of the parts has counted."""
+        self._stepper.t, self._stepper.skips = self._parts.t, self._parts.skips
+
+    def give_counts(self) -> None:
+        """Have the stepper of the parts count on from here."""
+        self._parts.t, self._parts.skips = self._stepper.t, self._stepper.skips
+
+    @property
+    def averages_are_in(self) -> bool:
+        """Whether the parameters hold their averages."""
+        return self._parts.averages_are_in
+
+    def swap(self, enter: bool) -> None:
+        """Swap the parameters of this rank's share with their averages."""
+        everything = range(len(self.parts))
+        self.take_in(everything)
+        self._parts.swap_averages(_Parts(self), 1, enter)
+        self.put_out(everything)
+
+
+class _Parts:
+    """What the stepper of the parts asks about them."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._prepare = shard._prepare
+        self._refuse_detached = shard._refuse_detached
+
+    def _describe(self, number: int, role: int) -> str:
+        if self._shard._blamed:
+            return self._shard._blamed
+        return self._shard.members[self._shard.parts[number].array].describe(role)
+
+
+def shard_of(
+    rule: type[Any], params: Any, options: dict[str, Any], place: tuple[int, int, int]
+) -> Shard:
+    """Return a shard of a rule; `place` is the rank, the number of ranks and the bucket's bytes."""
+    if not (isinstance(rule, type) and issubclass(rule, Optimizer)):
+        raise TypeError(f"rule is {rule!r}; wanted an optimizer's class, such as instep.AdamW")
+    # Of its name, which errors and files have.
+    kind: Any = type(rule.__name__, (Shard, rule), {})
+    shard: Shard = kind.__new__(kind)
+    shard._begin_sharing(place)
+    shard.__init__(params, **options)  # type: ignore[misc]
+    return shard

@@ -1,0 +1,520 @@
+"""Optimizers whose state is shared out over ranks: the steps of `instep.mpi.Sharded`.
+
+Every rank holds all parameters, and the state of its share: ZeRO, stage 1.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instep._instep import BegunStep, StepResult
+from instep.communicators import Communicator, agree, exchange
+from instep.optimizer import Nonfinite
+from instep.rows import Rows
+from instep.shard import Shard, shard_of
+from instep.shards import PIECE, Elements, Part, padded
+
+__all__ = ["Sharded"]
+
+
+class Sharded:
+    """An optimizer whose state is shared out over ranks.
+
+    Every rank makes it with the same arguments, and the same parameters to the bit. A step takes
+    each rank's own gradients, and does **what one process would do with their sum**, added in the
+    order of the ranks: the same bits in all parameters and states, whatever the number of ranks.
+
+    Parameters
+    ----------
+    rule : type
+        The optimizer's class, such as `instep.AdamW`.
+    params : tree of ndarray, or list of groups
+        As for the class, of float32 and float64. **Steps write them in place**, on every rank.
+    comm : Communicator
+        The ranks.
+    bucket_bytes : int
+        About how much is on the wire at a time.
+    **options
+        Those of the rule, and what every optimizer takes, but for states in 16 bits.
+
+    Attributes
+    ----------
+    comm : Communicator
+        The ranks.
+    param_groups, state, averages, freeze, zero_grads, t, skips
+        As of the class, but that `state` and `averages` have this rank's share alone: arrays of one
+        dimension, with the elements from and to `owned`, in the order of the parameter's memory.
+
+    Raises
+    ------
+    TypeError, ValueError
+        What the class raises, on whatever rank, and parameters or options that are not those of
+        rank 0: all ranks raise it, with the number of the rank.
+    """
+
+    def __init__(
+        self,
+        rule: type[Any],
+        params: Any,
+        *,
+        comm: Communicator,
+        bucket_bytes: int,
+        **options: Any,
+    ) -> None:
+        self.comm = comm
+
+        def make() -> tuple[Shard, object]:
+            shard = shard_of(rule, params, options, (comm.rank, comm.size, bucket_bytes))
+            return shard, self._said(shard, bucket_bytes)
+
+        self._shard = agree(comm, make, "parameters or options")
+        self._room = _Room(comm.size)
+
+    @staticmethod
+    def _said(shard: Shard, *more: object) -> object:
+        arrays = [
+            (p.name, p.array.shape, p.array.strides, p.array.dtype.str) for p in shard.members
+        ]
+        return type(shard).__name__, arrays, shard.options_said(), more
+
+    @property
+    def param_groups(self) -> tuple[dict[str, Any], ...]:
+        """The groups, each a dict of ``"params"`` and options, which may be assigned to."""
+        return self._shard.param_groups
+
+    @property
+    def state(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """The state arrays of this rank's share, by the parameter's name and their own."""
+        return self._shard.state
+
+    @property
+    def averages(self) -> Any:
+        """The averages of this rank's share, in the structure of the parameters."""
+        return self._shard.averages
+
+    @property
+    def owned(self) -> dict[str, tuple[int, int]]:
+        """From which element to which this rank holds the state, by the parameter's name."""
+        rank = self.comm.rank
+        return {p.name: self._shard.owned[p.name][rank] for p in self._shard.members}
+
+    @property
+    def t(self) -> int:
+        """The number of steps done, by all parameters alike."""
+        return self._shard.t
+
+    @property
+    def skips(self) -> int:
+        """The number of steps that were skipped since the last that was not."""
+        return self._shard.skips
+
+    @property
+    def freeze(self) -> Any:
+        """Which parameters steps leave alone; may be assigned, on all ranks alike."""
+        return self._shard.freeze
+
+    @freeze.setter
+    def freeze(self, freeze: Any) -> None:
+        self._shard.freeze = freeze
+
+    @property
+    def zero_grads(self) -> bool:
+        """Whether a step sets the gradients to zero after use. It may be set."""
+        return self._shard.zero_grads
+
+    @zero_grads.setter
+    def zero_grads(self, zero_grads: bool) -> None:
+        self._shard.zero_grads = zero_grads
+
+    def __repr__(self) -> str:
+        """Show the optimizer, and which rank this is."""
+        return f"Sharded(rank {self.comm.rank} of {self.comm.size}, {self._shard!r})"
+
+    def step(
+        self,
+        grads: Any,
+        *,
+        lr: float | None = None,
+        grad_scale: float = 1.0,
+        max_norm: float | None = None,
+        max_array_norm: float | None = None,
+        max_value: float | None = None,
+        nonfinite: Nonfinite = "propagate",
+        max_skips: int | None = None,
+    ) -> StepResult:
+        """Do one step with the sum of all ranks' gradients, in place on every rank.
+
+        Parameters
+        ----------
+        grads : tree of ndarray
+            This rank's own, as for `instep.Optimizer.step`, without `Rows`. What is None has to be
+            None on all ranks.
+        lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
+            As there, for the sum of the gradients, and the same on all ranks: for their mean,
+            ``grad_scale=1 / comm.size``.
+
+        Returns
+        -------
+        StepResult
+            As there, the same on all ranks.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError, RuntimeError
+            What `instep.Optimizer.step` raises, on whatever rank, or arguments that are not those
+            of rank 0. All ranks raise it, with the number of the first such rank.
+        FloatingPointError
+            With ``nonfinite="raise"``, or one more than `max_skips`; with the number of the first
+            rank whose own gradient has NaN or Inf.
+
+        Notes
+        -----
+        A call that raises has changed nothing on any rank. A rank that dies is the engine's to
+        report.
+        """
+        asked: dict[str, Any] = {
+            "lr": lr,
+            "grad_scale": grad_scale,
+            "max_norm": max_norm,
+            "max_array_norm": max_array_norm,
+            "max_value": max_value,
+            "nonfinite": nonfinite,
+            "max_skips": max_skips,
+        }
+        shard, room = self._shard, self._room
+        looks = max_norm is not None or max_array_norm is not None or nonfinite != "propagate"
+
+        grads_of = [grads]
+
+        def begin() -> tuple[tuple[tuple[Any, ...], BegunStep, bool], object]:
+            for hook in shard._hooks["before"]:
+                replaced = hook(self, grads_of[0])
+                grads_of[0] = grads_of[0] if replaced is None else replaced
+            given = shard.check(grads_of[0])
+            if any(isinstance(leaf, Rows) for leaf in shard._leaves(grads_of[0])):
+                raise TypeError("a gradient is Rows, which can't be shared; wanted numpy.ndarray")
+            are_there = [g is not None for g in given]
+            keeps = looks
+            begun = shard.begin_parts(room.gradients(shard, are_there, keeps=keeps), asked)
+            if begun.needs_norms and not keeps:
+                keeps = True
+                begun = shard.begin_parts(room.gradients(shard, are_there, keeps=True), asked)
+            said = shard.t, shard.skips, are_there, begun.lr, asked, shard.options_said()
+            return (given, begun, keeps), said
+
+        given, begun, keeps = agree(self.comm, begin, "gradients, options or arguments")
+        wire = _Wire(self.comm, shard, room, given)
+        if keeps:
+            wire.reduce_all()
+            bad = self._look(begun, asked, given)
+            if bad is not None:
+                return self._end(self._skip(begun, bad, given), given)
+        firsts = [0, *np.cumsum(begun.pieces).tolist()]
+
+        def step(k: int) -> None:
+            numbers = shard.parts_of(k)
+            shard.take_in(numbers)
+            begun.step(firsts[numbers.start], firsts[numbers.stop])
+            shard.put_out(numbers)
+
+        wire.step(step, is_reduced=keeps)
+        return self._end(begun.commit(), given)
+
+    def _end(self, result: StepResult, given: Sequence[Any]) -> StepResult:
+        self._shard.take_counts()
+        if self._shard.zero_grads:
+            for gradient in given:
+                if gradient is not None:
+                    gradient[...] = 0
+        for hook in self._shard._hooks["after"]:
+            hook(self, result)
+        return result
+
+    def register_step_pre_hook(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
+        """Have a callable called before every step; see `instep.Optimizer`."""
+        return self._shard.register_step_pre_hook(hook)
+
+    def register_step_post_hook(self, hook: Callable[[Any, StepResult], Any]) -> Callable[[], None]:
+        """Have a callable called after every step; see `instep.Optimizer`."""
+        return self._shard.register_step_post_hook(hook)
+
+    def _look(self, begun: BegunStep, asked: dict[str, Any], given: Sequence[Any]) -> int | None:
+        """Give norms to a step; return the number of the first gradient that stops it."""
+        shard = self._shard
+        norm = None
+        if asked["max_norm"] is not None:
+            squares = self._squares(begun, given)
+            norm = begun.clip(_root([s for of_array in squares for s in of_array]))
+        if asked["nonfinite"] != "propagate" and not (norm is not None and math.isfinite(norm)):
+            part = begun.first_nonfinite(0, sum(begun.pieces))
+            none = len(shard.members)
+            own = np.array([none if part is None else shard.parts[part].array], np.int64)
+            first = min(int(each[0]) for each in exchange(self.comm, own, [1] * self.comm.size))
+            if first < none:
+                return first
+        each = None
+        if asked["max_array_norm"] is not None or begun.needs_norms:
+            each = [_root(squares) for squares in self._squares(begun, given)]
+        if each is not None and asked["max_array_norm"] is not None:
+            begun.clip_each([each[part.array] for part in shard.parts])
+        if each is not None and begun.needs_norms:
+            of_params = [_root(s) for s in self._squares(begun, given, of_params=True)]
+            begun.set_norms(
+                [of_params[part.array] for part in shard.parts],
+                [each[part.array] for part in shard.parts],
+            )
+        return None
+
+    def _squares(
+        self, begun: BegunStep, given: Sequence[Any], *, of_params: bool = False
+    ) -> list[list[float]]:
+        """Return the sums of squares of the pieces of each array, whoever made them."""
+        shard = self._shard
+        if of_params:
+            shard.take_in(range(len(shard.parts)))
+        own = begun.sums_of_squares(0, sum(begun.pieces), of_params=of_params)
+        order = [
+            [
+                (part.array, start)
+                for parts, _ in shard.chunks[rank]
+                for part in parts
+                if given[part.array] is not None
+                for start in range(part.start, part.stop, PIECE)
+            ]
+            for rank in range(self.comm.size)
+        ]
+        every = exchange(self.comm, np.array(own, np.float64), [len(places) for places in order])
+        found = {
+            place: float(square)
+            for places, squares in zip(order, every, strict=True)
+            for place, square in zip(places, squares, strict=True)
+        }
+        squares: list[list[float]] = [[] for _ in shard.members]
+        for array, start in sorted(found):
+            squares[array].append(found[array, start])
+        return squares
+
+    def _skip(self, begun: BegunStep, bad: int, given: Sequence[Any]) -> StepResult:
+        """Skip a step because of a gradient, or raise on all ranks, naming the first."""
+        own = given[bad]
+        is_own = np.array([not np.isfinite(own).all()])
+        flags = exchange(self.comm, is_own, [1] * self.comm.size)
+        rank = next((rank for rank, flag in enumerate(flags) if flag[0]), None)
+        who = "the sum of all ranks" if rank is None else f"rank {rank}"
+        return self._shard.blaming(f"{who}: {self._shard.members[bad].describe(1)}", begun)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averages in the place of the parameters, on all ranks."""
+        self._swap(True)
+        try:
+            yield
+        finally:
+            self._swap(False)
+
+    def _swap(self, enter: bool) -> None:
+        shard = self._shard
+
+        def check() -> tuple[None, object]:
+            shard._require_averages()
+            if enter == shard.averages_are_in:
+                raise RuntimeError("averaged() was entered within averaged()")
+            for member in shard.members:
+                if not member.array.flags.writeable:
+                    raise ValueError(f"{member.describe(0)} is read-only; make it writable")
+            return None, (shard.t, enter)
+
+        agree(self.comm, check, "calls of averaged()")
+        shard.swap(enter)
+        wire = _Wire(self.comm, shard, self._room, [p.array for p in shard.members])
+        wire.step(lambda k: None, is_reduced=True)
+
+
+def _root(squares: Sequence[float]) -> float:
+    """Return the norm of what the sums of squares are of, as a step adds them."""
+    return math.sqrt(functools.reduce(operator.add, squares, 0.0))
+
+
+class _Room:
+    """The buffers of a rank: three buckets to send, two to receive, and kept gradients."""
+
+    def __init__(self, ranks: int) -> None:
+        self.ranks = ranks
+        self.sent = [np.empty(0, np.uint8)] * 3
+        self.received = [np.empty(0, np.uint8)] * 2
+        self.kept = np.empty(0, np.uint8)
+
+    def fit(self, shard: Shard) -> None:
+        """Have room for the chunks of a shard."""
+        ranks = range(self.ranks)
+        sizes = [[nbytes for _, nbytes in shard.chunks[rank]] for rank in ranks]
+        bucket = max(
+            (sum(s[k] for s in sizes if k < len(s)) for k in range(shard.count)), default=0
+        )
+        received = self.ranks * max(sizes[shard.rank], default=0)
+        if self.sent[0].size < bucket:
+            self.sent = [_empty(bucket) for _ in range(3)]
+        if self.received[0].size < received:
+            self.received = [_empty(received) for _ in range(2)]
+
+    def gradients(
+        self, shard: Shard, are_there: Sequence[bool], *, keeps: bool
+    ) -> list[NDArray[Any] | None]:
+        """Return where the sums of the gradients of this rank's parts will be."""
+        self.fit(shard)
+        own = shard.chunks[shard.rank]
+        if keeps and self.kept.size < sum(nbytes for _, nbytes in own):
+            self.kept = _empty(sum(nbytes for _, nbytes in own))
+        self._places = []
+        start = 0
+        for k, (_, nbytes) in enumerate(own):
+            ring = self.received[k % 2][shard.rank * nbytes : (shard.rank + 1) * nbytes]
+            self._places.append(self.kept[start : start + nbytes] if keeps else ring)
+            start += nbytes
+        return [
+            shard.typed(part, self._places[k]) if are_there[part.array] else None
+            for k, (parts, _) in enumerate(own)
+            for part in parts
+        ]
+
+    def sum_of(self, k: int) -> NDArray[Any]:
+        """Return the bytes in which the sums of a chunk are made."""
+        return self._places[k]
+
+
+def _empty(nbytes: int) -> NDArray[Any]:
+    """Return bytes that begin at a cache line."""
+    raw = np.zeros(nbytes + 64, np.uint8)
+    start = -raw.__array_interface__["data"][0] % 64
+    return raw[start : start + nbytes]
+
+
+_NOTHING = np.empty(0, np.uint8)
+
+
+class _Wire:
+    """The way of one step: chunks of gradients to their owners, chunks of parameters to all."""
+
+    def __init__(self, comm: Communicator, shard: Shard, room: _Room, given: Sequence[Any]) -> None:
+        self.comm, self.shard, self.room = comm, shard, room
+        room.fit(shard)
+        self.grads = [
+            None if g is None else Elements(g, member.array)
+            for g, member in zip(given, shard.members, strict=True)
+        ]
+
+    def step(self, step: Callable[[int], None], *, is_reduced: bool) -> None:
+        """Step every chunk: while one is stepped, the next one is on the wire."""
+        count = self.shard.count
+        reducing = None if is_reduced or not count else self._reduce(0)
+        gathering: list[Callable[[], None]] = []
+        for k in range(count):
+            if len(gathering) > 1:
+                gathering.pop(0)()
+            finish, reducing = reducing, None
+            if not is_reduced and k + 1 < count:
+                reducing = self._reduce(k + 1)
+            if finish is not None:
+                finish()
+            if self.shard.chunk_bytes(k):
+                step(k)
+            gathering.append(self._gather(k))
+        for finish in gathering:
+            finish()
+
+    def reduce_all(self) -> None:
+        """Make all sums of this rank's share, in room that is kept."""
+        finish: Callable[[], None] | None = None
+        for k in range(self.shard.count):
+            started = self._reduce(k)
+            if finish is not None:
+                finish()
+            finish = started
+        if finish is not None:
+            finish()
+
+    def _parts(self, k: int, rank: int) -> tuple[list[Part], list[Part], int]:
+        """Return the parts of a chunk that have gradients, as they travel, and how many bytes do.
+
+        One that travels alone needs no padding: most are sent from where they are.
+        """
+        own = self.shard.chunks[rank]
+        parts, nbytes = own[k] if k < len(own) else ([], 0)
+        there = [part for part in parts if self.grads[part.array] is not None]
+        if len(there) == 1:
+            return there, [there[0]._replace(at=0)], self.shard.nbytes(there[0])
+        return there, there, nbytes if there else 0
+
+    def _regions(self, k: int) -> list[NDArray[Any]]:
+        """Return where each rank's part of a chunk is packed."""
+        buffer, at, regions = self.room.sent[k % 3], 0, []
+        for rank in range(self.comm.size):
+            nbytes = self._parts(k, rank)[2]
+            regions.append(buffer[at : at + nbytes])
+            at += padded(nbytes)
+        return regions
+
+    def _packed(
+        self, elements: Sequence[Elements | None], parts: Sequence[Part], region: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Return the bytes of some parts: where they are, if that is one run, else in a region."""
+        for part in parts:
+            of = elements[part.array]
+            assert of is not None
+            if len(parts) == 1 and of.is_dense:
+                return of.get(part.start, part.stop).view(np.uint8)
+            self.shard.typed(part, region)[...] = of.get(part.start, part.stop)
+        return region
+
+    def _reduce(self, k: int) -> Callable[[], None]:
+        """Send gradients to their owners; what is returned waits, and sums this rank's."""
+        comm, rank = self.comm, self.comm.rank
+        send = [
+            self._packed(self.grads, self._parts(k, other)[1], region)
+            for other, region in enumerate(self._regions(k))
+        ]
+        parts, wire, nbytes = self._parts(k, rank)
+        ring, slot = self.room.received[k % 2], self.shard.chunk_bytes(k)
+        receive = [ring[q * slot : q * slot + nbytes] for q in range(comm.size)]
+        request = comm.all_to_all(send, receive)
+
+        def finish() -> None:
+            request.wait()
+            sources = [send[q] if q == rank else receive[q] for q in range(comm.size)]
+            for part, at in zip(parts, wire, strict=True):
+                out = self.shard.typed(part, self.room.sum_of(k))
+                first, *others = [self.shard.typed(at, source) for source in sources]
+                if not others:
+                    out[...] = first
+                for number, other in enumerate(others):
+                    np.add(out if number else first, other, out=out)
+
+        return finish
+
+    def _gather(self, k: int) -> Callable[[], None]:
+        """Send this rank's parameters to all; what is returned waits, and unpacks theirs."""
+        buffers, unpacked = [], []
+        elements = self.shard.elements
+        for rank, region in enumerate(self._regions(k)):
+            parts = self._parts(k, rank)[1]
+            is_there = len(parts) == 1 and elements[parts[0].array].is_dense
+            if rank == self.comm.rank or is_there:
+                buffers.append(self._packed(elements, parts, region))
+            else:
+                unpacked += [(part, region) for part in parts]
+                buffers.append(region)
+        request = self.comm.all_gather(buffers)
+
+        def finish() -> None:
+            request.wait()
+            for part, region in unpacked:
+                values = self.shard.typed(part, region)
+                elements[part.array].put(part.start, part.stop, values)
+
+        return finish

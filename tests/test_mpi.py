@@ -1,0 +1,54 @@
+"""Optimizers on the ranks of MPI, started by `mpiexec`: `mpi_steps.py` has what they do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STEPS = Path(__file__).with_name("mpi_steps.py")
+
+# Far away: it ends a hang.
+LIMIT = 120
+
+
+def mpiexec(ranks: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python on so many ranks."""
+    environment = {
+        **os.environ,
+        # Of Open MPI: as root, and on fewer cores than ranks; without a look at other networks.
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "OMPI_MCA_btl": "self,sm",
+        "INSTEP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = ["mpiexec", "-n", str(ranks), sys.executable, "-m", "mpi4py", *arguments]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_ranks_have_the_bits_of_one_process(ranks: int) -> None:
+    done = mpiexec(ranks, str(STEPS), "same_bits")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done"] * ranks
+
+
+def test_what_is_wrong_on_one_rank_raises_on_all() -> None:
+    done = mpiexec(3, str(STEPS), "errors")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done"] * 3
+
+
+@pytest.mark.parametrize("how", ["killed", "raises"])
+def test_a_rank_that_ends_ends_the_others(how: str) -> None:
+    done = mpiexec(2, str(STEPS), how)
+    assert done.returncode != 0
+    assert "done" not in done.stdout
+    if how == "raises":
+        assert "this rank's own business" in done.stderr

@@ -1,0 +1,360 @@
+"""Optimizers whose state is shared out over ranks, which are threads here, against one process."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import instep
+import numpy as np
+import pytest
+from bits import Array, assert_same_bits, copy_with_buffers
+from instep.sharded import Sharded
+from optimizer_model import MODES, mode_name
+from ranks import ThreadRank, run
+
+PIECE = 32_768
+P_NORM, G_NORM = instep.norm("p"), instep.norm("g")
+
+RULES = (instep.Adam, instep.AdamW)
+
+Params = dict[str, Array]
+
+
+def values(seed: int, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def make_params() -> Params:
+    """Return parameters of several layouts, sizes and dtypes."""
+    return {
+        "W": values(0, (300, 333)),
+        "b": values(1, (7,)),
+        "none": values(2, (0, 3)),
+        "V": values(3, (2 * PIECE + 5,), np.float64),
+        "F": np.asfortranarray(values(4, (200, 301))),
+        "strided": values(5, (90, 2, 800))[:, 0, ::2],
+        "one": np.array(0.5, np.float32),
+    }
+
+
+def make_grads(rank: int, step: int) -> Params:
+    """Return a rank's gradients, each rank's of another layout."""
+    grads = {
+        name: np.asarray(values(1000 * step + 10 * rank + i, p.shape, p.dtype))
+        for i, (name, p) in enumerate(make_params().items())
+    }
+    if rank % 2:
+        grads["W"] = np.asfortranarray(grads["W"])
+    return grads
+
+
+def summed(all_grads: list[Params]) -> Params:
+    """Return the sums over the ranks, in their order."""
+    return {
+        name: np.asarray(functools.reduce(np.add, [grads[name] for grads in all_grads]))
+        for name in all_grads[0]
+    }
+
+
+def copied(params: Params) -> Params:
+    return dict(zip(params, copy_with_buffers(list(params.values())), strict=True))
+
+
+def in_order(array: Array, like: Array) -> Array:
+    axes = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
+    return array.transpose(axes).reshape(-1)
+
+
+def assert_same(
+    size: int,
+    make: Callable[..., Any],
+    steps: list[dict[str, Any]],
+    *,
+    bucket_bytes: int = 3 * PIECE * 4,
+    grads_of: Callable[[int, int], Params] = make_grads,
+) -> None:
+    """Fail unless ranks do what one process does with the sums, in every bit."""
+    params = make_params()
+    own = copied(params)
+    one = make(None, own)
+    wanted = [
+        one.step(summed([grads_of(rank, step) for rank in range(size)]), **asked)
+        for step, asked in enumerate(steps)
+    ]
+
+    def each(comm: ThreadRank) -> None:
+        theirs = copied(params)
+        opt = make(comm, theirs, bucket_bytes)
+        for step, asked in enumerate(steps):
+            assert opt.step(grads_of(comm.rank, step), **asked) == wanted[step]
+        assert (opt.t, opt.skips) == (one.t, one.skips)
+        for name, array in own.items():
+            assert_same_bits(theirs[name], array, name)
+            start, stop = opt.owned[name]
+            for state, whole in one.state[name].items():
+                assert_same_bits(opt.state[name][state], in_order(whole, array)[start:stop], state)
+            if one.average is not None:
+                average = in_order(one.averages[name], array)[start:stop]
+                assert_same_bits(opt.averages[name], average, "average")
+
+    run(size, each)
+
+
+def maker(rule: Any, **options: Any) -> Callable[..., Any]:
+    def make(comm: ThreadRank | None, params: Params, bucket_bytes: int = 0) -> Any:
+        if comm is None:
+            return rule(params, **options)
+        return Sharded(rule, params, comm=comm, bucket_bytes=bucket_bytes, **options)
+
+    return make
+
+
+@pytest.mark.parametrize(("rule", "mode"), MODES, ids=[mode_name(*mode) for mode in MODES])
+def test_every_rule_has_the_bits_of_one_process(rule: Any, mode: dict[str, Any]) -> None:
+    options = {**mode, "weight_decay": 0.1, "average": 0.9}
+    assert_same(2, maker(rule, **options), [{"grad_scale": 0.5}, {"max_norm": 1.0}])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("bucket_bytes", [1, 5 * PIECE * 4, 1 << 30])
+def test_every_number_of_ranks_and_size_of_buckets(size: int, bucket_bytes: int) -> None:
+    options = {
+        "groups": {"b": {"lr": 0.1}, "V": {"weight_decay": 0.2}},
+        "weight_decay_mask": lambda _, array: array.ndim > 1,
+        "freeze": lambda name, _: name == "F",
+        "average": 0.5,
+        "lr": lambda t: 0.1 / (t + 1),
+    }
+    steps: list[dict[str, Any]] = [
+        {"grad_scale": 1 / size},
+        {"max_norm": 0.5, "grad_scale": -2.0},
+        {"max_array_norm": 0.5, "max_value": 0.01},
+        {"max_value": 0.3, "lr": 0.7},
+        {"max_norm": math.inf, "nonfinite": "skip"},
+    ]
+    make = maker(instep.AdamW, **options)
+    assert_same(size, make, steps, bucket_bytes=bucket_bytes)
+
+
+def test_a_list_of_groups() -> None:
+    def make(comm: ThreadRank | None, params: Params, bucket_bytes: int = 0) -> Any:
+        names = list(params)
+        groups = [
+            {"params": {name: params[name] for name in names[:2]}, "lr": 0.2},
+            {"params": {name: params[name] for name in names[2:]}},
+        ]
+        kind = maker(instep.NAdam, lr=0.1)
+        opt = kind(comm, groups, bucket_bytes)
+        return _OfGroups(opt, names[:2], names[2:])
+
+    assert_same(3, make, [{}, {"max_norm": 1.0}])
+
+
+class _OfGroups:
+    """An optimizer of groups that takes the gradients as one dict."""
+
+    def __init__(self, opt: Any, *names: list[str]) -> None:
+        self.opt, self.names = opt, names
+
+    def step(self, grads: Params, **asked: Any) -> Any:
+        return self.opt.step([{name: grads[name] for name in own} for own in self.names], **asked)
+
+    def named(self, things: dict[str, Any]) -> dict[str, Any]:
+        return {name.partition(".")[2]: thing for name, thing in things.items()}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return self.named(self.opt.state)
+
+    @property
+    def owned(self) -> dict[str, Any]:
+        return self.named(self.opt.owned)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.opt, name)
+
+
+def test_gradients_that_all_leave_out() -> None:
+    def grads_of(rank: int, step: int) -> Params:
+        left_out = (("W", "one"), ("V", "b", "none"), tuple(make_params()))[step]
+        return {n: None if n in left_out else g for n, g in make_grads(rank, step).items()}  # type: ignore[misc]
+
+    def summed_with_none(all_grads: list[Params]) -> Params:
+        return {
+            name: None  # type: ignore[misc]
+            if all_grads[0][name] is None
+            else np.asarray(functools.reduce(np.add, [grads[name] for grads in all_grads]))
+            for name in all_grads[0]
+        }
+
+    params = make_params()
+    own = copied(params)
+    one = instep.Adam(own)
+    for step in range(3):
+        one.step(summed_with_none([grads_of(rank, step) for rank in range(3)]), max_norm=1.0)
+
+    def each(comm: ThreadRank) -> None:
+        theirs = copied(params)
+        opt = Sharded(instep.Adam, theirs, comm=comm, bucket_bytes=PIECE)
+        for step in range(3):
+            opt.step(grads_of(comm.rank, step), max_norm=1.0)
+        for name, array in own.items():
+            assert_same_bits(theirs[name], array, name)
+
+    run(3, each)
+
+
+@instep.rule
+def trust(p, g, m, *, lr=0.1, pn=P_NORM, gn=G_NORM):  # type: ignore[no-untyped-def]
+    m = 0.9 * m + g
+    return p - lr * pn / (gn + 1.0) * m, m
+
+
+def test_rules_that_ask_for_norms() -> None:
+    steps: list[dict[str, Any]] = [{"grad_scale": 0.5}, {"max_norm": 1.0}, {"max_array_norm": 0.3}]
+    assert_same(3, maker(trust), steps)
+
+
+def test_shares_are_even_to_a_piece_for_each_array() -> None:
+    params = {f"{i}": np.zeros(10 * PIECE + i, np.float32) for i in range(5)}
+    total = sum(array.size for array in params.values())
+
+    def each(comm: ThreadRank) -> tuple[int, int, dict[str, tuple[int, int]]]:
+        opt = Sharded(instep.Adam, params, comm=comm, bucket_bytes=1 << 20)
+        opt.step({name: np.ones_like(array) for name, array in params.items()})
+        states = sum(a.nbytes for states in opt.state.values() for a in states.values())
+        buffers = [*opt._room.sent, *opt._room.received, opt._room.kept]
+        return states, sum(buffer.nbytes for buffer in buffers), opt.owned
+
+    results = run(4, each)
+    for states, buffers, _ in results:
+        assert abs(states / 8 - total / 4) <= PIECE
+        assert buffers <= 5 * ((1 << 20) + 4 * PIECE * 4)
+    for name, array in params.items():
+        bounds = [owned[name] for *_, owned in results if owned[name][1] > owned[name][0]]
+        assert [start for start, _ in bounds] == [0, *(stop for _, stop in bounds[:-1])]
+        assert bounds[-1][1] == array.size
+
+
+@pytest.mark.parametrize("bad_rank", [0, 1, 2])
+def test_what_is_wrong_on_one_rank_raises_on_all_and_changes_nothing(bad_rank: int) -> None:
+    params = make_params()
+    good: dict[str, Any] = {}
+
+    def no_array(grads: Params) -> dict[str, Any]:
+        return {**grads, "W": grads["W"].tolist()}
+
+    cases: list[tuple[type[Exception], str, Callable[[Params], Any], dict[str, Any]]] = [
+        (TypeError, "has dtype float64", lambda g: {**g, "W": g["W"].astype(np.float64)}, good),
+        (ValueError, "has shape", lambda g: {**g, "W": g["W"].T}, good),
+        (KeyError, "is missing", lambda g: {n: g[n] for n in g if n != "b"}, good),
+        (TypeError, "wanted a numpy.ndarray", no_array, good),
+        (ValueError, "lr is -1", lambda g: g, {"lr": -1.0}),
+        (ValueError, "nonfinite is 'no'", lambda g: g, {"nonfinite": "no"}),
+        (ValueError, "other gradients, options", lambda g: {**g, "W": None}, good),
+        (ValueError, "other gradients, options", lambda g: g, {"lr": 0.3}),
+        (ValueError, "other gradients, options", lambda g: g, {"max_norm": 0.3}),
+    ]
+
+    def each(comm: ThreadRank) -> None:
+        theirs = copied(params)
+        opt = Sharded(instep.Adam, theirs, comm=comm, bucket_bytes=PIECE)
+        opt.step(make_grads(comm.rank, 0))
+        before = copied(theirs)
+        states = {n: {s: a.copy() for s, a in own.items()} for n, own in opt.state.items()}
+        for kind, match, spoil, asked in cases:
+            grads = make_grads(comm.rank, 1)
+            if comm.rank == bad_rank:
+                grads = spoil(grads)
+            with pytest.raises(kind, match=match) as raised:
+                opt.step(grads, **(asked if comm.rank == bad_rank else {}))
+            if match.startswith("other"):
+                assert f"rank {bad_rank or 1} has" in str(raised.value)
+            else:
+                assert f"rank {bad_rank}: " in str(raised.value)
+        for word in ("raise", "skip"):
+            grads = make_grads(comm.rank, 1)
+            if comm.rank == bad_rank:
+                grads["V"][PIECE + 1] = np.nan
+            if word == "skip":
+                result = opt.step(grads, nonfinite="skip")
+                assert (result.skipped, result.t, opt.skips) == (True, 1, 1)
+            else:
+                with pytest.raises(FloatingPointError, match=rf'rank {bad_rank}: grads\["V"\] has'):
+                    opt.step(grads, nonfinite="raise", max_norm=1.0)
+        with pytest.raises(FloatingPointError, match=rf"rank {bad_rank}: .*1 steps in a row"):
+            opt.step(grads, nonfinite="skip", max_skips=1)
+        assert opt.t == 1
+        for name, array in before.items():
+            assert_same_bits(theirs[name], array, name)
+            for state, values in states[name].items():
+                assert_same_bits(opt.state[name][state], values, state)
+        opt.step(make_grads(comm.rank, 1))
+        assert (opt.t, opt.skips) == (2, 0)
+
+    run(3, each)
+
+
+def test_optimizers_that_are_not_the_same_are_refused() -> None:
+    def each(comm: ThreadRank) -> None:
+        params = {"W": np.ones(10, np.float32)}
+        with pytest.raises(ValueError, match="rank 1 has other parameters or options"):
+            Sharded(instep.Adam, params, comm=comm, bucket_bytes=1, lr=0.1 * (1 + comm.rank))
+        with pytest.raises(ValueError, match="rank 1 has other parameters or options"):
+            Sharded(RULES[comm.rank], params, comm=comm, bucket_bytes=1)
+        with pytest.raises(ValueError, match="rank 1: lr is -1"):
+            Sharded(instep.Adam, params, comm=comm, bucket_bytes=1, lr=0.1 - 1.1 * comm.rank)
+        half = {"W": np.ones(10, np.float16)}
+        with pytest.raises(TypeError, match=r"rank 0: .*stored in 16 bits"):
+            Sharded(instep.Adam, half, comm=comm, bucket_bytes=1, master="float32")
+        with pytest.raises(TypeError, match="rank 0: rule is 'Adam'; wanted an optimizer's class"):
+            Sharded("Adam", params, comm=comm, bucket_bytes=1)  # type: ignore[arg-type]
+        opt = Sharded(instep.Adam, params, comm=comm, bucket_bytes=1)
+        rows = instep.Rows(np.array([0]), np.ones(1, np.float32))
+        with pytest.raises(TypeError, match="rank 0: a gradient is Rows"):
+            opt.step({"W": rows})
+
+    run(2, each)
+
+
+def test_averages_take_the_place_of_the_parameters_on_all_ranks() -> None:
+    params = make_params()
+    own = copied(params)
+    one = instep.SGD(own, average=0.5)
+    for step in range(2):
+        one.step(summed([make_grads(rank, step) for rank in range(3)]))
+
+    def each(comm: ThreadRank) -> None:
+        theirs = copied(params)
+        opt = Sharded(instep.SGD, theirs, comm=comm, bucket_bytes=PIECE, average=0.5)
+        for step in range(2):
+            opt.step(make_grads(comm.rank, step))
+        after = copied(theirs)
+        with opt.averaged():
+            for name in own:
+                assert_same_bits(theirs[name], one.averages[name], name)
+            with pytest.raises(RuntimeError, match="within averaged"):
+                opt.step(make_grads(comm.rank, 0))
+        for name, array in after.items():
+            assert_same_bits(theirs[name], array, name)
+        opt.step(make_grads(comm.rank, 2))
+
+    run(3, each)
+
+
+def test_hooks_and_cleared_gradients() -> None:
+    def each(comm: ThreadRank) -> None:
+        params = {"W": np.ones(3 * PIECE, np.float32)}
+        opt = Sharded(instep.SGD, params, comm=comm, bucket_bytes=1, lr=1.0, zero_grads=True)
+        seen: list[int] = []
+        opt.register_step_pre_hook(lambda _, grads: {"W": grads["W"][::2]})
+        opt.register_step_post_hook(lambda _, result: seen.append(result.t))
+        grad = np.ones(6 * PIECE, np.float32)
+        opt.step({"W": grad})
+        assert seen == [1]
+        assert not grad[::2].any()
+        assert grad[1::2].all()
+        assert (params["W"] == -1).all()
+
+    run(2, each)
