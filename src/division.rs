@@ -49,11 +49,12 @@ impl<F: Element> Reciprocal<F> {
     }
 }
 
-/// Whether a divisor is as bias corrections are: not over 1, and not so small that its reciprocal is
-/// large.
+/// Whether a divisor is as bias corrections are: not over 1, and not so small that `low`, at most half a
+/// unit in the last place of the reciprocal, is over 1. Else its product with a large dividend could be
+/// infinite with the wrong sign.
 #[inline(always)]
 pub(crate) fn is_common<F: Element>(divisor: F) -> bool {
-    divisor <= F::ONE && divisor >= F::nearest(1.0 / 4_294_967_296.0)
+    divisor <= F::ONE && divisor >= F::nearest(1.0 / 8_388_608.0)
 }
 
 /// Whether [`Reciprocal::in_two`] gives the correctly rounded quotient of every dividend.
@@ -172,6 +173,11 @@ mod tests {
             all.extend((1..40).map(|t| 1.0 - beta.powi(t * t)));
         }
         all.extend(numbers(7).take(200).map(|bits| f64::from_bits(bits >> 12 | 0x3fe << 52)));
+        // Those of all sizes that are common, in both types.
+        all.extend(
+            numbers(8).take(400).map(|bits| f64::from_bits(bits >> 12 | (0x3e0 + bits % 32) << 52)),
+        );
+        all.retain(|&divisor| is_common(divisor) && is_common(f32::nearest(divisor)));
         all
     }
 
@@ -269,10 +275,10 @@ mod tests {
 
     #[test]
     fn only_what_is_like_a_bias_correction_is_common() {
-        for x in [1.0, 0.5, 1e-9, 1.0 - f64::EPSILON] {
+        for x in [1.0, 0.5, 1.3e-7, 1.0 - f64::EPSILON] {
             assert!(is_common(x), "{x:e}");
         }
-        for x in [0.0, -0.5, 1.0 + f64::EPSILON, 1.5, 1e-300, f64::NAN, f64::INFINITY] {
+        for x in [0.0, -0.5, 1.0 + f64::EPSILON, 1.5, 1.1e-7, 1e-300, f64::NAN, f64::INFINITY] {
             assert!(!is_common(x), "{x:e}");
         }
     }

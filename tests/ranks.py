@@ -9,16 +9,17 @@ from bits import Array
 
 
 class Post:
-    """Where the threads leave what they send."""
+    """Where the threads leave what they send: it is read when the other side waits for it."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.sent: dict[tuple[int, int, int], bytes] = {}
+        self.sent: dict[tuple[int, int, int], Array] = {}
         self.changed = threading.Condition()
         self.is_broken = False
 
-    def has_come(self, key: tuple[int, int, int]) -> bool:
-        return key in self.sent or self.is_broken
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        assert self.changed.wait_for(lambda: is_so() or self.is_broken, 60)
+        assert not self.is_broken
 
 
 class Waits:
@@ -37,21 +38,27 @@ class ThreadRank:
         post, call = self._post, self._calls
         self._calls += 1
         others = [rank for rank in range(self.size) if rank != self.rank]
+        for other in others:
+            # Nobody may look at it before it is there.
+            receive[other][...] = 0xA5
         with post.changed:
             for other in others:
-                post.sent[call, self.rank, other] = send[other].tobytes()
+                post.sent[call, self.rank, other] = send[other]
             post.changed.notify_all()
 
         def wait() -> None:
             for other in others:
                 key = (call, other, self.rank)
                 with post.changed:
-                    has_come = partial(post.has_come, key)
-                    assert post.changed.wait_for(has_come, 60)
-                    assert not post.is_broken
-                    data = post.sent.pop(key)
-                assert len(data) == receive[other].size, "as many bytes as the other side expects"
-                receive[other][...] = memoryview(data)
+                    post.wait_until(partial(post.sent.__contains__, key))
+                    data = post.sent[key]
+                    assert data.size == receive[other].size, "as much as the other side expects"
+                    receive[other][...] = data
+                    del post.sent[key]
+                    post.changed.notify_all()
+            with post.changed:
+                own = [(call, self.rank, other) for other in others]
+                post.wait_until(lambda: not any(key in post.sent for key in own))
 
         return Waits(wait)
 

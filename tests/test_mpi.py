@@ -9,6 +9,8 @@ import pytest
 
 STEPS = Path(__file__).with_name("mpi_steps.py")
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "mpi_digits.py"
+
 # Far away: it ends a hang.
 LIMIT = 120
 
@@ -52,3 +54,13 @@ def test_a_rank_that_ends_ends_the_others(how: str) -> None:
     assert "done" not in done.stdout
     if how == "raises":
         assert "this rank's own business" in done.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_example_trains_as_one_process_does(ranks: int) -> None:
+    done = mpiexec(ranks, str(EXAMPLE))
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith(f"{ranks} ranks, 60 steps: ")
+    assert float(first.split()[4].rstrip("%")) > 85
+    assert second == "parameters are identical to those of one process"

@@ -358,3 +358,26 @@ def test_hooks_and_cleared_gradients() -> None:
         assert (params["W"] == -1).all()
 
     run(2, each)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_many_small_arrays_travel_in_buckets_of_several(size: int) -> None:
+    params = {f"{i}": values(i, (9_001 + i,)) for i in range(60)}
+
+    def grads_of(rank: int, step: int) -> Params:
+        return {n: values(100 * step + rank, p.shape) for n, p in params.items()}
+
+    own = copied(params)
+    one = instep.Adam(own)
+    for step in range(3):
+        one.step(summed([grads_of(rank, step) for rank in range(size)]))
+
+    def each(comm: ThreadRank) -> None:
+        theirs = copied(params)
+        opt = Sharded(instep.Adam, theirs, comm=comm, bucket_bytes=100_000 * size)
+        for step in range(3):
+            opt.step(grads_of(comm.rank, step))
+        for name, array in own.items():
+            assert_same_bits(theirs[name], array, name)
+
+    run(size, each)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import instep
+import instep.interop
 import ml_dtypes
 import numpy as np
 import pytest
@@ -529,6 +530,53 @@ def test_format_1_loads() -> None:
     assert (stored.state["W"]["m"] == opt.state["W"]["m"]).all()
     with pytest.raises(ValueError, match="state_dtype"):
         instep.Adam({"W": np.ones(3, BFLOAT16)}, state_dtype="bfloat16").load_state_dict(saved)
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_states_go_to_torch_and_back(name: str) -> None:
+    dtype, options = COMBINATIONS[name]
+    rng = np.random.default_rng(16)
+    start = rng.standard_normal(100).astype(np.float32)
+    W, other = store(start, dtype), store(start, dtype)
+    opt = instep.Adam({"W": W}, eps_mode="outside", **options)
+    for _ in range(3):
+        opt.step({"W": store(start, dtype)})
+    saved = instep.interop.to_torch_state_dict(opt)
+    assert set(saved["state"][0]) == {"step", "exp_avg", "exp_avg_sq"}
+    decoded = opt.decoded("W")
+    for theirs, ours in (("exp_avg", "m"), ("exp_avg_sq", "v")):
+        assert_same_bits(saved["state"][0][theirs], decoded[ours])
+    back = instep.Adam({"W": other}, eps_mode="outside", **options)
+    instep.interop.from_torch_state_dict(back, saved)
+    assert back.t == 3
+    for state in ("m", "v"):
+        assert_same_bits(back.decoded("W")[state], decoded[state])
+    # As torch has them after steps in bfloat16: exact in states of either kind.
+    bits = store(start, UINT16)
+    for given in (bits, bits.view(BFLOAT16)):
+        saved["state"][0] |= {"exp_avg": given, "exp_avg_sq": given}
+        instep.interop.from_torch_state_dict(back, saved)
+        assert_same_bits(back.decoded("W")["v"], load(bits))
+    saved["state"][0] |= {"exp_avg": start}
+    if "state_dtype" in options:
+        with pytest.raises(TypeError, match="has dtype float32; wanted"):
+            instep.interop.from_torch_state_dict(back, saved)
+    else:
+        instep.interop.from_torch_state_dict(back, saved)
+        assert_same_bits(back.decoded("W")["m"], start)
+    instep.interop.from_torch_state_dict(back, {**saved, "state": {}})
+    assert not back.decoded("W")["m"].any()
+
+
+def test_a_state_may_not_be_named_as_what_master_keeps() -> None:
+    @instep.rule
+    def own(p: Any, g: Any, p_low: Any, *, lr: float = 0.1) -> Any:
+        p_low = p_low + g
+        return p - lr * p_low, p_low
+
+    own({"W": np.ones(3, BFLOAT16)})
+    with pytest.raises(ValueError, match="a state named 'p_low', as has what master keeps"):
+        own({"W": np.ones(3, BFLOAT16)}, master="split")
 
 
 @pytest.mark.parametrize(

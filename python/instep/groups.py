@@ -114,7 +114,12 @@ class Group:
                 numbers = self.rule.initial(state, self.options)
                 given = stored.numbers(array) if numbers is None else numbers
                 parameter.states[state] = stored.state(array, given, number, seed)
-            parameter.states |= stored.beside(array)
+            beside = stored.beside(array)
+            for state in beside.keys() & parameter.states.keys():
+                raise ValueError(
+                    f"the rule has a state named {state!r}, as has what master keeps; rename it"
+                )
+            parameter.states |= beside
             if average is not None:
                 parameter.average = np.zeros_like(array, np.float32, subok=False)
                 parameter.average[...] = stored.numbers(array)

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from instep import codecs
 from instep.checks import check_integer, check_keys, check_like, check_number, kind_of
 from instep.optimizer import Optimizer
 from instep.optimizers import (
@@ -25,6 +27,7 @@ from instep.optimizers import (
     RMSprop,
 )
 from instep.rule import check_rate, compiled
+from instep.storage import BESIDE, as_bits
 
 __all__ = ["from_torch_state_dict", "to_torch_state_dict"]
 
@@ -137,7 +140,9 @@ def from_torch_state_dict(
     torch counts the steps of each parameter, instep those of all, so they have to be equal. A
     parameter without any state has done no step. A callable ``lr`` stays; moving averages of
     parameters, which torch keeps elsewhere, stay as they are. Options that only torch has say how
-    it computes, not what, and are not looked at. From tensors to arrays:
+    it computes, not what, and are not looked at. States of bfloat16 may be arrays of that dtype, or
+    of uint16 with the bits, ``v.view(torch.uint16).numpy()``, for states of float32 too; float32
+    ones load into states of bfloat16 where no bit is lost. From tensors to arrays:
 
     .. code-block:: python
 
@@ -177,7 +182,7 @@ def from_torch_state_dict(
             raise ValueError(f"param_groups[{i}]['params'] has length {has}; wanted {wanted}")
         states = compiled(group["recipe"]).states
         for name, index in zip(group["names"], torch_group["params"], strict=True):
-            own = loaded["state"][name]
+            own = {of: array for of, array in loaded["state"][name].items() if of not in BESIDE}
             if set(own) != set(states):
                 raise ValueError(
                     f"param_groups[{i}] has the options of {group['recipe']}, which keeps "
@@ -185,6 +190,8 @@ def from_torch_state_dict(
                 )
             fresh = {of: type(optimizer).initial(of, options) for of in states}
             counts[name] = _take(f"state[{index}]", layout, own, state.get(index), fresh)
+            # What there is beside a parameter of 16 bits stays.
+            loaded["state"][name].update(own)
     _check_mask(optimizer, loaded["groups"])
     loaded["t"] = _steps(optimizer, loaded["groups"], counts, t)
     optimizer.load_state_dict(loaded)
@@ -215,6 +222,9 @@ def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
 
     Notes
     -----
+    States of bfloat16 are given as float32; torch takes them in the dtype of its own. What is kept
+    beside parameters of 16 bits is left out: their numbers are in `Optimizer.decoded`.
+
     The names are those of `from_torch_state_dict`. For torch, a callable ``lr`` is the rate of the
     next step; options that only torch has are at its defaults. torch's SGD does not count steps,
     and moving averages of parameters are left out: keep `averages` yourself. From arrays to
@@ -260,7 +270,8 @@ def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
         groups.append({**options, **layout.extras, "params": params})
         first += len(params)
         for index, name in zip(params, group["names"], strict=True):
-            arrays = {layout.arrays[of]: array for of, array in saved["state"][name].items()}
+            own = {of: array for of, array in saved["state"][name].items() if of not in BESIDE}
+            arrays = {layout.arrays[of]: _numbers(array) for of, array in own.items()}
             if layout.counts:
                 arrays["step"] = np.array(t, np.float32)
             # torch makes the state of a parameter at its first step, but that of Adagrad at once.
@@ -354,14 +365,36 @@ def _take(
         raise TypeError(f"{name} is {kind_of(torch_state)}; wanted a dict")
     given = {key: value for key, value in (torch_state or {}).items() if value is not None}
     if not given:
-        own.update({of: np.full_like(own[of], number) for of, number in fresh.items()})
+        for of, number in fresh.items():
+            given_one = _like(np.full(own[of].shape, number, _numbers(own[of]).dtype), own[of])
+            check_like(f"{name} without a step, for {of},", given_one, own[of])
+            own[of] = given_one
         return 0
     keys = {layout.arrays[of]: of for of in own}
     check_keys(name, given, [*keys, "step"] if layout.counts else keys)
     for key, of in keys.items():
-        check_like(f'{name}["{key}"]', given[key], own[of])
-        own[of] = given[key]
+        array = _like(given[key], own[of])
+        check_like(f'{name}["{key}"]', array, own[of])
+        own[of] = array
     return _count(f'{name}["step"]', given["step"]) if layout.counts else 1
+
+
+def _numbers(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a state as torch has it: what has 16 bits as float32."""
+    return codecs.from_bfloat16(array) if array.dtype.itemsize == 2 else array
+
+
+def _like(given: Any, own: NDArray[Any]) -> Any:
+    """Return an array in the dtype of a state where one of both is bfloat16 and no bit is lost."""
+    if not isinstance(given, np.ndarray) or given.dtype == own.dtype:
+        return given
+    if as_bits(given).dtype == np.uint16:
+        return codecs.from_bfloat16(given) if own.dtype == np.float32 else given.view(own.dtype)
+    if as_bits(own).dtype == np.uint16 and given.dtype == np.float32:
+        exact = codecs.to_bfloat16(given, np.zeros(given.shape, np.uint32))
+        if np.array_equal(codecs.from_bfloat16(exact), given, equal_nan=True):
+            return exact.view(own.dtype)
+    return given
 
 
 def _count(name: str, step: Any) -> int:

@@ -12,6 +12,7 @@ from instep import codecs
 from instep.checks import check_dtype, check_integer, check_keys, check_mode
 
 __all__ = [
+    "BESIDE",
     "NO_STORAGE",
     "Bits",
     "Master",
@@ -35,6 +36,9 @@ wanted one of
     float16 parameters, master="float32", state_dtype="float32" or "bfloat16\""""
 
 _NAMES = {"split": "p_low", "float32": "p_master"}
+
+BESIDE = frozenset(_NAMES.values())
+"""What is among the states of a parameter, and is none of its rule."""
 
 
 class Storage:
