@@ -13,7 +13,7 @@ import pytest
 from instep import _instep
 from instep.bench.arrays import draw
 from instep.bench.turns import clock, take_turns
-from instep.tracing import trace
+from instep.formula.tracing import trace
 
 from benches.conftest import Show
 from benches.played_back import from_measured_times, play_back

@@ -6,12 +6,15 @@ import math
 import types
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from bits import LAYOUTS, Array, Layout, assert_same_bits, dense
 from hypothesis import strategies as st
-from instep.tracing import trace
+from instep.formula.tracing import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 STATES = ("m", "v", "z")
 NUMBERS = {"lr": 0.01, "beta": 0.9, "gamma": -1.5, "t": 1.0}
@@ -43,8 +46,7 @@ HARD = (
 )
 
 
-def numbers_in() -> st.SearchStrategy[str]:
-    """Return what a number is in the source of a rule."""
+def _numbers() -> st.SearchStrategy[str]:
     leaves = st.sampled_from(
         ["lr", "beta", "gamma", "t", "0.1", "3", "2.0", "1e-8", "-0.5", "1.0", "0.0", "1e40"]
     )
@@ -66,6 +68,10 @@ def numbers_in() -> st.SearchStrategy[str]:
     return st.recursive(leaves, more, max_leaves=3)
 
 
+# What a number is in the source of a rule: made once, which takes longer than to draw from it.
+NUMBER = _numbers()
+
+
 @dataclass
 class Source:
     """A rule as text, and how many states it has."""
@@ -79,15 +85,19 @@ def sources(draw: Any) -> Source:
     """Draw a rule."""
     states = draw(st.integers(0, 3))
     names = ["p", "g", *STATES[:states]]
-    number = numbers_in()
     lines = []
-    arrays, truths = list(names), []
+    arrays: list[str] = list(names)
+    truths: list[str] = []
+
+    def one_of(things: Sequence[str]) -> str:
+        # Hypothesis keeps this strategy for each length; it would make st.sampled_from anew.
+        return things[draw(st.integers(0, len(things) - 1))]
 
     def operand() -> str:
-        return str(draw(st.sampled_from(arrays)))
+        return one_of(arrays)
 
     def operand_or_number() -> str:
-        return str(draw(number)) if draw(st.integers(0, 2)) == 0 else operand()
+        return str(draw(NUMBER)) if draw(st.integers(0, 2)) == 0 else operand()
 
     for count in range(draw(st.integers(1, 9))):
         kind = draw(st.integers(0, 22))
@@ -105,17 +115,15 @@ def sources(draw: Any) -> Source:
         elif kind <= 9:
             expression = f"{x} / {y}"
         elif kind == 10:
-            expression = draw(
-                st.sampled_from(
-                    ["{}**2", "np.square({})", "abs({})", "-{}", "np.sign({})", "np.abs({})"]
-                )
+            expression = one_of(
+                ["{}**2", "np.square({})", "abs({})", "-{}", "np.sign({})", "np.abs({})"]
             ).format(array)
         elif kind == 11:
-            expression = draw(
-                st.sampled_from(["np.sqrt({})", "{}**0.5", "np.reciprocal({})", "{}.copy()"])
+            expression = one_of(
+                ["np.sqrt({})", "{}**0.5", "np.reciprocal({})", "{}.copy()"]
             ).format(array)
         elif kind == 12:
-            name = draw(st.sampled_from(["np.maximum", "np.minimum"]))
+            name = one_of(["np.maximum", "np.minimum"])
             expression = f"{name}({x}, {y})"
         elif kind == 13:
             # A NaN has no sign that a rule could give.
@@ -123,54 +131,52 @@ def sources(draw: Any) -> Source:
             expression = f"np.copysign({array}, np.where({sign} == {sign}, {sign}, array_of(1.0)))"
         elif kind == 14:
             low, high = sorted(draw(st.tuples(st.integers(-3, 0), st.integers(0, 3))))
-            bounds = draw(st.sampled_from([f"{low}.5, {high}.5", f"{low}, {high}", "None, 0.25"]))
+            bounds = one_of([f"{low}.5, {high}.5", f"{low}, {high}", "None, 0.25"])
             expression = f"np.clip({array}, {bounds})"
         elif kind == 15:
             expression = f"np.clip({array}, {operand()}, {operand()})"
         elif kind == 16:
-            expression = draw(st.sampled_from(["np.zeros_like({})", "np.ones_like({})"]))
+            expression = one_of(["np.zeros_like({})", "np.ones_like({})"])
             expression = expression.format(array)
         elif kind <= 18:
-            sign = draw(st.sampled_from(["<", "<=", ">", ">=", "==", "!="]))
+            sign = one_of(["<", "<=", ">", ">=", "==", "!="])
             lines.append(f"c{count} = {x} {sign} {y}")
             truths.append(f"c{count}")
             continue
         elif kind == 19 and truths:
-            truth, other = draw(st.sampled_from(truths)), draw(st.sampled_from(truths))
-            sign = draw(st.sampled_from("&|^"))
-            lines.append(f"c{count} = {draw(st.sampled_from(['', '~']))}{truth} {sign} {other}")
+            truth, other = one_of(truths), one_of(truths)
+            sign = one_of("&|^")
+            lines.append(f"c{count} = {one_of(['', '~'])}{truth} {sign} {other}")
             truths.append(f"c{count}")
             continue
         elif kind == 20 and truths:
-            truth = draw(st.sampled_from(truths))
+            truth = one_of(truths)
             expression = f"np.where({truth}, {array}, {y if y != array else operand()})"
         elif kind == 20:
             expression = f"np.where({array}, {array}, {operand()})"
         elif kind == 21 and truths:
             # Of a condition and a number, NumPy makes float64 whatever the arrays are.
-            truth = draw(st.sampled_from(truths))
-            expression = draw(st.sampled_from(["{} * {}", "{1} * {0}"])).format(truth, array)
+            truth = one_of(truths)
+            expression = one_of(["{} * {}", "{1} * {0}"]).format(truth, array)
         else:
             # In place, in the array itself or in another: what is done to p, g and states, too.
-            form = draw(
-                st.sampled_from(
-                    [
-                        "{0} += {1}",
-                        "{0} -= {1}",
-                        "{0} *= {1}",
-                        "{0} /= {1}",
-                        "np.multiply({0}, {1}, out={0})",
-                        "{0}[...] = {1}",
-                        "{0}[{0} < 0] = 2",
-                        "np.add({0}, {1}, {2})",
-                    ]
-                )
+            form = one_of(
+                [
+                    "{0} += {1}",
+                    "{0} -= {1}",
+                    "{0} *= {1}",
+                    "{0} /= {1}",
+                    "np.multiply({0}, {1}, out={0})",
+                    "{0}[...] = {1}",
+                    "{0}[{0} < 0] = 2",
+                    "np.add({0}, {1}, {2})",
+                ]
             )
             lines.append(form.format(operand(), operand_or_number(), operand()))
             continue
         lines.append(f"{new} = {expression}")
         arrays.append(new)
-    results = [draw(st.sampled_from(arrays[-6:] + arrays[:2])) for _ in range(states + 1)]
+    results = [one_of(arrays[-6:] + arrays[:2]) for _ in range(states + 1)]
     arguments = ", ".join([*names, "*", "lr=0.01", "beta=0.9", "gamma=-1.5", "t"])
     body = "\n    ".join([*lines, f"return ({', '.join(results)},)"])
     return Source(f"def drawn({arguments}):\n    {body}\n", states)

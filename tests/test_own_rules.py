@@ -19,8 +19,8 @@ import random_rules
 import typed_rules
 from bits import Array, assert_same_bits
 from instep import _instep, reference
-from instep.recognition import recipe_of
-from instep.tracing import trace
+from instep.formula.recognition import recipe_of
+from instep.formula.tracing import trace
 
 DTYPES = (np.float32, np.float64)
 P_NORM, G_NORM = instep.norm("p"), instep.norm("g")

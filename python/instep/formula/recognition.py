@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from instep import _instep, reference
-from instep.graph import COMMUTATIVE, Graph
-from instep.tracing import trace
+from instep.formula.graph import COMMUTATIVE, Graph
+from instep.formula.tracing import trace
 
 __all__ = ["Recognized", "recipe_of"]
 

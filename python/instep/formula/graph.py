@@ -15,7 +15,7 @@ MAX_VALUES = 2000
 """The most operations on arrays that a rule may have."""
 
 # The folders of instep and NumPy, whose lines errors do not show.
-_NOT_SHOWN = tuple(f"{Path(file).parent}{os.sep}" for file in (__file__, np.__file__))
+_NOT_SHOWN = tuple(f"{Path(file).parent}{os.sep}" for file in (Path(__file__).parent, np.__file__))
 
 COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor", "eq", "ne"))
 """The operations whose operands may be in either order."""

@@ -1,0 +1,1 @@
+"""From a function of NumPy arrays to the graph of its operations."""
