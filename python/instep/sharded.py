@@ -3,9 +3,7 @@
 Every rank holds all parameters, and the state of its share: ZeRO, stage 1.
 """
 
-import functools
 import math
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +16,7 @@ from instep.communicators import Communicator, agree, exchange
 from instep.optimizer import Nonfinite
 from instep.rows import Rows
 from instep.shard import Shard, shard_of
-from instep.shards import PIECE
+from instep.shards import PIECE, root
 from instep.wire import Room, Wire
 
 __all__ = ["Sharded"]
@@ -251,7 +249,7 @@ class Sharded:
         norm = None
         if asked["max_norm"] is not None:
             squares = self._squares(begun, given)
-            norm = begun.clip(_root([s for of_array in squares for s in of_array]))
+            norm = begun.clip(root([s for of_array in squares for s in of_array]))
         if asked["nonfinite"] != "propagate" and not (norm is not None and math.isfinite(norm)):
             part = begun.first_nonfinite(0, sum(begun.pieces))
             none = len(shard.members)
@@ -261,11 +259,11 @@ class Sharded:
                 return first
         each = None
         if asked["max_array_norm"] is not None or begun.needs_norms:
-            each = [_root(squares) for squares in self._squares(begun, given)]
+            each = [root(squares) for squares in self._squares(begun, given)]
         if each is not None and asked["max_array_norm"] is not None:
             begun.clip_each([each[part.array] for part in shard.parts])
         if each is not None and begun.needs_norms:
-            of_params = [_root(s) for s in self._squares(begun, given, of_params=True)]
+            of_params = [root(s) for s in self._squares(begun, given, of_params=True)]
             begun.set_norms(
                 [of_params[part.array] for part in shard.parts],
                 [each[part.array] for part in shard.parts],
@@ -335,8 +333,3 @@ class Sharded:
         shard.swap(enter)
         wire = Wire(self.comm, shard, self._room, [p.array for p in shard.members])
         wire.step(lambda k: None, is_reduced=True)
-
-
-def _root(squares: Sequence[float]) -> float:
-    """Return the norm of what the sums of squares are of, as a step adds them."""
-    return math.sqrt(functools.reduce(operator.add, squares, 0.0))

@@ -5,13 +5,16 @@ norm is summed. Of each array, a rank owns some neighboring pieces. What ranks o
 wire in chunks: of a chunk, every rank has a part of about the same size.
 """
 
+import functools
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PIECE", "Elements", "Part", "chunks", "padded", "shares"]
+__all__ = ["PIECE", "Elements", "Part", "chunks", "padded", "root", "shares"]
 
 PIECE = 32_768
 
@@ -63,6 +66,11 @@ class Elements:
 def padded(nbytes: int) -> int:
     """Return so many bytes and what it takes to begin at a cache line after them."""
     return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def root(squares: Sequence[float]) -> float:
+    """Return the norm of what the sums of squares are of, as a step adds them."""
+    return math.sqrt(functools.reduce(operator.add, squares, 0.0))
 
 
 def shares(sizes: Sequence[int], loads: list[int]) -> list[list[tuple[int, int]]]:

@@ -1,0 +1,522 @@
+"""Optimizers whose state is larger than memory: it lies in files, through which steps stream.
+
+A folder has the parameters and all states of one moment between two steps, whenever the program
+ends: it is the checkpoint.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instep._instep import BegunStep, StepResult
+from instep.checks import check_integer
+from instep.chunked import chunked
+from instep.generations import Generations
+from instep.made import check_made, said_when_made
+from instep.optimizer import Nonfinite
+from instep.ring import Region, Ring, Transfer
+from instep.shards import Elements
+from instep.state import load_state_dict
+from instep.undo import Undo, checksum
+
+__all__ = ["Streamed"]
+
+
+class Streamed:
+    """An optimizer whose states are in files, through which a step streams.
+
+    A step reads states chunk by chunk, past the page cache, and writes them to the files of the
+    other of two generations, with the new parameters. Then a record is replaced that says which
+    generation counts. So memory is a ring of buffers, whatever the states, and all parameters and
+    states have the same bits as those of the rule's own class.
+
+    Parameters
+    ----------
+    rule : type
+        The optimizer's class, such as `instep.AdamW`.
+    params : tree of ndarray, or list of groups
+        As for the class, of float32 and float64, in memory or as `numpy.memmap`. **Steps write them
+        in place.** Where the folder has an optimizer, **they are overwritten with its parameters.**
+    folder : str or path
+        Where the files are. It is made where it is not there.
+    chunk : int, default 16 MiB
+        About how many bytes are read at a time, of parameters and states together; of each array
+        at least 32,768 elements. The ring has room for 6 chunks. A folder keeps that of its first
+        use.
+    **options
+        Those of the rule, and what every optimizer takes, but for `state` and 16 bits.
+
+    Attributes
+    ----------
+    param_groups, freeze, zero_grads, t, skips
+        As of the class.
+
+    Raises
+    ------
+    TypeError, ValueError
+        What the class raises; a folder of another rule, other names, shapes, dtypes or layouts of
+        parameters, or made with other options.
+    OSError
+        Files can't be made or read, or the disk is too small for both generations; BlockingIOError
+        if another optimizer has the folder open.
+
+    Notes
+    -----
+    **All or nothing.** A program that is killed at any point, or a machine that loses its power,
+    leaves a folder that is opened as it was before a step or after it, never in between. A step
+    that raises has changed nothing: parameters that it stepped are put back, what the program did
+    to them since the last step included.
+
+    **What it costs.** Twice the room of parameters and states on the disk, all of it reserved when
+    the folder is made. Of traffic, beside the states that are read and written in any case, the new
+    parameters, which are written; two flushes of the disk and a rename a step.
+
+    What a program does to parameters between two steps comes to the folder with the next step.
+    Parameters that get no gradient are not read or written, but for those that share a chunk.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import instep
+    >>> from instep.disk import Streamed
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> params = {"W": np.ones((2, 3)), "b": np.zeros(3)}
+    >>> with Streamed(instep.Adam, params, folder=folder.name, lr=0.1) as opt:
+    ...     result = opt.step({"W": np.ones((2, 3)), "b": np.ones(3)})
+    ...     opt.state["b"]["m"].round(3)
+    array([0.1, 0.1, 0.1])
+
+    Another process goes on from there:
+
+    >>> params = {"W": np.empty((2, 3)), "b": np.empty(3)}
+    >>> with Streamed(instep.Adam, params, folder=folder.name, lr=0.1) as opt:
+    ...     opt.t, params["b"].round(3)
+    (1, array([-0.1, -0.1, -0.1]))
+    >>> folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        rule: type[Any],
+        params: Any,
+        *,
+        folder: str | os.PathLike[str],
+        chunk: int = 16 << 20,
+        **options: Any,
+    ) -> None:
+        check_integer("chunk", chunk, least=1)
+        self._turn = threading.RLock()
+        self._is_stepping = False
+        self._broken: BaseException | None = None
+        self._folder = Generations(folder)
+        try:
+            record = self._folder.record
+            nbytes = chunk if record is None else record["chunk"]
+            self._own = chunked(rule, params, options, nbytes)
+            self._made = said_when_made(self._own)
+            chunks = self._own.chunks
+            self._ring = Ring(self._own.arrays, max((c.nbytes for c in chunks), default=0))
+            # Of the parameters of each chunk, as the last step left them.
+            self._left = [0] * len(chunks)
+            self._generations = [0] * len(chunks)
+            if record is None:
+                self._create(chunk)
+            else:
+                self._resume(record)
+        except BaseException:
+            self._folder.close()
+            raise
+
+    def _create(self, chunk: int) -> None:
+        own, folder = self._own, self._folder
+        folder.open(own.arrays, self._file_bytes(), is_new=True)
+
+        def fill(number: int, regions: list[Region]) -> None:
+            own.fill(own.chunks[number], regions)
+            self._left[number] = checksum(own, own.chunks[number])
+
+        record = self._record(own.said(), self._generations, chunk)
+        try:
+            self._stream(range(len(own.chunks)), fill, reads=(), writes=range(own.arrays), step=0)
+            self._flush([0] * len(own.chunks))
+            folder.commit(record)
+        except BaseException:
+            if not folder.is_committed(record):
+                folder.remove(own.arrays)
+            raise
+
+    def _resume(self, record: dict[str, Any]) -> None:
+        own, folder = self._own, self._folder
+        check_made(str(folder.path), record["made"], self._made)
+        folder.open(own.arrays, self._file_bytes(), is_new=False)
+        self._generations = list(record["generations"])
+        states: dict[str, Any] = {p.name: {} for p in own.members}
+        load_state_dict(own, {**record["optimizer"], "state": states, "averages": {}})
+        for member in own.members:
+            if not member.array.flags.writeable:
+                raise ValueError(f"{member.describe(0)} is read-only; make it writable")
+        self._put_back(list(range(len(own.chunks))))
+
+    def _record(
+        self, said: dict[str, Any], generations: list[int], chunk: int | None = None
+    ) -> dict[str, Any]:
+        record = self._folder.record
+        if chunk is None:
+            assert record is not None
+            chunk = record["chunk"]
+        return {
+            "chunk": int(chunk),
+            "made": self._made if record is None else record["made"],
+            "optimizer": said,
+            "generations": generations,
+        }
+
+    def _file_bytes(self) -> int:
+        return sum(chunk.nbytes for chunk in self._own.chunks)
+
+    def _stream(
+        self,
+        numbers: range | list[int],
+        work: Callable[[int, list[Region]], None],
+        *,
+        reads: range | tuple[()],
+        writes: range | tuple[()],
+        step: int = 1,
+    ) -> None:
+        """Have chunks read, worked on, and written, `step` generations on."""
+
+        def transfers(number: int, arrays: range | tuple[()], generation: int) -> list[Transfer]:
+            chunk = self._own.chunks[number]
+            files = self._folder.files[generation]
+            there = self._own.arrays_of_chunk(chunk)
+            return [(files[array], array, chunk.offset) for array in there if array in arrays]
+
+        def chunks() -> Iterator[tuple[int, int, list[Transfer], list[Transfer]]]:
+            for number in numbers:
+                generation = self._generations[number]
+                read = transfers(number, reads, generation)
+                written = transfers(number, writes, (generation + step) % 2)
+                yield number, self._own.chunks[number].nbytes, read, written
+
+        self._ring.run(chunks(), work)
+
+    def _flush(self, generations: list[int]) -> None:
+        for generation in sorted(set(generations)):
+            for file in self._folder.files[generation]:
+                file.flush()
+
+    @property
+    def folder(self) -> str:
+        """The path of the folder."""
+        return str(self._folder.path)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The bytes of the ring of buffers."""
+        return self._ring.nbytes
+
+    @property
+    def param_groups(self) -> tuple[dict[str, Any], ...]:
+        """The groups, each a dict of ``"params"`` and options, which may be assigned to."""
+        return self._own.param_groups
+
+    @property
+    def t(self) -> int:
+        """The number of steps done, by all parameters alike."""
+        return self._own.t
+
+    @property
+    def skips(self) -> int:
+        """The number of steps that were skipped since the last that was not."""
+        return self._own.skips
+
+    @property
+    def freeze(self) -> Any:
+        """Which parameters steps leave alone; may be assigned. It is not in the folder."""
+        return self._own.freeze
+
+    @freeze.setter
+    def freeze(self, freeze: Any) -> None:
+        with self._reading():
+            self._own.freeze = freeze
+
+    @property
+    def zero_grads(self) -> bool:
+        """Whether a step sets the gradients to zero after use. It may be set."""
+        return self._own.zero_grads
+
+    @zero_grads.setter
+    def zero_grads(self, zero_grads: bool) -> None:
+        self._own.zero_grads = zero_grads
+
+    @property
+    def state(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """The state arrays by the parameter's name and their own, as memory maps of the files.
+
+        They can't be written, and are those of this moment: the step after the next overwrites
+        their files, so take them anew after each step.
+        """
+        with self._reading():
+            maps: dict[tuple[int, int], NDArray[Any]] = {}
+            return {
+                p.name: {
+                    state: self._view(number, array, maps)
+                    for array, state in enumerate(self._own.states_of(p), 1)
+                }
+                for number, p in enumerate(self._own.members)
+            }
+
+    @property
+    def averages(self) -> Any:
+        """The moving averages in the structure of the parameters, as `state` shows arrays.
+
+        Raises
+        ------
+        ValueError
+            An optimizer that was made without ``average``.
+        """
+        self._own._require_averages()
+        with self._reading():
+            maps: dict[tuple[int, int], NDArray[Any]] = {}
+            last = self._own.arrays - 1
+            return self._own._build(
+                self._view(number, last, maps) for number in range(len(self._own.members))
+            )
+
+    def _view(
+        self, number: int, array: int, maps: dict[tuple[int, int], NDArray[Any]]
+    ) -> NDArray[Any]:
+        """Return an array of a parameter as a map of its file, in the layout of the parameter."""
+        like = self._own.members[number].array
+        start = next(
+            (
+                (chunk.offset + part.at, self._generations[at])
+                for at, chunk in enumerate(self._own.chunks)
+                for part in chunk.parts
+                if part.array == number
+            ),
+            None,
+        )
+        if start is None:
+            empty = np.empty(like.shape, like.dtype)
+            empty.flags.writeable = False
+            return empty
+        offset, generation = start
+        if (generation, array) not in maps:
+            maps[generation, array] = self._folder.map(generation, array)
+        flat = maps[generation, array][offset : offset + like.nbytes].view(like.dtype)
+        axes = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
+        return flat.reshape([like.shape[axis] for axis in axes]).transpose(np.argsort(axes))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._turn:
+            self._check_open()
+            yield
+
+    def _check_open(self) -> None:
+        if self._is_stepping:
+            raise RuntimeError("a step is under way; wait until it has returned")
+        if self._broken is not None:
+            raise RuntimeError(
+                f"an earlier step ended with an error of the disk ({self._broken}), and what is in "
+                "memory may not be what is in the folder; close this optimizer and open the folder "
+                "again"
+            ) from self._broken
+        if not self._folder.files:
+            raise RuntimeError("the folder was closed; open it again")
+
+    def __repr__(self) -> str:
+        """Show the optimizer, and where its files are."""
+        return f"Streamed({self.folder!r}, {self._own!r})"
+
+    def step(
+        self,
+        grads: Any,
+        *,
+        lr: float | None = None,
+        grad_scale: float = 1.0,
+        max_norm: float | None = None,
+        max_array_norm: float | None = None,
+        max_value: float | None = None,
+        nonfinite: Nonfinite = "propagate",
+        max_skips: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> StepResult:
+        """Do one step, parameters in place, states in the folder.
+
+        Parameters
+        ----------
+        grads : tree of ndarray
+            As for `instep.Optimizer.step`, without `Rows`; they may be `numpy.memmap`.
+        lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
+            As there.
+        progress : callable, optional
+            Called after each chunk with the number of elements done, and of all that the step does.
+            What it raises ends the step, with nothing changed. `instep.rich.bar` makes one.
+
+        Returns
+        -------
+        StepResult
+            As there. When it is returned the step is on the disk.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError, FloatingPointError
+            What `instep.Optimizer.step` raises.
+        OSError
+            A file could not be read or written; the disk is full. Nothing has changed, and once the
+            cause is gone the step can be done again. But if the disk fails when parameters are put
+            back, or at the very end, all later calls raise: the folder has to be opened again.
+        RuntimeError
+            A step within another one, such as in `progress`; a folder that was closed, or that has
+            to be opened again.
+        """
+        asked: dict[str, Any] = {
+            "grad_scale": grad_scale,
+            "max_norm": max_norm,
+            "max_array_norm": max_array_norm,
+            "max_value": max_value,
+            "nonfinite": nonfinite,
+            "max_skips": max_skips,
+        }
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress is {progress!r}; wanted a callable of two integers")
+        with self._turn:
+            self._check_open()
+            self._is_stepping = True
+            try:
+                return self._step(grads, lr, asked, progress)
+            finally:
+                self._is_stepping = False
+
+    def _step(
+        self,
+        grads: Any,
+        lr: float | None,
+        asked: dict[str, Any],
+        progress: Callable[[int, int], object] | None,
+    ) -> StepResult:
+        own = self._own
+        for hook in own._hooks["before"]:
+            replaced = hook(self, grads)
+            grads = grads if replaced is None else replaced
+        begun = own.begin(grads, lr=lr, **asked)
+        given = own.check(grads)
+        looked = own.look(begun, asked)
+        if isinstance(looked, int):
+            return self._end(self._skip(begun, looked), given)
+        elements = [
+            None if g is None else Elements(g, member.array)
+            for g, member in zip(given, own.members, strict=True)
+        ]
+        numbers = [
+            number
+            for number, chunk in enumerate(own.chunks)
+            if any(given[part.array] is not None for part in chunk.parts)
+        ]
+        total = sum(p.stop - p.start for number in numbers for p in own.chunks[number].parts)
+        generations, left, done = list(self._generations), list(self._left), 0
+        for number in numbers:
+            generations[number] = 1 - generations[number]
+        record = self._record(own.said_after(looked), generations)
+        undo = Undo(own, self._left, self.folder)
+
+        def step(number: int, regions: list[Region]) -> None:
+            nonlocal done
+            chunk = own.chunks[number]
+            undo.note(number)
+            own.step_chunk(chunk, regions, elements, looked, asked)
+            left[number] = checksum(own, chunk)
+            done += sum(part.stop - part.start for part in chunk.parts)
+            if progress is not None:
+                progress(done, total)
+
+        # Until it is known what is in memory and in the folder, whatever comes in between.
+        self._broken = RuntimeError("it was interrupted")
+        try:
+            self._stream(numbers, step, reads=range(1, own.arrays), writes=range(own.arrays))
+            self._flush([generations[number] for number in numbers])
+            self._folder.commit(record)
+        except BaseException as error:
+            self._broken = error
+            if not self._folder.is_committed(record):
+                self._put_back(undo.put_back())
+                self._broken = None
+            raise
+        finally:
+            undo.close()
+        self._generations, self._left = generations, left
+        result = begun.commit()
+        self._broken = None
+        return self._end(result, given)
+
+    def _put_back(self, numbers: list[int]) -> None:
+        """Put back the parameters of chunks, as the last step left them."""
+        own = self._own
+
+        def put(number: int, regions: list[Region]) -> None:
+            own.put_back(own.chunks[number], regions[0])
+            self._left[number] = checksum(own, own.chunks[number])
+
+        self._stream(numbers, put, reads=range(1), writes=())
+
+    def _skip(self, begun: BegunStep, bad: int) -> StepResult:
+        own = self._own
+        result = begun.skip(bad)
+        record = self._record(own.said(), self._generations)
+        try:
+            self._folder.commit(record)
+        except BaseException as error:
+            if self._folder.is_committed(record):
+                self._broken = error
+            own._stepper.skips -= 1
+            raise
+        return result
+
+    def _end(self, result: StepResult, given: tuple[Any, ...]) -> StepResult:
+        if self._own.zero_grads:
+            for gradient in given:
+                if gradient is not None:
+                    gradient[...] = 0
+        for hook in self._own._hooks["after"]:
+            hook(self, result)
+        return result
+
+    def register_step_pre_hook(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
+        """Have a callable called before every step; see `instep.Optimizer`."""
+        return self._own.register_step_pre_hook(hook)
+
+    def register_step_post_hook(self, hook: Callable[[Any, StepResult], Any]) -> Callable[[], None]:
+        """Have a callable called after every step; see `instep.Optimizer`."""
+        return self._own.register_step_post_hook(hook)
+
+    def close(self) -> None:
+        """Close the files, and let others open the folder. The parameters stay as they are."""
+        with self._turn:
+            if self._is_stepping:
+                raise RuntimeError("a step is under way; wait until it has returned")
+            self._folder.close()
+
+    def __enter__(self) -> "Streamed":
+        """Return the optimizer, which is closed at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __del__(self) -> None:
+        """Close it, if it was made."""
+        with suppress(AttributeError):
+            self._folder.close()
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Refuse to be copied or pickled: two that write one folder would break it."""
+        raise TypeError("a Streamed optimizer can't be copied; open its folder in another process")

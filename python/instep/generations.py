@@ -1,0 +1,157 @@
+"""A folder with two generations of arrays, and a record of which of them counts.
+
+A step reads one generation and writes the other; then the record is replaced as a whole. So the
+folder is that of one moment between two steps, whenever the program ends.
+"""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instep.files import flush_folder, replacing
+from instep.ring import StateFile
+
+__all__ = ["Generations"]
+
+_RECORD = "optimizer.json"
+
+_KIND = "folder of an instep optimizer"
+
+_FORMAT = 1
+
+
+class Generations:
+    """A folder that one optimizer of one process has to itself.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder, which is made where there is none.
+
+    Attributes
+    ----------
+    record : dict or None
+        What was last committed; None in a folder in which nothing was.
+
+    Raises
+    ------
+    OSError
+        The folder can't be made or read; or another optimizer has it.
+    ValueError
+        The record is none of instep's, or of a newer format.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.files: list[list[StateFile]] = []
+        if not self.path.is_dir():
+            self.path.mkdir()
+            flush_folder(self.path.parent)
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self._take_lock()
+            self.record = self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_lock(self) -> None:
+        import fcntl
+
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            what = "another optimizer has this folder open; close it, or wait for its process"
+            raise BlockingIOError(error.errno, what, str(self.path)) from None
+
+    def _read(self) -> dict[str, Any] | None:
+        path = self.path / _RECORD
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return None
+        try:
+            record = json.loads(text)
+            kind, version = record["kind"], record["format"]
+        except (ValueError, TypeError, KeyError):
+            kind, version = None, None
+        if kind != _KIND or type(version) is not int:
+            raise ValueError(f"{path} is not what instep writes; wanted another folder")
+        if version > _FORMAT:
+            raise ValueError(
+                f"{path} has the format {version}, and this instep knows those up to {_FORMAT}; a "
+                "newer one will read it"
+            )
+        own: dict[str, Any] = record
+        return own
+
+    def open(self, arrays: int, nbytes: int, *, is_new: bool) -> None:
+        """Open or make the files: of each generation one for each array of chunks."""
+        try:
+            for generation in range(2):
+                self.files.append([])
+                for array in range(arrays):
+                    path = str(self.file(generation, array))
+                    self.files[-1].append(StateFile(path, nbytes, is_new=is_new))
+        except FileNotFoundError as error:
+            raise ValueError(f"{error.filename} is missing; wanted a whole folder") from None
+        except BaseException:
+            if is_new:
+                self.remove(arrays)
+            raise
+
+    def remove(self, arrays: int) -> None:
+        """Remove the files, of a folder that could not be made."""
+        for generation in range(2):
+            for array in range(arrays):
+                self.file(generation, array).unlink(missing_ok=True)
+
+    def file(self, generation: int, array: int) -> Path:
+        """Return the path of the arrays of a number."""
+        name = f"state{array}" if array else "params"
+        return self.path / f"{name}.{generation}"
+
+    def map(self, generation: int, array: int) -> NDArray[Any]:
+        """Return the bytes of a file, which can't be written."""
+        return np.memmap(self.file(generation, array), np.uint8, "r")
+
+    def commit(self, record: dict[str, Any]) -> None:
+        """Have a record count, and with it what it says of the files, which were flushed.
+
+        Raises
+        ------
+        OSError
+            The record could not be written. `is_committed` says which one is there.
+        """
+        with replacing(self.path / _RECORD) as file:
+            file.write(_text(record).encode())
+        self.record = record
+
+    def is_committed(self, record: dict[str, Any]) -> bool:
+        """Return whether a record is there, or none that can be read."""
+        try:
+            return (self.path / _RECORD).read_text() == _text(record)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Close all files, and let another optimizer have the folder."""
+        for files in self.files:
+            for file in files:
+                file.close()
+        self.files = []
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            with suppress(OSError):
+                os.close(lock)
+
+
+def _text(record: dict[str, Any]) -> str:
+    return json.dumps({"kind": _KIND, "format": _FORMAT, **record})

@@ -1,0 +1,68 @@
+"""What the folder of an optimizer was made with, and has to be opened with."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from instep.chunked import Chunked
+
+__all__ = ["check_made", "said_when_made"]
+
+
+def said_when_made(own: Chunked) -> dict[str, Any]:
+    """Return what a folder has to be opened with, as JSON has it."""
+    said = own.said()
+    return {
+        "rule": said["rule"],
+        "average": said["average"],
+        "parameters": [
+            [p.name, p.array.dtype.name, list(p.array.shape), _axes(p.array), p.decays]
+            for p in own.members
+        ],
+        "groups": [
+            {key: group[key] for key in ("names", "recipe", "options")} for group in said["groups"]
+        ],
+    }
+
+
+def _axes(array: NDArray[Any]) -> list[int]:
+    """Return the axes in the order of memory, but for those that have no say in it."""
+    axes = [axis for axis in range(array.ndim) if array.shape[axis] > 1]
+    return sorted(axes, key=lambda axis: -abs(array.strides[axis]))
+
+
+def check_made(path: str, has: dict[str, Any], given: dict[str, Any]) -> None:
+    """Check that a folder is opened with what it was made with."""
+    if has["rule"] != given["rule"]:
+        raise ValueError(f"{path} was made by {has['rule']}; wanted {given['rule']}")
+    names = [[p[0] for p in made["parameters"]] for made in (has, given)]
+    if names[0] != names[1]:
+        raise ValueError(f"{path} has the parameters {names[0]}; wanted {names[1]}, as given now")
+    parts = ("dtype", "shape", "order of axes in memory", "weight decay")
+    for old, new in zip(has["parameters"], given["parameters"], strict=True):
+        for part, one, other in zip(parts, old[1:], new[1:], strict=True):
+            if one != other:
+                raise ValueError(
+                    f"{path} has {old[0]!r} with the {part} {one}; wanted {other}, as given now"
+                )
+    groups = [[group["names"] for group in made["groups"]] for made in (has, given)]
+    if groups[0] != groups[1]:
+        raise ValueError(f"{path} has the groups {groups[0]}; wanted {groups[1]}, as given now")
+    pairs = [("average", has["average"], given["average"])]
+    for number, (old, new) in enumerate(zip(has["groups"], given["groups"], strict=True)):
+        for option in {**old["options"], **new["options"]}:
+            values = (group["options"].get(option) for group in (old, new))
+            pairs.append((f"param_groups[{number}][{option!r}]", *values))
+        pairs.append((f"the recipe of param_groups[{number}]", old["recipe"], new["recipe"]))
+    for name, one, other in pairs:
+        if one != other:
+            one, other = (
+                "a callable"
+                if v is None and "recipe" not in name and name != "average"
+                else repr(v)
+                for v in (one, other)
+            )
+            raise ValueError(
+                f"{path} was made with {name} {one}, and is opened with {other}; open it with the "
+                "same, then assign to param_groups what is to change"
+            )

@@ -1,0 +1,67 @@
+"""Putting back the parameters that a step has stepped, when it ends with an error."""
+
+import os
+import tempfile
+import zlib
+from typing import IO
+
+import numpy as np
+
+from instep.chunked import Chunk, Chunked
+
+__all__ = ["Undo", "checksum"]
+
+
+def checksum(own: Chunked, chunk: Chunk) -> int:
+    """Return a checksum of the parameters of a chunk in memory."""
+    crc = 0
+    for part in chunk.parts:
+        values = own.elements[part.array].get(part.start, part.stop)
+        crc = zlib.crc32(np.ascontiguousarray(values).data, crc)
+    return crc
+
+
+class Undo:
+    """What to put back of a step: the files have it, but for what was changed since the last one.
+
+    Parameters
+    ----------
+    own : Chunked
+        The optimizer.
+    left : list of int
+        The checksums of the parameters of all chunks, as the files have them.
+    folder : str
+        Where there is room for what the files do not have.
+    """
+
+    def __init__(self, own: Chunked, left: list[int], folder: str) -> None:
+        self._own, self._left, self._folder = own, left, folder
+        self._stepped: list[int] = []
+        self._changed: dict[int, int] = {}
+        self._file: IO[bytes] | None = None
+
+    def note(self, number: int) -> None:
+        """Note that a chunk is about to be stepped."""
+        chunk = self._own.chunks[number]
+        if checksum(self._own, chunk) != self._left[number]:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            kept = bytearray(chunk.nbytes)
+            self._own.keep(chunk, memoryview(kept))
+            self._changed[number] = self._file.seek(0, os.SEEK_END)
+            self._file.write(kept)
+        self._stepped.append(number)
+
+    def put_back(self) -> list[int]:
+        """Put back what the files do not have; return the numbers of the chunks that they have."""
+        for number, offset in self._changed.items():
+            assert self._file is not None
+            chunk = self._own.chunks[number]
+            self._file.seek(offset)
+            self._own.put_back(chunk, memoryview(self._file.read(chunk.nbytes)))
+        return [number for number in self._stepped if number not in self._changed]
+
+    def close(self) -> None:
+        """Let go of what was kept."""
+        if self._file is not None:
+            self._file.close()
