@@ -22,9 +22,8 @@ INTRODUCTION = """\
 
 One step of Adam, in runs in which all take turns, each library at what it does best in place:
 
-    python -m instep bench --max-size 10000000 --json bench.json
-    python -m instep bench --between matmul --dtype float32 --max-size 1000000 --json between.json
-    python -m benches.bench_page bench.json between.json
+    python -m instep bench --dtype float32 --max-size 10000000 --json bench.json
+    python -m benches.bench_page bench.json
 
 The last makes this page and its pictures; the medians are in `docs/bench.json`.
 
@@ -37,17 +36,20 @@ over instep's: more than 1 is slower than instep, less than 1 is faster.
 ## What to expect where
 
 - **Small arrays**, up to some thousands of elements, are bound by the call: a microsecond for
-  `Adam.step`. A list of arrays costs one call, and less than a tenth of a microsecond for each
-  array.
+  `Adam.step`. A list of arrays costs one call, and a tenth of a microsecond for each array.
 - **Arrays that a core's cache holds** are bound by arithmetic, by the one square root and the one
   division of each element. float64 takes three to four times as long as float32.
 - **Large arrays** are bound by memory: instep moves each number once, and is as fast as the
-  limit. Two threads are worth up to two, from some 100,000 elements on; a pool that keeps its
-  threads awake, as numba's, is faster below that. NumPy moves everything several times.
+  limit. In a loop of nothing but steps two threads are worth up to two, from some 100,000 elements
+  on; a pool that keeps its threads awake, as numba's, is faster around 30,000. NumPy moves
+  everything several times.
 """
 
 BETWEEN = """\
 ## In a loop with other work
+
+    python -m instep bench --between matmul --dtype float32 --max-size 1000000 --json between.json
+    python -m benches.bench_page bench.json between.json
 
 Between steps NumPy multiplies two matrices of 384 by 384, which is not counted: with its BLAS on
 one thread, then on all of its threads. Microseconds of a step of float32.
@@ -91,6 +93,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], ruler, *rows[1:]))
 
 
+def ratio(number: float) -> str:
+    """Return two digits, or all those before the point."""
+    return f"{number:.2g}" if number < 99.5 else f"{number:,.0f}"
+
+
 def by_size(results: Sequence[Result]) -> str:
     """Return the table of a dtype and number of threads: a row for each size."""
     others = dict.fromkeys(r.contestant for r in results)
@@ -102,7 +109,7 @@ def by_size(results: Sequence[Result]) -> str:
         ours = found["instep"]
         limit = found.pop("limit")
         ratios = [
-            f"{found[name].seconds / ours.seconds:.2g}" if name in found else "" for name in others
+            ratio(found[name].seconds / ours.seconds) if name in found else "" for name in others
         ]
         share = f"{limit.seconds / ours.seconds:.0%}"
         fastest = min(found, key=lambda name: found[name].seconds)
@@ -116,9 +123,9 @@ def of_nets(results: Sequence[Result]) -> str:
     rows = [["µs per step", "ns per array", "over instep's", "of"]]
     arrays = 6 if ours.setting.in_dicts else ours.setting.arrays
     for r in sorted(results, key=lambda r: r.seconds):
-        each = f"{1e9 * r.seconds / arrays:.3g}"
-        ratio = f"{r.seconds / ours.seconds:.2g}"
-        rows.append([f"{1e6 * r.seconds:.3g}", each, ratio, r.contestant])
+        each = f"{1e9 * r.seconds / arrays:,.0f}"
+        over = ratio(r.seconds / ours.seconds)
+        rows.append([f"{1e6 * r.seconds:,.1f}", each, over, r.contestant])
     return table(rows)
 
 

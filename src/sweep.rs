@@ -62,9 +62,9 @@ where
             // A wide rule has elements of two types.
             _ if R::WIDE && F::DIGITS < f64::MANTISSA_DIGITS => self.each(),
             #[cfg(target_arch = "x86_64")]
-            32 => self.in_registers::<F::Of32, F::Of32>(),
+            32 => self.in_registers::<F::Of32>(),
             #[cfg(target_arch = "x86_64")]
-            64 => self.in_registers::<F::Of64, F::Of32>(),
+            64 => self.in_registers::<F::Of64>(),
             _ => self.each(),
         }
     }
@@ -91,10 +91,9 @@ where
         }
     }
 
-    /// Two registers at a time; then what is left, less than two, in smaller ones if they do: to divide
-    /// takes a large one twice as long.
+    /// Two registers at a time; then what is left, less than two.
     #[inline(always)]
-    fn in_registers<V: Instructions<Element = F>, Small: Instructions<Element = F>>(mut self) {
+    fn in_registers<V: Instructions<Element = F>>(mut self) {
         let n = self.p.len();
         let pairs = n - n % (2 * V::N);
         let mut done = 0;
@@ -106,12 +105,7 @@ where
             };
             done = self.pairs::<V, 1, false, false>(stop, end);
         }
-        if done == n {
-            return;
-        }
-        if n - done <= 2 * Small::N {
-            self.rest::<Small>(done);
-        } else {
+        if done < n {
             self.rest::<V>(done);
         }
     }
@@ -191,7 +185,7 @@ where
         end
     }
 
-    /// What is left from `start` on, at most two registers, on the divider.
+    /// What is left from `start` on, less than two registers, on the divider.
     #[inline(always)]
     fn rest<V: Instructions<Element = F>>(&mut self, start: usize) {
         let n = self.p.len();
