@@ -32,12 +32,17 @@ autodoc_typehints = "none"
 _REQUESTS = ("set_fit_request", "set_partial_fit_request", "set_score_request")
 autodoc_default_options = {"exclude-members": ", ".join(_REQUESTS)}
 numpydoc_show_class_members = False
+# An MPI is not needed to write its page.
+autodoc_mock_imports = ["mpi4py"]
 
 myst_heading_anchors = 2
 
 html_theme = "alabaster"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_title = "instep"
 html_theme_options = {
-    "description": "Optimizer steps in place on NumPy buffers",
+    "description": "Optimizer steps in place on NumPy arrays",
     "page_width": "70rem",
     "body_max_width": "50rem",
 }

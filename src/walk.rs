@@ -46,7 +46,7 @@ const MOST: usize = 4_096;
 const SHORTEST_RUN: usize = 16;
 
 /// In bytes.
-const CACHE_LINE: usize = 64;
+pub const CACHE_LINE: usize = 64;
 
 /// An axis of the arrays of all roles.
 #[derive(Clone, Copy, Debug)]
@@ -371,6 +371,15 @@ impl Walk {
             last = last.checked_add(step.checked_mul(len.saturating_sub(1) as u64)?)?;
         }
         Some(last)
+    }
+
+    /// Whether another one has the same blocks, and neither is of rows.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.rows.is_none()
+            && other.rows.is_none()
+            && self.extents == other.extents
+            && iter::zip(&self.axes, &other.axes).all(|(own, other)| own.len == other.len)
     }
 
     /// Whether the places of the first axis are some rows.

@@ -91,7 +91,8 @@ def sources(draw: Any) -> Source:
 
     def one_of(things: Sequence[str]) -> str:
         # Hypothesis keeps this strategy for each length; it would make st.sampled_from anew.
-        return things[draw(st.integers(0, len(things) - 1))]
+        place: int = draw(st.integers(0, len(things) - 1))
+        return things[place]
 
     def operand() -> str:
         return one_of(arrays)

@@ -16,7 +16,7 @@ import pytest
 from instep import functional, optimizers, schedules
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 every_rule = pytest.mark.parametrize("name", optimizers.__all__)
 
@@ -104,7 +104,7 @@ def test_the_functional_page_can_name_the_states(name: str) -> None:
     assert isinstance(functional.states(name.lower()), tuple)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_blocks_are_run(page: Path) -> None:
     """A block is either an example with prompts, which is run, or an import, which is run here."""
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
@@ -188,3 +188,48 @@ def test_the_walk_through_is_what_stands_in_the_files() -> None:
         r"pub const MAX_\w+: usize = (\d+);", (ROOT / "src" / "rules" / "mod.rs").read_text()
     )
     assert f"at most {limits[0]}, {limits[1]} and {limits[2]}" in text
+
+
+def test_the_version_and_the_address_are_the_same_everywhere() -> None:
+    """What a release looks up: `.github/workflows/release.yml` and `CITATION.cff`."""
+    cargo = (ROOT / "Cargo.toml").read_text()
+    citation = (ROOT / "CITATION.cff").read_text()
+    (version,) = re.findall(r'^version = "(.+)"$', cargo, re.MULTILINE)
+    assert f"\nversion: {version}\n" in citation
+    project = (ROOT / "pyproject.toml").read_text()
+    (address,) = re.findall(r'^Repository = "(.+)"$', project, re.MULTILINE)
+    assert f'repository-code: "{address}"' in citation
+    assert f"{address}/security" in (ROOT / ".github/ISSUE_TEMPLATE/config.yml").read_text()
+    descriptions = [
+        re.findall(r'^description = "(.+)"$', text, re.MULTILINE) for text in (cargo, project)
+    ]
+    assert descriptions[0] == descriptions[1]
+
+
+def test_links_to_the_repository_lead_to_files() -> None:
+    """A package index shows the README by itself, so its links are absolute, its picture too."""
+    project = (ROOT / "pyproject.toml").read_text()
+    (address,) = re.findall(r'^Repository = "(.+)"$', project, re.MULTILINE)
+    readme = (ROOT / "README.md").read_text()
+    links = [
+        *re.findall(r"\]\(([^)]+)\)", readme),
+        *re.findall(r'^\w+ = "(https:.+)"$', project, re.M),
+    ]
+    for link in links:
+        assert link.startswith("https://"), link
+        if link.startswith((f"{address}/blob/main/", f"{address}/raw/main/")):
+            path = link.removeprefix(address).split("/", 3)[3].partition("#")[0]
+            assert (ROOT / path).is_file(), link
+
+
+def test_every_public_name_has_a_page() -> None:
+    """Its own, or that of its module; `docs/reference.md` lists them."""
+    listed = re.findall(
+        r"^   (instep\.[\w.]+)$", (ROOT / "docs" / "reference.md").read_text(), re.M
+    )
+    modules = {name for name in listed if inspect.ismodule(getattr(instep, name[7:], None))}
+    covered = set(listed)
+    for module in modules | {"instep.optimizers"}:
+        covered |= {f"instep.{name}" for name in getattr(instep, module[7:]).__all__}
+    public = {f"instep.{name}" for name in instep.__all__ if not name.startswith("__")}
+    assert public <= covered, public - covered

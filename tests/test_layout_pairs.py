@@ -96,6 +96,42 @@ def test_one_shared_column_among_many_is_found() -> None:
         assert matrix.tobytes() == before.tobytes()
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("rows", [1_003, 9_001])
+def test_columns_are_stepped_together(rows: int, threads: int) -> None:
+    # Columns of several blocks, stepped block by block, and among them others that are not.
+    rng = np.random.default_rng(rows)
+    matrix = rng.standard_normal((rows, 37)).astype(np.float32)
+    wanted = matrix.copy()
+    shorter, apart = 3, 20
+    params = [*matrix.T[:36]]
+    params[shorter] = params[shorter][: rows // 2]
+    params[apart] = matrix[:, 36]
+    whole = [wanted[: p.size, 36 if i == apart else i] for i, p in enumerate(params)]
+    states = [np.zeros_like(p) for p in params], [np.zeros_like(p) for p in params]
+    numbers = {"lr": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6}
+    before = instep.get_num_threads()
+    instep.set_num_threads(threads)
+    try:
+        optimizer = instep.Adam(
+            params, lr=0.01, betas=(0.8, 0.95), eps=1e-6, eps_mode="hat", zero_grads=True
+        )
+        for t in range(1, 4):
+            slab = rng.standard_normal((rows, 36)).astype(np.float32)
+            grads = [g[: p.size] for g, p in zip(slab.T, params, strict=True)]
+            powers = {"beta1_power": 0.8**t, "beta2_power": 0.95**t}
+            for p, g, m, v in zip(whole, grads, *states, strict=True):
+                p[:], m[:], v[:] = reference.adam_hat(p, g, m, v, **numbers, **powers)
+            optimizer.step(grads)
+            assert matrix.tobytes() == wanted.tobytes()
+            assert not any(g.any() for g in grads)
+    finally:
+        instep.set_num_threads(before)
+    for i, (m, v) in enumerate(zip(*states, strict=True)):
+        assert optimizer.state[str(i)]["m"].tobytes() == m.tobytes()
+        assert optimizer.state[str(i)]["v"].tobytes() == v.tobytes()
+
+
 # Shapes around the sizes of blocks and tiles, and such as are cut in odd places.
 SHAPES = [
     (70, 1),

@@ -31,38 +31,7 @@ __all__ = [  # tests of every library
 
 ROOT = Path(__file__).parent.parent
 
-COURSE = """
-import numpy as np, instep
-
-def bits(arrays):
-    return [a.tobytes() for a in arrays.values()]
-
-rng = np.random.default_rng(0)
-shapes = {"W1": (64, 65), "b1": (64, 1), "W2": (3, 64), "b2": (3, 1)}
-for dtype in (np.float32, np.float64):
-    f = dtype
-    draw = lambda: {k: rng.standard_normal(s).astype(dtype) for k, s in shapes.items()}
-    parameters = draw()
-    wanted = {k: p.copy() for k, p in parameters.items()}
-    v, s = instep.initialize_adam(parameters)
-    m = {k: np.zeros_like(p) for k, p in parameters.items()}
-    q = {k: np.zeros_like(p) for k, p in parameters.items()}
-    for t in range(1, 6):
-        g = draw()
-        grads = {"d" + k: a for k, a in g.items()}
-        instep.update_parameters_with_adam(parameters, grads, v, s, t)
-        c1, c2 = f(1 - np.power(0.9, t)), f(1 - np.power(0.999, t))
-        for k in wanted:
-            m[k] = f(0.9) * m[k] + f(1 - 0.9) * g[k]
-            q[k] = f(0.999) * q[k] + f(1 - 0.999) * (g[k] * g[k])
-            wanted[k] = wanted[k] - (f(0.01) * (m[k] / c1)) / np.sqrt(q[k] / c2 + f(1e-8))
-    assert bits(parameters) == bits(wanted) and bits(v) == bits(m) and bits(s) == bits(q)
-    parameters, _ = instep.update_parameters_with_momentum(parameters, grads, v, 0.9, 0.01)
-    parameters, _ = instep.update_parameters_with_rmsprop(parameters, grads, s)
-    parameters = instep.update_parameters_with_gd(parameters, grads, 0.01)
-    assert all(p.dtype == dtype and np.isfinite(p).all() for p in parameters.values())
-print("numpy", np.__version__)
-"""
+COURSE = ROOT / "tests" / "installed_steps.py"
 
 IMPORT = """
 import os, time, numpy
@@ -122,7 +91,7 @@ def test_course_functions_with_numpy_alone(tmp_path: Path, numpy: str) -> None:
     python = environment(tmp_path / "env", numpy, wheel())
     installed = run(python, "-m", "pip", "list", "--format=freeze").split()
     assert {line.split("==")[0] for line in installed} <= {"instep", "numpy", "pip", "setuptools"}
-    version = run(python, "-c", COURSE, cwd=tmp_path).split()[1]
+    version = run(python, COURSE, cwd=tmp_path).split()[1]
     assert version.startswith("1.26.") == numpy.endswith("1.26.*")
 
 
@@ -173,11 +142,11 @@ def test_pip_install_of_a_clone(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     run("git", "clone", "--quiet", ROOT, clone)
     python = environment(tmp_path / "env", clone)
-    assert run(python, "-c", COURSE, cwd=tmp_path).startswith("numpy")
+    assert run(python, COURSE, cwd=tmp_path).startswith("numpy")
 
 
 def test_source_distribution_builds(tmp_path: Path) -> None:
     run(sys.executable, "-m", "maturin", "sdist", "--out", tmp_path)
     (archive,) = tmp_path.iterdir()
     python = environment(tmp_path / "env", archive)
-    assert run(python, "-c", COURSE, cwd=tmp_path).startswith("numpy")
+    assert run(python, COURSE, cwd=tmp_path).startswith("numpy")

@@ -13,7 +13,7 @@ use crate::element::{Bits, Element};
 use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::Level;
-use crate::walk::{self, Axis, GRADIENT, Indices, MAX_ROLES, PARAMETER, PLACE, Walk};
+use crate::walk::{self, Axis, CACHE_LINE, GRADIENT, Indices, MAX_ROLES, PARAMETER, PLACE, Walk};
 
 /// The most elements that a thread takes at a time. A block of the norm's sums, so that its bits know
 /// nothing of threads.
@@ -220,6 +220,21 @@ impl Job {
         let moved = !self.is_at(GRADIENT, view);
         self.data[GRADIENT] = view.data;
         moved
+    }
+
+    /// The number of its blocks.
+    pub(super) fn blocks(&self) -> usize {
+        self.walk.as_ref().map_or(1, |walk| walk.blocks(0, 1).len())
+    }
+
+    /// Whether the blocks of another job, of as many elements and at most `most`, share cache lines with
+    /// its own, as those of the columns of a matrix do.
+    pub(super) fn is_beside(&self, other: &Self, most: usize) -> bool {
+        let (Some(walk), Some(others)) = (&self.walk, &other.walk) else { return false };
+        self.storage.is_none()
+            && self.len <= most
+            && self.data[PARAMETER].addr().abs_diff(other.data[PARAMETER].addr()) < CACHE_LINE
+            && walk.is_like(others)
     }
 
     pub(super) fn is_dense(&self) -> bool {

@@ -67,14 +67,24 @@ impl Jobs {
     /// Visits some of the gradients, a piece at a time: on several threads, in any order, if there are
     /// enough bytes for that to pay, else in order.
     pub(super) fn each_gradient(&self, pieces: Range<usize>, visit: impl Fn(&Piece<'_>) + Sync) {
-        self.each_piece_of(PIECE, self.elements(pieces), |piece| visit(&piece));
+        self.each_piece_of(PIECE, self.elements(pieces), &|piece| visit(&piece));
     }
 
     /// The step of some pieces, each job with its own of the works. What is done at a time is less than
     /// such a piece where that makes threads end at the same time.
     pub(super) fn run(&mut self, works: &[Work], pieces: Range<usize>) {
         let size = (self.len / 64).next_power_of_two().clamp(LEAST_PIECE, PIECE);
-        self.each_piece_of(size, self.elements(pieces), |piece| piece.run(works));
+        self.each_part_of(size, self.elements(pieces), |part| {
+            let is_beside =
+                |job: &Job, next: &Job| job.start >= part.start && job.is_beside(next, size);
+            for jobs in self.within(&part).chunk_by(is_beside) {
+                match jobs {
+                    [job] => each_piece_within(job, &part, size, &|piece| piece.run(works)),
+                    // They share cache lines: what is fetched for one is there for the next ones.
+                    _ => each_block_of(jobs, |piece| piece.run(works)),
+                }
+            }
+        });
         // Those of the next step are others, and may have this memory.
         self.list.iter_mut().for_each(Job::drop_rows);
     }
@@ -108,33 +118,38 @@ impl Jobs {
 
     /// Makes every piece once. Only what borrows the jobs mutably may write.
     fn each_piece(&self, visit: impl Fn(Piece<'_>) + Sync) {
-        self.each_piece_of(PIECE, 0..self.len, visit);
+        self.each_piece_of(PIECE, 0..self.len, &visit);
     }
 
     /// Makes every piece that starts within a part of the space, which begins and ends with pieces.
-    fn each_piece_of(&self, size: usize, space: Range<usize>, visit: impl Fn(Piece<'_>) + Sync) {
+    fn each_piece_of(&self, size: usize, space: Range<usize>, visit: &(impl Fn(Piece<'_>) + Sync)) {
+        self.each_part_of(size, space, |part| {
+            for job in self.within(&part) {
+                each_piece_within(job, &part, size, visit);
+            }
+        });
+    }
+
+    /// Cuts a part of the space in parts that may be done at the same time.
+    fn each_part_of(&self, size: usize, space: Range<usize>, visit: impl Fn(Range<usize>) + Sync) {
         let bytes = self.bytes.div_ceil(self.len.max(1)) * space.len();
         if bytes < parallel::SHARED_FROM {
             // Job by job: small arrays have a piece each.
-            self.each_piece_within(space, size, &visit);
+            visit(space);
         } else {
             let visit = |chunk| {
                 let start = space.start + chunk * size;
-                self.each_piece_within(start..space.end.min(start + size), size, &visit);
+                visit(start..space.end.min(start + size));
             };
             parallel::each(space.len().div_ceil(size), bytes, &visit);
         }
     }
 
-    /// Visits the pieces that start within a part of the space.
-    fn each_piece_within(&self, space: Range<usize>, size: usize, visit: &impl Fn(Piece<'_>)) {
+    /// The jobs that have elements within a part of the space.
+    fn within(&self, space: &Range<usize>) -> &[Job] {
         let first = self.list.partition_point(|job| job.start + job.len <= space.start);
-        for job in self.list[first..].iter().take_while(|job| job.start < space.end) {
-            let start = space.start.saturating_sub(job.start).next_multiple_of(size);
-            for start in (start..job.len.min(space.end - job.start)).step_by(size) {
-                visit(Piece::new(job, start, size));
-            }
-        }
+        let list = &self.list[first..];
+        &list[..list.partition_point(|job| job.start < space.end)]
     }
 
     /// The part of the space that pieces of [`PIECE`] elements take.
@@ -145,5 +160,24 @@ impl Jobs {
             self.list.get(job).map_or(self.len, start)
         };
         start(pieces.start)..start(pieces.end)
+    }
+}
+
+/// Makes the pieces of a job that start within a part of the space.
+fn each_piece_within(job: &Job, space: &Range<usize>, size: usize, visit: &impl Fn(Piece<'_>)) {
+    let start = space.start.saturating_sub(job.start).next_multiple_of(size);
+    for start in (start..job.len.min(space.end - job.start)).step_by(size) {
+        visit(Piece::new(job, start, size));
+    }
+}
+
+/// Makes a piece of each block of jobs that are alike: the first of all jobs, then the second ones.
+fn each_block_of(jobs: &[Job], visit: impl Fn(Piece<'_>)) {
+    let [first, ..] = jobs else { return };
+    let size = first.len.div_ceil(first.blocks().max(1)).max(1);
+    for start in (0..first.len).step_by(size) {
+        for job in jobs {
+            visit(Piece::new(job, start, size));
+        }
     }
 }
