@@ -222,7 +222,7 @@ def test_the_page_of_the_bench_shows_what_was_saved(
         "| elements | ns per element | share of the limit | numba | fastest |",
         "| 1,000 | 2 | 50% | 0.25 | numba |",
         "| 3,000 | 0.667 | 50% | 1.5 | instep |",
-        "| 6 | 600 | 3 | numba |",
+        "| 6.0 | 600 | 3 | numba |",
         "| 1,000 | 2 | 2 | 8 | instep, 1 |",
     ):
         assert f"{row}\n" in text, row
