@@ -1,4 +1,4 @@
-# What a person types. Everything runs in .venv, which each target makes and fills by itself;
+# The commands of the project. Everything runs in .venv, which each target makes and fills by itself;
 # needed on the machine: Rust, Python 3.10 or newer, make.
 #
 # A target's line ends in `## DURATION | What it does`, for `make help`. Where it needs more than the
@@ -11,8 +11,8 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_COMPILE=0 $(BIN)/python -m pip instal
 # Of pytest: a process for each CPU. And what `make test-fast` leaves out: processes, other libraries, searches.
 PARALLEL := -n logical --dist loadgroup -p no:benchmark
 FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,autograd bench benches demo examples interop \
-	machine memory mpi peers processes run sklearn sklearn_adam thinc)) \
-	$(addprefix --ignore=python/instep/,autograd.py bench demo mpi.py sklearn.py thinc.py) \
+	machine memory mpi peers processes rich run sklearn sklearn_adam thinc)) \
+	$(addprefix --ignore=python/instep/,autograd.py bench demo mpi.py rich.py sklearn.py thinc.py) \
 	-k "not python_blocks and not any_values and not hard_values and not million and not baseline and not every_instruction_level"
 NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 

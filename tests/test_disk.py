@@ -236,6 +236,37 @@ def test_memory_is_that_of_the_ring(tmp_path: Path) -> None:
         assert len(opt._own.chunks) == 4
 
 
+MEMORY = """
+import sys
+import numpy as np
+import instep
+from instep.disk import Streamed
+from pathlib import Path
+
+def most():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+params = {"W": np.ones(4_000_000, np.float32)}
+grads = {"W": np.ones(4_000_000, np.float32)}
+before = most()
+with Streamed(instep.AdEMAMix, params, folder=sys.argv[1], chunk=1, average=0.9) as opt:
+    opt.step(grads, max_norm=1.0)
+    opt.step(grads)
+    state = sum(array.nbytes for own in opt.state.values() for array in own.values())
+    print(most() - before, opt.buffer_bytes, state)
+"""
+
+
+def test_a_process_has_no_more_memory_than_the_ring_whatever_the_states(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path], capture_output=True, text=True, check=True
+    )
+    grown, ring, state = map(int, run.stdout.split())
+    assert state == 48_000_000
+    assert grown < ring + 8_000_000
+
+
 def test_chunks_have_every_element_once_and_large_arrays_follow_each_other() -> None:
     sizes, itemsizes = [5, 3 * PIECE + 1, 0, 9, 2 * PIECE, 70_000, 1], [4, 4, 4, 8, 8, 4, 4]
     for nbytes in (1, 4 * PIECE, 1 << 20, 1 << 30):

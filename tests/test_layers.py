@@ -120,6 +120,7 @@ def test_a_host_is_imported_by_the_module_of_its_name_only() -> None:
     optional = {
         "ml_dtypes": {"ml_dtypes"},
         "mpi": {"mpi4py"},
+        "rich": {"rich"},
         "safetensors": {"safetensors"},
         "threads": {"threadpoolctl"},
     }

@@ -18,6 +18,7 @@ from instep.checks import check_integer
 from instep.chunked import chunked
 from instep.generations import Generations
 from instep.made import check_made, said_when_made
+from instep.mapped import maps_of, sequential
 from instep.optimizer import Nonfinite
 from instep.ring import Region, Ring, Transfer
 from instep.shards import Elements
@@ -409,6 +410,17 @@ class Streamed:
             grads = grads if replaced is None else replaced
         begun = own.begin(grads, lr=lr, **asked)
         given = own.check(grads)
+        with sequential(maps_of([*given, *(member.array for member in own.members)])):
+            return self._stream_step(begun, given, asked, progress)
+
+    def _stream_step(
+        self,
+        begun: BegunStep,
+        given: tuple[Any, ...],
+        asked: dict[str, Any],
+        progress: Callable[[int, int], object] | None,
+    ) -> StepResult:
+        own = self._own
         looked = own.look(begun, asked)
         if isinstance(looked, int):
             return self._end(self._skip(begun, looked), given)

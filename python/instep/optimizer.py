@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from types import ModuleType
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from numpy.typing import NDArray
 
@@ -28,9 +28,13 @@ from instep.groups import (
     set_decay,
     with_own_options,
 )
+from instep.mapped import maps_of, sequential
 from instep.rule import TOO_MANY_STEPS, Options, Rule
 from instep.storage import NO_STORAGE, Bits, Master, StateDtype, Storage
 from instep.tree import Tree, called
+
+if TYPE_CHECKING:
+    import mmap
 
 __all__ = ["BegunStep", "Common", "Nonfinite", "Optimizer", "StepResult"]
 
@@ -124,8 +128,8 @@ class Optimizer(Rule):
     Parameters of 16 bits are bfloat16 arrays of the package ml_dtypes, float16 with a `master`, or
     uint16 with `bits`. Their gradients are of their own dtype or float32. Steps are computed in
     float32, and rounded when they are stored; `instep.codecs` has the arithmetic, to the bit.
-    A run that is saved and goes on has the bits of one that never stopped. `state` shows what is
-    stored, and `decoded` the numbers.
+    A run that is saved and goes on is bit-for-bit identical to one that never stopped. `state`
+    shows what is stored, and `decoded` the numbers.
 
     `copy.deepcopy` and `pickle` copy an optimizer with all its arrays, the parameters among them:
     the copy steps its own. A model that is copied in the same call goes on sharing them with its
@@ -171,6 +175,8 @@ class Optimizer(Rule):
         self._hooks: dict[str, list[Callable[[Any, Any], Any]]] = {"before": [], "after": []}
         self._stepper = _instep.Stepper(self._is_list, 0)
         self._stepper.seed = seed
+        # Of parameters and states, where those are large and in files.
+        self._maps: list[mmap.mmap] = []
         self.zero_grads = zero_grads
         if not self._is_list:
             self._add_only_tree(params, groups)
@@ -264,9 +270,22 @@ class Optimizer(Rule):
             for hook in self._hooks["before"]:
                 given = hook(self, grads)
                 grads = grads if given is None else given
-        result = self._stepper.step(
-            self, grads, lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
-        )
+        if self._maps:
+            with sequential(self._maps + maps_of(self._leaves(grads))):
+                asked = grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
+                result = self._stepper.step(self, grads, lr, *asked)
+        else:
+            result = self._stepper.step(
+                self,
+                grads,
+                lr,
+                grad_scale,
+                max_norm,
+                max_array_norm,
+                max_value,
+                nonfinite,
+                max_skips,
+            )
         for hook in self._hooks["after"]:
             hook(self, result)
         return result
@@ -574,6 +593,8 @@ class Optimizer(Rule):
         self, tree: Tree, params: Any, groups: list[Group], parameters: list[Parameter]
     ) -> None:
         """Show groups and parameters to the compiled stepper."""
+        arrays = (array for own in self._parameters for array in own.arrays())
+        self._maps = maps_of(arrays)
         for group in groups:
             self._stepper.add_group(group.options)
         self._stepper.add_parameters(
@@ -1091,7 +1112,7 @@ class Optimizer(Rule):
         raise TypeError("an optimizer can't be copied without its arrays; use copy.deepcopy")
 
 
-_NOT_COPIED = ("_stepper", "_hooks", "_by_array", "_make_state")
+_NOT_COPIED = ("_stepper", "_hooks", "_by_array", "_make_state", "_maps")
 
 _uses = itertools.count()
 

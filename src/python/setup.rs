@@ -1,6 +1,5 @@
 //! The parameters and groups of an optimizer, and the gradients that go with them.
 
-use numpy::PyUntypedArray;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -93,13 +92,6 @@ impl Setup {
         let py = optimizer.py();
         let mut given = Vec::with_capacity(self.parameters.len());
         let fits = self.walk(grads, &mut |item| {
-            // What nearly all are is put in its place as it is made, not copied there.
-            if let Ok(array) = item.cast_exact::<PyUntypedArray>()
-                && !self.is_frozen(given.len())
-            {
-                given.push(Gradient::Dense(array.clone().unbind().into()));
-                return Ok(true);
-            }
             let gradient = self.gradient(optimizer, given.len(), item)?;
             given.push(gradient);
             Ok(true)
@@ -145,11 +137,6 @@ impl Setup {
         Ok(true)
     }
 
-    /// Whether steps leave a parameter alone.
-    fn is_frozen(&self, parameter: usize) -> bool {
-        self.frozen.get(parameter).copied().unwrap_or(false)
-    }
-
     #[inline]
     fn gradient(
         &self,
@@ -157,7 +144,7 @@ impl Setup {
         parameter: usize,
         item: &Bound<'_, PyAny>,
     ) -> PyResult<Gradient> {
-        if self.is_frozen(parameter) {
+        if self.frozen.get(parameter).copied().unwrap_or(false) {
             return Ok(Gradient::Absent);
         }
         Gradient::given(item, || describe(optimizer, Place { parameter, role: GRADIENT }))

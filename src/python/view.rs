@@ -60,14 +60,9 @@ impl Dtype {
         if fields.byteorder.cast_unsigned() != b'=' {
             return None;
         }
-        // Not by a table of jumps: nearly all arrays are of these two.
-        if fields.type_num == NPY_TYPES::NPY_FLOAT as i32 {
-            return Some(Self::F32);
-        }
-        if fields.type_num == NPY_TYPES::NPY_DOUBLE as i32 {
-            return Some(Self::F64);
-        }
         match fields.type_num {
+            number if number == NPY_TYPES::NPY_FLOAT as i32 => Some(Self::F32),
+            number if number == NPY_TYPES::NPY_DOUBLE as i32 => Some(Self::F64),
             number if number == NPY_TYPES::NPY_HALF as i32 => Some(Self::F16),
             number if number == NPY_TYPES::NPY_USHORT as i32 => Some(Self::U16),
             number if number == NPY_TYPES::NPY_SHORT as i32 => Some(Self::I16),
@@ -201,8 +196,7 @@ impl<'q> View<'q> {
     }
 
     pub(super) fn is_aligned(&self) -> bool {
-        // Sizes are powers of two: the remainder, without a division.
-        self.data.addr() & (self.element_size() - 1) == 0
+        self.data.addr().is_multiple_of(self.element_size())
     }
 
     /// Where its elements are.

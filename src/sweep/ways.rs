@@ -16,11 +16,7 @@ use crate::roots::{self, Roots};
 use crate::rules::Rule;
 
 /// How a sweep divides by coefficients and takes roots: either is the same to the last bit.
-///
-/// Aligned so that it never lies beside a coefficient: compilers load both at once, which waits for both
-/// to be stored, a third of the time that a short sweep takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(align(8))]
 pub(super) enum Way {
     /// On the divider.
     Plain,
