@@ -29,8 +29,8 @@ The last makes this page and its pictures; the medians are in `docs/bench.json`.
 
 ![Time per element over size, one line per library](bench.png)
 
-*Limit* is a loop of instep's own that loads and stores the same arrays with an addition in the
-place of Adam: as fast as memory allows. A share over 100% is noise of the run: nothing is faster
+*Limit* is a loop of instep's own that loads and stores the same arrays with an addition instead
+of Adam: as fast as memory allows. A share over 100% is noise of the run: nothing is faster
 than moving the bytes. The columns to the right of it are other libraries' times over instep's:
 more than 1 is slower than instep, less than 1 is faster.
 
