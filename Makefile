@@ -1,4 +1,4 @@
-# What a person types. Everything runs in .venv, which each target makes and fills by itself;
+# The commands of the project. Everything runs in .venv, which each target makes and fills by itself;
 # needed on the machine: Rust, Python 3.10 or newer, make.
 #
 # A target's line ends in `## DURATION | What it does`, for `make help`. Where it needs more than the

@@ -97,6 +97,44 @@ def killed() -> None:
     print("the step was done")
 
 
+def killed_saving() -> None:
+    """Have the last rank die in the middle of a save."""
+    opt = Sharded(instep.Adam, params())
+    opt.step(grads(COMM.rank, 0))
+    opt.save(sys.argv[2], params=True)
+    opt.step(grads(COMM.rank, 1))
+    if COMM.rank == COMM.size - 1:
+        pwrite, calls = os.pwrite, []
+
+        def die(*arguments: Any) -> int:
+            calls.append(arguments)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return pwrite(*arguments)
+
+        os.pwrite = die
+    opt.save(sys.argv[2], params=True)
+    print("all was saved")
+
+
+def loads() -> None:
+    """Go on from the file of `killed_saving`, as two ranks do that were not killed."""
+    own = params()
+    for array in own.values():
+        array[...] = 7
+    opt = Sharded(instep.Adam, own)
+    opt.load(sys.argv[2])
+    wanted = params()
+    one = instep.Adam(wanted)
+    one.step({n: grads(0, 0)[n] + grads(1, 0)[n] for n in wanted})
+    for step in range(1, 4):
+        summed = {n: grads(0, step)[n] + grads(1, step)[n] for n in wanted}
+        one.step(summed)
+        opt.step(summed if COMM.rank == 0 else {n: np.zeros_like(g) for n, g in summed.items()})
+    for name, array in own.items():
+        assert array.tobytes() == wanted[name].tobytes(), name
+
+
 def raises() -> None:
     """Have one rank raise outside of a step: `python -m mpi4py` ends them all."""
     if COMM.rank == 0:
@@ -106,5 +144,6 @@ def raises() -> None:
 
 
 if __name__ == "__main__":
-    {"same_bits": same_bits, "errors": errors, "killed": killed, "raises": raises}[sys.argv[1]]()
+    calls = [same_bits, errors, killed, killed_saving, loads, raises]
+    {call.__name__: call for call in calls}[sys.argv[1]]()
     print("done")

@@ -56,6 +56,15 @@ def test_a_rank_that_ends_ends_the_others(how: str) -> None:
         assert "this rank's own business" in done.stderr
 
 
+def test_a_save_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    done = mpiexec(2, str(STEPS), "killed_saving", str(path))
+    assert done.returncode != 0
+    assert "all was saved" not in done.stdout
+    done = mpiexec(3, str(STEPS), "loads", str(path))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_the_example_trains_as_one_process_does(ranks: int) -> None:
     done = mpiexec(ranks, str(EXAMPLE))

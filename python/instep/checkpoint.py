@@ -29,7 +29,18 @@ from instep.files import replacing
 from instep.state import HasState, arrays_of, check_format, copied, live, load_state_dict
 from instep.storage import as_bits
 
-__all__ = ["load", "read", "save", "write"]
+__all__ = [
+    "check_texts",
+    "checksum",
+    "content",
+    "corrupt",
+    "from_file",
+    "load",
+    "read",
+    "save",
+    "text_of",
+    "write",
+]
 
 _KIND = json.dumps("state of an instep optimizer")
 
@@ -41,7 +52,7 @@ def save(
 ) -> None:
     """Write the state of an optimizer into a file, with its parameters if `params`."""
     check_flag("params", params)
-    extra_text = _extra(extra)
+    extra_text = text_of(extra)
     if params:
         optimizer._refuse_detached()
     stepper = optimizer._stepper
@@ -56,7 +67,7 @@ def save(
         write(path, own, arrays_of(parameters) if params else {}, extra_text)
 
 
-def _extra(extra: Any) -> str | None:
+def text_of(extra: Any) -> str | None:
     """Return what the caller has saved too as a text."""
     if extra is None:
         return None
@@ -92,16 +103,9 @@ def write(
 
     Returns whether it did: not if `is_whole` says no once all is written.
     """
-    arrays = {f"params/{_escape(name)}": array for name, array in params.items()}
-    arrays |= {f"averages/{_escape(name)}": a for name, a in state_dict["averages"].items()}
-    for name, states in state_dict["state"].items():
-        arrays |= {f"state/{_escape(name)}/{state}": array for state, array in states.items()}
+    arrays, texts = content(state_dict, params, extra)
     # The checksum and the file take what is dense and in C order.
     arrays = {key: np.asarray(as_bits(array), order="C") for key, array in arrays.items()}
-    others = {key: value for key, value in state_dict.items() if key not in ("state", "averages")}
-    texts = {"kind": _KIND} | {key: json.dumps(value) for key, value in others.items()}
-    if extra is not None:
-        texts["extra"] = extra
     texts["crc32"] = _crc32(texts, arrays)
     try:
         with replacing(path) as file:
@@ -113,6 +117,21 @@ def write(
     return True
 
 
+def content(
+    state_dict: Mapping[str, Any], params: Mapping[str, Any], extra: str | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the arrays of a file by their keys, and its texts but for the checksum."""
+    arrays = {f"params/{_escape(name)}": array for name, array in params.items()}
+    arrays |= {f"averages/{_escape(name)}": a for name, a in state_dict["averages"].items()}
+    for name, states in state_dict["state"].items():
+        arrays |= {f"state/{_escape(name)}/{state}": array for state, array in states.items()}
+    others = {key: value for key, value in state_dict.items() if key not in ("state", "averages")}
+    texts = {"kind": _KIND} | {key: json.dumps(value) for key, value in others.items()}
+    if extra is not None:
+        texts["extra"] = extra
+    return arrays, texts
+
+
 class _ChangedError(Exception):
     """The arrays were changed while they were written."""
 
@@ -122,19 +141,32 @@ def read(
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]], Any]:
     """Return what is in a file: a state dict, parameters or nothing, and the caller's own JSON."""
     name = os.fspath(path)
-
-    def check(texts: dict[str, str]) -> None:
-        if texts.get("kind") != _KIND:
-            raise ValueError(f"{name} is a safetensors file, but instep did not save it")
-        try:
-            version = safetensors.parse(texts.get("format", ""))
-        except ValueError:
-            version = None
-        check_format(name, version)
-
-    arrays, texts = safetensors.read(path, check)
+    arrays, texts = safetensors.read(path, lambda texts: check_texts(name, texts))
     if texts.pop("crc32", None) != _crc32(texts, arrays):
-        raise ValueError(f"{name} is corrupt: its checksum is not that of its content")
+        raise corrupt(name)
+    return from_file(name, texts, arrays)
+
+
+def check_texts(name: str, texts: Mapping[str, str]) -> None:
+    """Check that the texts of a file are those of a state, of a format that this knows."""
+    if texts.get("kind") != _KIND:
+        raise ValueError(f"{name} is a safetensors file, but instep did not save it")
+    try:
+        version = safetensors.parse(texts.get("format", ""))
+    except ValueError:
+        version = None
+    check_format(name, version)
+
+
+def corrupt(name: str) -> ValueError:
+    """Return the error of a file with another checksum than it says."""
+    return ValueError(f"{name} is corrupt: its checksum is not that of its content")
+
+
+def from_file(
+    name: str, texts: dict[str, str], arrays: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Return what the parts of a file say: a state dict, parameters, and the caller's own JSON."""
     try:
         return _from_file(texts, arrays)
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -142,17 +174,17 @@ def read(
 
 
 def _from_file(
-    texts: dict[str, str], arrays: dict[str, NDArray[Any]]
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]], Any]:
+    texts: dict[str, str], arrays: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """Return what the parts of a file say."""
     state_dict = {key: safetensors.parse(text) for key, text in texts.items() if key != "kind"}
     # Neither too deep nor too large for whoever looks at it.
     check_json("metadata", state_dict)
     extra = state_dict.pop("extra", None)
     names = {_escape(name): name for group in state_dict["groups"] for name in group["names"]}
-    state: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in names.values()}
-    averages: dict[str, NDArray[Any]] = {}
-    params: dict[str, NDArray[Any]] = {}
+    state: dict[str, dict[str, Any]] = {name: {} for name in names.values()}
+    averages: dict[str, Any] = {}
+    params: dict[str, Any] = {}
     for key, array in arrays.items():
         kind, _, name = key.partition("/")
         if kind == "state":
@@ -167,12 +199,23 @@ def _escape(name: str) -> str:
     return name.replace("\\", "\\\\").encode("utf-8", "backslashreplace").decode()
 
 
-def _crc32(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Return a checksum of all that a file says: the format itself has none."""
+def checksum(
+    metadata: Mapping[str, str],
+    arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+    extend: Callable[[str, int], int],
+) -> str:
+    """Return a checksum of all that a file says: the format itself has none.
+
+    `extend` is called with the key of an array and a CRC-32, and returns that of its bytes after
+    what the other is of.
+    """
     crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
-    for key, array in sorted(arrays.items()):
-        crc = zlib.crc32(
-            f"{key} {array.dtype} {array.shape} ".encode("utf-8", "surrogatepass"), crc
-        )
-        crc = zlib.crc32(array.data, crc)
+    for key, (dtype, shape) in sorted(arrays.items()):
+        crc = zlib.crc32(f"{key} {dtype} {shape} ".encode("utf-8", "surrogatepass"), crc)
+        crc = extend(key, crc)
     return f"{crc:08x}"
+
+
+def _crc32(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
+    described = {key: (array.dtype, array.shape) for key, array in arrays.items()}
+    return checksum(metadata, described, lambda key, crc: zlib.crc32(arrays[key].data, crc))

@@ -10,7 +10,7 @@ A step of arrays that are stored in fewer bytes loads float32 numbers from them,
 
 The random numbers that round are a function of the seed, the step, the array and the place of the
 element in it, see `noise`. So neither threads nor memory layouts nor the order of parameters change
-a bit, and a run that is stopped and goes on has the bits of one that never stopped.
+a bit, and a run that is stopped and goes on is bit-for-bit identical to one that never stopped.
 
 Rounding is by `noise` of a stream of its own for the parameter, and by `state_noise` for the
 states, of which two share a random number, as the hash takes much of the time of a step in cache.

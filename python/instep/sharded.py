@@ -4,6 +4,7 @@ Every rank holds all parameters, and the state of its share: ZeRO, stage 1.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instep import shard_checkpoint
 from instep._instep import BegunStep, StepResult
 from instep.communicators import Communicator, agree, exchange
 from instep.optimizer import Nonfinite
 from instep.rows import Rows
 from instep.shard import Shard, shard_of
 from instep.shards import PIECE, root
+from instep.state import checked_state
 from instep.wire import Room, Wire
 
 __all__ = ["Sharded"]
@@ -234,6 +237,89 @@ class Sharded:
         for hook in self._shard._hooks["after"]:
             hook(self, result)
         return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of this rank's share of the state; see `instep.Optimizer.state_dict`."""
+        return self._shard.state_dict()
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Go on from what `state_dict` returned on this rank, of as many ranks.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            What `instep.Optimizer.load_state_dict` raises, on whatever rank, or counts that are not
+            those of rank 0. All ranks raise it, and nothing has changed on any.
+        """
+        shard = self._shard
+
+        def check() -> tuple[Callable[[], None], object]:
+            self._refuse_averaged()
+            write = checked_state(shard, state_dict)
+            shares = ("state", "averages")
+            return write, {key: v for key, v in state_dict.items() if key not in shares}
+
+        agree(self.comm, check, "state dict")()
+        shard.give_counts()
+
+    def save(
+        self, path: str | os.PathLike[str], *, params: bool = False, extra: Any = None
+    ) -> None:
+        """Save the state of all ranks to one file; see `instep.Optimizer.save`.
+
+        It is the file that one process saves, to the byte, on a file system that all ranks see.
+        Each rank writes its share; nobody has the whole.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, the same on all ranks.
+        params, extra
+            As there, and the same on all ranks.
+
+        Raises
+        ------
+        OSError, TypeError, ValueError, RuntimeError
+            What it raises there, on whatever rank. All ranks raise it, with the number of the
+            rank, and the old file is intact.
+        """
+        shard_checkpoint.save(self.comm, self._shard, path, params=params, extra=extra)
+
+    def load(self, path: str | os.PathLike[str], *, params: bool = True) -> Any:
+        """Go on from a file, of any number of ranks or of one process; see `instep.Optimizer.load`.
+
+        Each rank reads its share of the states, and of the rest of the file a part, for the
+        checksum.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, the same on all ranks.
+        params : bool, default True
+            Whether to load the parameters too, where the file has them.
+
+        Returns
+        -------
+        object
+            The `extra` that was saved.
+
+        Raises
+        ------
+        OSError, TypeError, ValueError, RuntimeError
+            What it raises there, on whatever rank. All ranks raise it, and nothing has changed on
+            any.
+        """
+
+        def check() -> tuple[None, object]:
+            self._refuse_averaged()
+            return None, params
+
+        agree(self.comm, check, "arguments")
+        return shard_checkpoint.load(self.comm, self._shard, path, params=params)
+
+    def _refuse_averaged(self) -> None:
+        if self._shard.averages_are_in:
+            raise RuntimeError("the state was copied, saved or loaded within averaged()")
 
     def register_step_pre_hook(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
         """Have a callable called before every step; see `instep.Optimizer`."""

@@ -6,7 +6,7 @@
 import bisect
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ __all__ = [
     "HasState",
     "arrays_of",
     "check_format",
+    "checked_state",
     "copied",
     "live",
     "load_state_dict",
@@ -149,6 +150,13 @@ def load_state_dict(
     optimizer: HasState, state_dict: Any, params: Mapping[str, NDArray[Any]] | None = None
 ) -> None:
     """Check all of a state dict, and of parameters if given, then write it into an optimizer."""
+    checked_state(optimizer, state_dict, params)()
+
+
+def checked_state(
+    optimizer: HasState, state_dict: Any, params: Mapping[str, NDArray[Any]] | None = None
+) -> Callable[[], None]:
+    """Check all of a state dict, and of parameters if given; what is returned writes it."""
     if isinstance(state_dict, Mapping):
         check_format("state_dict", state_dict.get("format"))
         if "skips" not in state_dict:
@@ -201,7 +209,8 @@ def load_state_dict(
         return f"{pairs[index][0]}{' of the optimizer' if role == 0 else ''}"
 
     numbers = t, skips, seed
-    optimizer._stepper.restore(tuple(own), tuple(sources), numbers, updates, describe)
+    restore = optimizer._stepper.restore
+    return lambda: restore(tuple(own), tuple(sources), numbers, updates, describe)
 
 
 class _Spans:

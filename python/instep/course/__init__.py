@@ -20,8 +20,8 @@ agree in dtype and shape; different parameters may have different dtypes.
    ``parameters["W1"].copy()`` instead.
 
 Every function checks all of its arguments before it writes anything: a call that raises has changed
-nothing. One call steps all arrays in compiled code, without allocating, and gives the bits of the
-NumPy formula, which `instep.reference` spells out.
+nothing. One call steps all arrays in compiled code, without allocating. Results are
+bit-for-bit identical to the NumPy formula, which `instep.reference` spells out.
 
 One thing differs from the course code by intent: float32 arrays stay float32. Under NumPy 2 the
 course's ``np.power(beta1, t)`` is a float64 scalar, and turns float32 parameters into float64.
