@@ -32,7 +32,7 @@ autodoc_typehints = "none"
 _REQUESTS = ("set_fit_request", "set_partial_fit_request", "set_score_request")
 autodoc_default_options = {"exclude-members": ", ".join(_REQUESTS)}
 numpydoc_show_class_members = False
-# An MPI is not needed to write its page.
+# An MPI is not needed to write the page of its module.
 autodoc_mock_imports = ["mpi4py"]
 
 myst_heading_anchors = 2
