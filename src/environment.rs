@@ -1,7 +1,5 @@
-//! What a thread has of its own: a floating-point mode, signals that it blocks, time on a core.
+//! What a thread has of its own: a floating-point mode, signals that it blocks, the core that it is on.
 #![expect(unsafe_code, reason = "a control register is read, and the C library is called")]
-
-use std::time::Duration;
 
 /// Whether floats round to nearest here, with subnormal numbers and without traps: the only mode in
 /// which the bits of a result don't depend on which thread has computed it, and the one that
@@ -58,24 +56,6 @@ const DEFAULT: u64 = 0;
 #[cfg(not(any(target_feature = "sse", target_arch = "aarch64")))]
 fn control_bits() -> u64 {
     DEFAULT
-}
-
-/// For how long this thread has had a core so far.
-#[cfg(unix)]
-pub(crate) fn time_on_core() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: it writes a `timespec` of our own, or nothing where there is no such clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    let [seconds, nanoseconds] = [time.tv_sec, time.tv_nsec].map(i64::from).map(i64::unsigned_abs);
-    Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
-}
-
-/// As if it had always had one.
-#[cfg(not(unix))]
-pub(crate) fn time_on_core() -> Duration {
-    static START: std::sync::LazyLock<std::time::Instant> =
-        std::sync::LazyLock::new(std::time::Instant::now);
-    START.elapsed()
 }
 
 /// A thread, by the number that the system gives it.
@@ -205,20 +185,6 @@ mod tests {
         assert!(has_default_floats());
         let third = std::hint::black_box(1.0_f64) / std::hint::black_box(3.0);
         assert!(third.is_normal() && has_default_floats());
-    }
-
-    #[test]
-    fn a_thread_that_sleeps_has_no_core() {
-        let before = time_on_core();
-        let mut sum = 0_u64;
-        while time_on_core() < before + Duration::from_micros(100) {
-            sum = std::hint::black_box(sum) + 1;
-        }
-        let before = time_on_core();
-        thread::sleep(Duration::from_millis(20));
-        assert!(
-            cfg!(not(unix)) || time_on_core().saturating_sub(before) < Duration::from_millis(10)
-        );
     }
 
     #[cfg(unix)]

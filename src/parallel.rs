@@ -99,20 +99,14 @@ pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
     let Some(posted) = pool.post(&claims, helpers, bytes, begun) else {
         claims.run(Side::Front);
         let now = Instant::now();
-        pool.lock().worth.end_alone(now, now - begun);
+        pool.lock().worth.end(now, bytes, now - begun, false);
         return;
     };
     let start = posted.start;
-    // Not by the clock: a worker may have been woken on this very core.
-    let begun = environment::time_on_core();
-    let own = claims.run(Side::Front);
-    let ran = environment::time_on_core().saturating_sub(begun);
+    claims.run(Side::Front);
     drop(posted);
     let now = Instant::now();
-    // At the pace of the caller's chunks, if it got any.
-    let [all, own] = [chunks, own].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-    let alone = (ran * all).checked_div(own).unwrap_or(now - start);
-    pool.lock().worth.end_shared(now, now - start, alone);
+    pool.lock().worth.end(now, bytes, now - start, true);
     claims.assert_all_done();
 }
 

@@ -29,12 +29,25 @@ pub(crate) const SHORT_PATIENCE: Duration = Duration::from_micros(20);
 /// The most tasks that a step makes: is all finite, what is the norm, the step itself.
 const MOST_PASSES: u32 = 3;
 
-/// For how many times what sharing has cost the caller works alone: what it can cost is that part
-/// of its time, whatever else the machine does.
+/// For how many times what sharing has cost the caller works alone, at least: what it can cost is that
+/// part of its time, whatever else the machine does. Twice as many after each further try that costs.
 const REPAID: u32 = 16;
+
+/// The same at most.
+const MOST_REPAID: u32 = 256;
 
 /// The most that sharing one task is taken to have cost: a process may have been stopped.
 const MOST_COST: Duration = Duration::from_millis(10);
+
+/// How many tasks in a row are done alone before one is shared, and the other way round before it is
+/// said what came of it: in the first, arrays move to the caches of the cores that now have them.
+const TRY: u32 = 3;
+
+/// How many are shared in a row before some are done alone, to see how long that takes by now.
+const MOST_SHARED: u32 = 256;
+
+/// The sizes of tasks that are looked at together: from a power of 2 to the next.
+const SIZES: usize = (ALWAYS_FROM / SHARED_FROM).ilog2() as usize;
 
 /// What is known from the tasks so far.
 #[derive(Debug, Default)]
@@ -45,8 +58,79 @@ pub(crate) struct Worth {
     helpers: usize,
     /// How many have come within [`PATIENCE`] of the one before.
     streak: u32,
+    /// Of tasks that come after other work, which has the caches, and of those within [`PATIENCE`].
+    of_size: [[OfSize; SIZES]; 2],
+}
+
+/// What is known from the tasks of a size.
+#[derive(Debug, Default)]
+struct OfSize {
+    /// How long they take alone, when nothing stops them.
+    alone: Duration,
+    /// Whether the last was shared, and how many in a row were done as it was.
+    shared: bool,
+    row: u32,
+    /// What the first ones shared in this row have cost, which is not counted yet.
+    pending: Duration,
+    /// What sharing has saved, as far as it makes up for single tasks that cost.
+    saved: Duration,
     /// How long to work alone.
     debt: Duration,
+    /// By what the next cost is multiplied; 0 for the least.
+    repaid: u32,
+}
+
+impl OfSize {
+    fn shares(&self) -> bool {
+        if self.alone.is_zero() {
+            // One as soon as may be: it has the workers started.
+            return self.row == 0;
+        }
+        let waits = if self.shared { self.row >= MOST_SHARED } else { self.row < TRY };
+        !waits && self.debt.is_zero()
+    }
+
+    fn begin_row(&mut self, shared: bool) {
+        if self.shared != shared {
+            (self.shared, self.row, self.pending) = (shared, 0, Duration::ZERO);
+        }
+        self.row = self.row.saturating_add(1);
+    }
+
+    fn end_alone(&mut self, took: Duration) {
+        self.begin_row(false);
+        self.debt = self.debt.saturating_sub(took);
+        if self.alone.is_zero() || took < self.alone {
+            self.alone = took;
+        } else if self.row > 1 {
+            // Slowly: what else is done may have stopped it for a while.
+            self.alone += took.saturating_sub(self.alone).min(self.alone) / 8;
+        }
+    }
+
+    fn end_shared(&mut self, took: Duration) {
+        self.begin_row(true);
+        if self.alone.is_zero() {
+            return;
+        }
+        let (cost, saved) = (took.saturating_sub(self.alone), self.alone.saturating_sub(took));
+        if self.row < TRY && cost <= self.alone {
+            self.pending += cost;
+        } else if cost.is_zero() {
+            (self.pending, self.repaid) = (Duration::ZERO, REPAID);
+            self.saved = (self.saved + saved).min(TRY * self.alone);
+        } else {
+            let cost = (cost + self.pending).min(MOST_COST);
+            self.pending = Duration::ZERO;
+            let rest = cost.saturating_sub(self.saved);
+            self.saved = self.saved.saturating_sub(cost);
+            self.repaid = self.repaid.max(REPAID);
+            self.debt += self.repaid * rest;
+            if !rest.is_zero() {
+                self.repaid = (2 * self.repaid).min(MOST_REPAID);
+            }
+        }
+    }
 }
 
 impl Worth {
@@ -66,9 +150,10 @@ impl Worth {
     }
 
     /// Whether to share a task of so many bytes; `awake`: whether a worker is.
-    pub(crate) fn shares(&self, bytes: usize, awake: bool) -> bool {
+    pub(crate) fn shares(&mut self, bytes: usize, awake: bool) -> bool {
         let soon_there = awake || self.is_loop() || bytes >= WOKEN_FROM;
-        bytes >= ALWAYS_FROM || bytes >= SHARED_FROM && soon_there && self.debt.is_zero()
+        let known = self.of_size(bytes).is_none_or(|of_size| of_size.shares());
+        bytes >= ALWAYS_FROM || bytes >= SHARED_FROM && soon_there && known
     }
 
     /// How long workers are to look out for the next task.
@@ -76,16 +161,21 @@ impl Worth {
         if self.is_loop() { PATIENCE } else { SHORT_PATIENCE }
     }
 
-    /// Takes note of a shared task that has ended, and of how long it took, and would have alone.
-    pub(crate) fn end_shared(&mut self, now: Instant, took: Duration, alone: Duration) {
+    /// Takes note of a task of so many bytes that has ended, of how long it took, and of whether it was
+    /// shared.
+    pub(crate) fn end(&mut self, now: Instant, bytes: usize, took: Duration, shared: bool) {
         self.ended = Some(now);
-        self.debt += REPAID * took.saturating_sub(alone).min(MOST_COST);
+        match self.of_size(bytes) {
+            Some(of_size) if shared => of_size.end_shared(took),
+            Some(of_size) => of_size.end_alone(took),
+            None => {}
+        }
     }
 
-    /// Takes note of one that the caller did alone.
-    pub(crate) fn end_alone(&mut self, now: Instant, took: Duration) {
-        self.ended = Some(now);
-        self.debt = self.debt.saturating_sub(took);
+    /// `None` for a task that is shared always.
+    fn of_size(&mut self, bytes: usize) -> Option<&mut OfSize> {
+        let of_size = &mut self.of_size[usize::from(self.streak > 0)];
+        of_size.get_mut((bytes / SHARED_FROM).max(1).ilog2() as usize)
     }
 }
 
@@ -96,27 +186,44 @@ mod tests {
     const MIDDLING: usize = WOKEN_FROM;
     const LEAST: usize = SHARED_FROM;
     const TOOK: Duration = Duration::from_micros(30);
+    const LONG: Duration = Duration::from_millis(1);
 
-    /// Tasks done alone, so long after one another.
-    fn tasks(worth: &mut Worth, now: &mut Instant, count: usize, gap: Duration) {
+    /// Tasks so long after one another, which take `TOOK` alone and otherwise what `shared` says; returns
+    /// how many were shared, and how long all took.
+    fn tasks(
+        worth: &mut Worth,
+        now: &mut Instant,
+        (count, bytes, gap): (usize, usize, Duration),
+        mut shared: impl FnMut(usize) -> Duration,
+    ) -> (usize, Duration) {
+        let (mut total, mut shares) = (Duration::ZERO, 0);
         for _ in 0..count {
             *now += gap;
             worth.begin(*now, 1);
-            *now += TOOK;
-            worth.end_alone(*now, TOOK);
+            let is_shared = worth.shares(bytes, false);
+            let took = if is_shared { shared(shares) } else { TOOK };
+            shares += usize::from(is_shared);
+            *now += took;
+            total += took;
+            worth.end(*now, bytes, took, is_shared);
         }
+        (shares, total)
     }
 
     #[test]
-    fn size_decides_where_nothing_is_known() {
-        let mut worth = Worth::default();
-        worth.begin(Instant::now(), 1);
+    fn size_decides_what_is_never_shared_and_what_always() {
+        let (mut worth, mut now) = (Worth::default(), Instant::now());
+        worth.begin(now, 1);
+        assert!(worth.shares(ALWAYS_FROM, false) && worth.shares(WOKEN_FROM, false));
+        for bytes in [SHARED_FROM - 1, SHARED_FROM, WOKEN_FROM - 1, WOKEN_FROM, ALWAYS_FROM - 1] {
+            tasks(&mut worth, &mut now, (1 + TRY as usize, bytes, LONG), |_| TOOK);
+        }
         for (bytes, asleep, awake) in [
             (SHARED_FROM - 1, false, false),
             (SHARED_FROM, false, true),
             (WOKEN_FROM - 1, false, true),
             (WOKEN_FROM, true, true),
-            (ALWAYS_FROM, true, true),
+            (ALWAYS_FROM - 1, true, true),
         ] {
             assert_eq!((worth.shares(bytes, false), worth.shares(bytes, true)), (asleep, awake));
         }
@@ -127,55 +234,87 @@ mod tests {
     fn workers_are_woken_and_kept_awake_in_a_loop_of_steps() {
         let (mut worth, mut now) = (Worth::default(), Instant::now());
         // The passes of one step are no loop.
-        tasks(&mut worth, &mut now, 4, SHORT_PATIENCE);
+        tasks(&mut worth, &mut now, (4, LEAST, SHORT_PATIENCE), |_| TOOK);
         assert!(!worth.shares(LEAST, false) && worth.patience() == SHORT_PATIENCE);
-        tasks(&mut worth, &mut now, 1, PATIENCE / 2);
+        tasks(&mut worth, &mut now, (1, LEAST, PATIENCE / 2), |_| TOOK);
         assert!(worth.shares(LEAST, false) && worth.patience() == PATIENCE);
-        tasks(&mut worth, &mut now, 1, PATIENCE);
+        now += PATIENCE;
+        worth.begin(now, 1);
         assert!(!worth.shares(LEAST, false) && worth.patience() == SHORT_PATIENCE);
     }
 
     #[test]
     fn what_sharing_costs_is_a_small_part_of_the_time() {
-        for lost in [Duration::from_micros(3), Duration::from_millis(4), Duration::from_secs(3_600)]
+        for lost in [Duration::from_micros(3), Duration::from_micros(40), Duration::from_millis(4)]
         {
-            let (mut worth, now) = (Worth::default(), Instant::now());
-            let (mut alone, mut shared, cost) = (0, 0, lost.min(MOST_COST));
-            for _ in 0..20_000 {
-                worth.begin(now, 1);
-                if worth.shares(MIDDLING, true) {
-                    worth.end_shared(now, TOOK + lost, TOOK);
-                    shared += 1;
-                } else {
-                    worth.end_alone(now, TOOK);
-                    alone += 1;
-                }
-                assert!(worth.shares(ALWAYS_FROM, false));
+            let (mut worth, mut now) = (Worth::default(), Instant::now());
+            for (tried, most) in [(2_000, 16), (200_000, 200)] {
+                let each = (tried, MIDDLING, LONG);
+                let (shares, total) = tasks(&mut worth, &mut now, each, |_| TOOK + lost);
+                let alone = TOOK * u32::try_from(tried).expect("a few");
+                // What the last one has cost is still to be made up for.
+                let open = most * (lost + TOOK) * 2;
+                assert!(
+                    total.saturating_sub(alone) * most <= alone + open,
+                    "{shares} shared, {total:?}"
+                );
+                assert!(shares >= 1);
             }
-            assert!(shared * REPAID * cost <= (alone + alone.max(1)) * TOOK + REPAID * cost);
-            assert!(shared >= 1 && alone >= 1, "{shared} shared, {alone} alone");
         }
+    }
+
+    #[test]
+    fn sharing_pays_though_the_first_shared_are_slow() {
+        let (mut worth, mut now) = (Worth::default(), Instant::now());
+        // The arrays move to other caches whenever a row of shared ones begins.
+        let mut row = 0;
+        let (shares, total) = tasks(&mut worth, &mut now, (10_000, MIDDLING, LONG), |shared| {
+            row = if shared % MOST_SHARED as usize == 0 { 0 } else { row + 1 };
+            if row < 2 { TOOK * 3 / 2 } else { TOOK / 2 }
+        });
+        assert!(shares > 9_800, "{shares}");
+        assert!(total < 10_000 * TOOK * 11 / 20);
+    }
+
+    #[test]
+    fn one_slow_task_among_many_changes_nothing() {
+        let (mut worth, mut now) = (Worth::default(), Instant::now());
+        let each = (10_000, MIDDLING, LONG);
+        let slow_at_times = |shared: usize| if shared % 100 == 99 { 3 * TOOK } else { TOOK / 2 };
+        assert!(tasks(&mut worth, &mut now, each, slow_at_times).0 > 9_800);
+    }
+
+    #[test]
+    fn what_has_become_slow_is_given_up_and_what_has_become_quick_is_found() {
+        let (mut worth, mut now) = (Worth::default(), Instant::now());
+        let each = (1_000, MIDDLING, LONG);
+        assert!(tasks(&mut worth, &mut now, each, |_| TOOK / 2).0 > 950);
+        assert!(tasks(&mut worth, &mut now, each, |_| 2 * TOOK).0 < 100);
+        let each = (3_000, MIDDLING, LONG);
+        assert!(tasks(&mut worth, &mut now, each, |_| TOOK / 2).0 > 1_000);
+    }
+
+    #[test]
+    fn tasks_of_a_loop_are_none_that_come_after_other_work() {
+        let (mut worth, mut now) = (Worth::default(), Instant::now());
+        assert!(tasks(&mut worth, &mut now, (100, MIDDLING, LONG), |_| 9 * TOOK).0 < 10);
+        let gap = PATIENCE / 2;
+        assert!(tasks(&mut worth, &mut now, (100, MIDDLING, gap), |_| TOOK / 2).0 > 90);
     }
 
     #[test]
     fn another_number_of_workers_is_given_a_chance() {
-        let (mut worth, now) = (Worth::default(), Instant::now());
+        let (mut worth, mut now) = (Worth::default(), Instant::now());
         for helpers in [1, 2, 1] {
-            worth.begin(now, helpers);
-            assert!(worth.shares(MIDDLING, false));
-            worth.end_shared(now, 2 * TOOK, TOOK);
-            worth.begin(now, helpers);
-            assert!(!worth.shares(MIDDLING, false));
-        }
-    }
-
-    #[test]
-    fn sharing_goes_on_while_it_saves_time() {
-        let (mut worth, now) = (Worth::default(), Instant::now());
-        for _ in 0..100 {
-            worth.begin(now, 1);
-            assert!(worth.shares(MIDDLING, false));
-            worth.end_shared(now, TOOK, TOOK + Duration::from_nanos(1));
+            let mut shared = 0;
+            for _ in 0..20 {
+                now += LONG;
+                worth.begin(now, helpers);
+                let is_shared = worth.shares(MIDDLING, false);
+                shared += usize::from(is_shared);
+                worth.end(now, MIDDLING, if is_shared { 3 * TOOK } else { TOOK }, is_shared);
+            }
+            assert!((2..=4).contains(&shared), "{shared}");
         }
     }
 }

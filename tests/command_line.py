@@ -1,18 +1,27 @@
 """The command line, run as a process, and what it writes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 
-def without(modules: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def without(
+    modules: list[str], *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command line where modules cannot be imported."""
     code = (
         f"import sys; sys.modules |= dict.fromkeys({modules})\n"
         "from instep.__main__ import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env=os.environ | (environment or {}),
+    )
 
 
 def size_of_png(path: Path) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from instep.__main__ import main
 from instep.bench import measuring, report, storages
 from instep.bench.arrays import check_ordinary, draw
 from instep.bench.contestants import OURS, Contestant, Instep, Limit
+from instep.bench.dicts import LOOPS
 from instep.bench.measuring import Pace, Result, Setting, contestants, measure, sizes
 from instep.bench.peers import PEERS, JaxOptax, Numba, NumExpr, Thinc, Torch, TorchFused
 from instep.bench.turns import clock, clock_after, take_turns
@@ -143,6 +144,33 @@ def test_every_contestant_does_the_steps_of_adam(kind: Kind, dtype: str, threads
     assert (np.abs(p - start) > 100 * rtol).all()
 
 
+@pytest.mark.parametrize(("kind", "dtype"), ADAMS)
+def test_a_list_of_arrays_is_stepped_as_its_arrays_are(kind: Kind, dtype: str) -> None:
+    setting = Setting(dtype, 1, 8, arrays=5)
+    (many,) = measuring._made([kind], setting).values()
+    (one,) = measuring._made([kind], Setting(dtype, 1, 40)).values()
+    assert (many.name, type(many) is kind) == (kind.name, kind.takes_lists)
+    for _ in range(3):
+        for contestant in (many, one):
+            contestant.prepare()
+            contestant.step()
+    for actual, wanted in zip(many.arrays(), one.arrays(), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=TOLERANCES[dtype])
+
+
+def test_the_dict_loops_do_the_same() -> None:
+    loops = [loop() for loop in LOOPS]
+    kept = loops[0].arrays()[0]
+    for _ in range(30):
+        for loop in loops:
+            loop.prepare()
+            loop.step()
+    for actual, wanted in zip(*(loop.arrays() for loop in loops), strict=True):
+        np.testing.assert_array_equal(actual, wanted)
+        assert actual.size == 33
+    assert (loops[0].arrays()[0] != kept).mean() > 0.5
+
+
 def test_arithmetic_is_seen_to_differ() -> None:
     """The tolerance of float64 tells the four forms of Adam apart, by eps alone."""
     ends = []
@@ -182,6 +210,7 @@ def test_a_cleared_gradient_would_be_noticed(monkeypatch: pytest.MonkeyPatch) ->
         seconds = Contestant.clock(self)
         return lambda number: seconds(max(number, 2_000))
 
+    monkeypatch.setattr(Thinc, "prepares", False)
     monkeypatch.setattr(Thinc, "clock", many)
     pace = Pace(0.01, 0.0, 1, 1, 0.0)
     with pytest.raises(FloatingPointError, match=r"^Thinc has come to"):
@@ -238,10 +267,9 @@ def test_jax_is_given_its_arrays() -> None:
     contestant = JaxOptax(p, g, threads=2)
     before, moments = contestant.p, contestant.state[0]
     contestant.step()
-    assert before.is_deleted()
-    assert moments.mu.is_deleted()
-    assert moments.nu.is_deleted()
-    assert not contestant.g.is_deleted()
+    for (array,) in (before, moments.mu, moments.nu):
+        assert array.is_deleted()
+    assert not contestant.g[0].is_deleted()
 
 
 # That turns and statistics are right
@@ -369,7 +397,7 @@ def test_thinc_is_timed_without_the_filling_of_its_gradient(
 
         return taken
 
-    monkeypatch.setattr("instep.bench.peers.perf_counter", lambda: now)
+    monkeypatch.setattr(sys.modules["instep.bench.contestants"], "perf_counter", lambda: now)
     monkeypatch.setattr(np, "copyto", take(100.0))
     monkeypatch.setattr(contestant, "step", take(1.0))
     assert contestant.clock()(3) == 3.0
@@ -468,6 +496,9 @@ def test_who_is_measured_where() -> None:
 # The command
 
 
+THREADS = 2
+
+
 @pytest.fixture(scope="module")
 def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Return what was printed, and the folder with the files."""
@@ -476,6 +507,8 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
         ["torch"],
         *("bench", "--quick", "--max-size", "300"),
         *("--out", str(folder / "bench.png"), "--json", str(folder / "bench.json")),
+        # Whatever this process may use of the machine at this moment.
+        environment={"INSTEP_NUM_THREADS": str(THREADS)},
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout, folder
@@ -492,25 +525,29 @@ def test_missing_peers_are_named_in_the_output(quick_run: tuple[str, Path]) -> N
 
 def test_every_installed_contestant_is_in_the_json(quick_run: tuple[str, Path]) -> None:
     saved = json.loads((quick_run[1] / "bench.json").read_text())
-    found: dict[tuple[str, int, int], list[str]] = {}
+    found: dict[tuple[str, int, int, int, bool], list[str]] = {}
     for result in saved["results"]:
-        place = result["dtype"], result["threads"], result["size"]
-        found.setdefault(place, []).append(result["contestant"])
+        names = ("dtype", "threads", "arrays", "size", "in_dicts")
+        found.setdefault(tuple(result[name] for name in names), []).append(result["contestant"])
         assert result["seconds"] > 0
         assert 2 <= result["rounds"] <= 5
-        assert result["ns_per_element"] == pytest.approx(1e9 * result["seconds"] / result["size"])
-    count = instep.get_num_threads()
+        elements = result["arrays"] * result["size"]
+        assert result["ns_per_element"] == pytest.approx(1e9 * result["seconds"] / elements)
     able = [kind for kind in EVERY if not issubclass(kind, Torch)]
-    assert found == {
-        (dtype, threads, size): [
+    wanted = {
+        (dtype, threads, arrays, size, False): [
             kind.name
             for kind in able
-            if dtype in kind.dtypes and (kind is not JaxOptax or threads == count)
+            if dtype in kind.dtypes
+            and (kind is not JaxOptax or threads == THREADS)
+            and (kind is not Limit or arrays == 1)
         ]
+        for arrays, counts, sizes in ((1, (1, THREADS), (100, 300)), (148, (1,), (8,)))
         for dtype in ("float32", "float64")
-        for threads in (1, count)
-        for size in (100, 300)
+        for threads in counts
+        for size in sizes
     }
+    assert found == {**wanted, ("float64", 1, 1, 33, True): ["instep", "NumPy"]}
     machine = saved["machine"]
     assert machine["instep"] == instep.config()
     assert list(machine["versions"]) == [
@@ -525,10 +562,12 @@ def rows(text: str) -> list[list[str]]:
     size = ""
     for line in text.splitlines():
         if match := re.match(
-            r" *([\d,]*)  +(\D\S*(?: \S+)*?)  +([\d.,]+) +([\d.]+) +(\S+) +(\d+%) *(.*?) *$", line
+            r" *([\d,]*)  +(\D\S*(?: \S+)*?)  +([\d.,]+) +([\d.]+) +([\d.]+)"
+            r" +(\d+%)? *(fastest)? *$",
+            line,
         ):
             size = match[1] or size
-            found.append([size, *match.groups()[1:]])
+            found.append([size, *(cell or "" for cell in match.groups()[1:])])
     return found
 
 
@@ -538,21 +577,27 @@ def test_tables_show_the_json(quick_run: tuple[str, Path]) -> None:
     shown = rows(output)
     assert len(shown) == len(results)
     by_place = {
-        (r["dtype"], r["threads"], r["size"], r["contestant"]): r["seconds"] for r in results
+        (r["dtype"], r["threads"], r["arrays"], r["size"], r["contestant"]): r["seconds"]
+        for r in results
     }
     for result, (size, name, ns, gigabytes, ratio, share, fastest) in zip(
         results, shown, strict=True
     ):
-        place = result["dtype"], result["threads"], result["size"]
+        place = result["dtype"], result["threads"], result["arrays"], result["size"]
         assert (size, name) == (str(result["size"]), result["contestant"])
         assert float(ns.replace(",", "")) == pytest.approx(result["ns_per_element"], rel=0.006)
         assert gigabytes == f"{result['gigabytes_per_second']:.1f}"
         assert ratio == f"{result['seconds'] / by_place[(*place, 'instep')]:.2f}"
-        assert share == f"{by_place[(*place, 'limit')] / result['seconds']:.0%}"
         times = {key[-1]: time for key, time in by_place.items() if key[:-1] == place}
-        del times["limit"]
+        limit = times.pop("limit", None)
+        assert share == (f"{limit / result['seconds']:.0%}" if limit else "")
         assert fastest == ("fastest" if name == min(times, key=times.__getitem__) else "")
-    for words in ("float32, 1 thread\n", "float64, 1 thread\n"):
+    for words in (
+        "float32, 1 thread\n",
+        "float64, 1 thread\n",
+        "float32, 1 thread, a list of 148 arrays of 8\n",
+        "float64, 1 thread, the course's dict loop, 33 weights\n",
+    ):
         assert words in re.sub(r" +\n", "\n", output)
     assert "JAX, optax: its threads can't be chosen" in output
     assert "\x1b" not in output
@@ -696,7 +741,9 @@ def test_threads_and_dtypes_are_measured_as_asked(
     monkeypatch.setattr(bench, "measure", recorded)
     monkeypatch.setattr(measuring, "PEERS", ())
     bench.run(["float64"], [3, 2], 300, PACE, tmp_path / "bench.png", None)
-    assert measured == [Setting("float64", n, size) for n in (3, 2) for size in (100, 300)]
+    wanted = [Setting("float64", n, size) for n in (3, 2) for size in (100, 300)]
+    wanted.append(Setting("float64", 1, 8, arrays=148))
+    assert measured == [*wanted, Setting("float64", 1, 33, in_dicts=True)]
 
 
 def test_products_are_on_one_thread_and_on_all(

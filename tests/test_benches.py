@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 from instep import _instep
+from instep.bench import report
+from instep.bench.measuring import Result, Setting
+
+from benches import bench_page
 
 ROOT = Path(__file__).parent.parent
 
@@ -183,3 +187,46 @@ def test_fit_of_scikit_learn_is_timed() -> None:
     assert len(cells) == head.count("|") - 1 == 9
     assert all(re.fullmatch(r"\d+ ms", cell) for cell in cells[6:8])
     assert re.fullmatch(r"\d+\.\d\d", cells[8])
+
+
+def a_run(factor: float, **setting: Any) -> dict[str, Any]:
+    """Return what the bench saves, of two contestants."""
+    place = Setting(**{"dtype": "float32", "threads": 1, "size": 1000, **setting})
+    seconds = {"instep": 2e-6, "limit": 1e-6, "numba": factor * 2e-6}
+    results = [Result(place, name, 5, time) for name, time in seconds.items()]
+    instep_here = {"version": "1", "isa": "avx2"}
+    machine = {
+        **{"cpu": "A CPU", "system": "Linux", "python": "3.11", "instep": instep_here},
+        "versions": {"instep": "1", "numba": "2"},
+    }
+    return report.as_json(results, machine, {})
+
+
+def test_the_page_of_the_bench_shows_what_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_page, "DOCS", tmp_path)
+    runs = [
+        a_run(9.0),
+        # Measured again: the later counts.
+        a_run(0.25),
+        a_run(1.5, size=3000),
+        a_run(3.0, size=8, arrays=10),
+        a_run(4.0, blas_threads=2),
+    ]
+    for number, saved in enumerate(runs):
+        (tmp_path / f"{number}.json").write_text(json.dumps(saved))
+    bench_page.main([str(tmp_path / f"{number}.json") for number in range(len(runs))])
+    text = (tmp_path / "bench.md").read_text()
+    for row in (
+        "| elements | ns per element | share of the limit | numba | fastest |",
+        "| 1,000 | 2 | 50% | 0.25 | numba |",
+        "| 3,000 | 0.667 | 50% | 1.5 | instep |",
+        "| 6.0 | 600 | 3 | numba |",
+        "| 1,000 | 2 | 2 | 8 | instep, 1 |",
+    ):
+        assert f"{row}\n" in text, row
+    assert "A CPU, avx2; Linux; Python 3.11; instep 1, numba 2." in text
+    assert all((tmp_path / f"{name}.png").exists() for name in ("bench", "between"))
+    with pytest.raises(ValueError, match="two machines"):
+        bench_page.merged([runs[0], {**runs[1], "machine": {**runs[1]["machine"], "cpu": "B"}}])

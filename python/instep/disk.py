@@ -8,7 +8,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,16 @@ from instep.generations import Generations
 from instep.made import check_made, said_when_made
 from instep.mapped import maps_of, sequential
 from instep.optimizer import Nonfinite
-from instep.ring import Region, Ring, Transfer
+from instep.ring import Region, Ring, StateFile, Task
 from instep.shards import Elements
 from instep.state import load_state_dict
 from instep.undo import Undo, checksum
 
 __all__ = ["Streamed"]
+
+Look: TypeAlias = Callable[[int, list[Region]], None]
+
+Transfer: TypeAlias = Callable[[StateFile, Region, int], None]
 
 
 class Streamed:
@@ -189,20 +194,32 @@ class Streamed:
         reads: range | tuple[()],
         writes: range | tuple[()],
         step: int = 1,
+        looks: tuple[list[Look], list[Look]] = ([], []),
     ) -> None:
-        """Have chunks read, worked on, and written, `step` generations on."""
+        """Have chunks read, worked on, and written, `step` generations on.
 
-        def transfers(number: int, arrays: range | tuple[()], generation: int) -> list[Transfer]:
+        `looks` has a look at each before and after that, while others are worked on.
+        """
+        before, after = looks
+
+        def transfers(
+            call: Transfer, number: int, arrays: range | tuple[()], generation: int
+        ) -> list[Task]:
             chunk = self._own.chunks[number]
             files = self._folder.files[generation]
-            there = self._own.arrays_of_chunk(chunk)
-            return [(files[array], array, chunk.offset) for array in there if array in arrays]
+            return [
+                partial(_transfer, call, files[array], array, chunk.offset)
+                for array in self._own.arrays_of_chunk(chunk)
+                if array in arrays
+            ]
 
-        def chunks() -> Iterator[tuple[int, int, list[Transfer], list[Transfer]]]:
+        def chunks() -> Iterator[tuple[int, int, list[Task], list[Task]]]:
             for number in numbers:
                 generation = self._generations[number]
-                read = transfers(number, reads, generation)
-                written = transfers(number, writes, (generation + step) % 2)
+                read = transfers(StateFile.read, number, reads, generation)
+                written = transfers(StateFile.write, number, writes, (generation + step) % 2)
+                read += [partial(look, number) for look in before]
+                written += [partial(look, number) for look in after]
                 yield number, self._own.chunks[number].nbytes, read, written
 
         self._ring.run(chunks(), work)
@@ -439,13 +456,19 @@ class Streamed:
             generations[number] = 1 - generations[number]
         record = self._record(own.said_after(looked), generations)
         undo = Undo(own, self._left, self.folder)
+        found: dict[int, int] = {}
+
+        def look_before(number: int, _: list[Region]) -> None:
+            found[number] = checksum(own, own.chunks[number])
+
+        def look_after(number: int, _: list[Region]) -> None:
+            left[number] = checksum(own, own.chunks[number])
 
         def step(number: int, regions: list[Region]) -> None:
             nonlocal done
             chunk = own.chunks[number]
-            undo.note(number)
+            undo.note(number, found.pop(number))
             own.step_chunk(chunk, regions, elements, looked, asked)
-            left[number] = checksum(own, chunk)
             done += sum(part.stop - part.start for part in chunk.parts)
             if progress is not None:
                 progress(done, total)
@@ -453,7 +476,13 @@ class Streamed:
         # Until it is known what is in memory and in the folder, whatever comes in between.
         self._broken = RuntimeError("it was interrupted")
         try:
-            self._stream(numbers, step, reads=range(1, own.arrays), writes=range(own.arrays))
+            self._stream(
+                numbers,
+                step,
+                reads=range(1, own.arrays),
+                writes=range(own.arrays),
+                looks=([look_before], [look_after]),
+            )
             self._flush([generations[number] for number in numbers])
             self._folder.commit(record)
         except BaseException as error:
@@ -532,3 +561,9 @@ class Streamed:
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Refuse to be copied or pickled: two that write one folder would break it."""
         raise TypeError("a Streamed optimizer can't be copied; open its folder in another process")
+
+
+def _transfer(
+    call: Transfer, file: StateFile, array: int, offset: int, regions: list[Region]
+) -> None:
+    call(file, regions[array], offset)

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeAlias
 
-__all__ = ["BLOCK", "Chunks", "Region", "Ring", "StateFile", "Transfer", "blocks"]
+__all__ = ["BLOCK", "Chunks", "Region", "Ring", "StateFile", "Task", "blocks"]
 
 BLOCK = 4096
 """What places and lengths in files are multiples of, as direct reads and writes need it."""
@@ -124,11 +124,11 @@ class StateFile:
                 os.close(descriptor)
 
 
-Transfer: TypeAlias = tuple[StateFile, int, int]
-"""A file, the number of the array in the chunk, and where in the file it is."""
+Task: TypeAlias = Callable[[list[Region]], object]
+"""What a thread does with the regions of all arrays of a chunk, such as to read one of them."""
 
-Chunks: TypeAlias = Iterable[tuple[int, int, Sequence[Transfer], Sequence[Transfer]]]
-"""Each with its number, the bytes of an array of it, what to read, and what to write."""
+Chunks: TypeAlias = Iterable[tuple[int, int, Sequence[Task], Sequence[Task]]]
+"""Each with its number, the bytes of an array of it, and what to do before and after the work."""
 
 
 class Ring:
@@ -170,9 +170,9 @@ class Ring:
         readers = ThreadPoolExecutor(_THREADS, "instep-read")
         writers = ThreadPoolExecutor(_THREADS, "instep-write")
         free = deque(self._slots)
-        reading: deque[tuple[int, memoryview, int, Sequence[Transfer], list[Future[None]]]]
+        reading: deque[tuple[int, memoryview, int, Sequence[Task], list[Future[object]]]]
         reading = deque()
-        writing: deque[tuple[memoryview, list[Future[None]]]] = deque()
+        writing: deque[tuple[memoryview, list[Future[object]]]] = deque()
 
         def wait() -> None:
             slot, futures = writing.popleft()
@@ -191,26 +191,19 @@ class Ring:
                         break
                     if not free:
                         wait()
-                    number, nbytes, reads, writes = following
+                    number, nbytes, before, after = following
                     slot = free.popleft()
                     regions = self._regions(slot, nbytes)
-                    futures = [
-                        readers.submit(file.read, regions[array], offset)
-                        for file, array, offset in reads
-                    ]
-                    reading.append((number, slot, nbytes, writes, futures))
+                    futures = [readers.submit(task, regions) for task in before]
+                    reading.append((number, slot, nbytes, after, futures))
                 if not reading:
                     break
-                number, slot, nbytes, writes, futures = reading.popleft()
+                number, slot, nbytes, after, futures = reading.popleft()
                 for future in futures:
                     future.result()
                 regions = self._regions(slot, nbytes)
                 work(number, regions)
-                futures = [
-                    writers.submit(file.write, regions[array], offset)
-                    for file, array, offset in writes
-                ]
-                writing.append((slot, futures))
+                writing.append((slot, [writers.submit(task, regions) for task in after]))
                 while writing and all(future.done() for future in writing[0][1]):
                     wait()
             while writing:

@@ -40,10 +40,10 @@ class Undo:
         self._changed: dict[int, int] = {}
         self._file: IO[bytes] | None = None
 
-    def note(self, number: int) -> None:
-        """Note that a chunk is about to be stepped."""
+    def note(self, number: int, found: int) -> None:
+        """Note that a chunk is about to be stepped, and its checksum as it is."""
         chunk = self._own.chunks[number]
-        if checksum(self._own, chunk) != self._left[number]:
+        if found != self._left[number]:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
             kept = bytearray(chunk.nbytes)

@@ -140,17 +140,31 @@ impl Gradient {
         item: &Bound<'_, PyAny>,
         name: impl FnOnce() -> PyResult<String>,
     ) -> PyResult<Self> {
-        if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
-            return Ok(Self::Dense(array.clone().unbind().into()));
-        }
         if item.is_none() {
             return Ok(Self::Absent);
+        }
+        if let Some(array) = plain(item)? {
+            return Ok(Self::Dense(array.into()));
         }
         if is_rows(item)? {
             return Rows::given(item).map(|rows| Self::Rows(Box::new(rows)));
         }
         array(item, name).map(Self::Dense)
     }
+}
+
+/// An object that is an ndarray and of no subclass, but for `numpy.memmap`, whose elements lie as its own.
+///
+/// # Errors
+/// None, once NumPy was imported.
+#[inline]
+pub(super) fn plain(item: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyUntypedArray>>> {
+    static MEMMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
+        return Ok(Some(array.clone().unbind()));
+    }
+    let is_map = item.get_type().is(MEMMAP.import(item.py(), "numpy", "memmap")?);
+    Ok(item.cast::<PyUntypedArray>().ok().filter(|_| is_map).map(|array| array.clone().unbind()))
 }
 
 /// An ndarray, which may be of a subclass, but of none with a mask.
@@ -161,8 +175,8 @@ pub(super) fn array(
     item: &Bound<'_, PyAny>,
     name: impl FnOnce() -> PyResult<String>,
 ) -> PyResult<Array> {
-    if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
-        return Ok(array.clone().unbind().into());
+    if let Some(array) = plain(item)? {
+        return Ok(array.into());
     }
     let Ok(array) = item.cast::<PyUntypedArray>() else {
         let kind = item.py().import("instep.checks")?.call_method1("kind_of", (item,))?;

@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::call::{Call, Gradient, Parameter, Place};
+use super::call::{Call, Gradient, Parameter, Place, plain};
 use super::group::number;
 use super::job::Work;
 use super::plan::Plan;
@@ -186,6 +186,5 @@ fn array(
     dict: Borrowed<'_, '_, PyDict>,
     key: Borrowed<'_, '_, PyAny>,
 ) -> PyResult<Option<Py<PyUntypedArray>>> {
-    let item = dict.get_item(key)?;
-    Ok(item.and_then(|item| Some(item.cast_into_exact().ok()?.unbind())))
+    dict.get_item(key)?.map_or(Ok(None), |item| plain(&item))
 }

@@ -1,9 +1,10 @@
-"""The bench: one step of Adam on one array, from small to large, against every peer installed.
+"""The bench: a step of Adam on arrays from small to large, against every peer installed.
 
 All contestants take turns within one run. The modules, in the order in which they come into play:
 
 - `instep.bench.contestants`: instep, the limit, and the formula in NumPy;
 - `instep.bench.peers`: other libraries, an adapter each;
+- `instep.bench.dicts`: the course's own loop, as it is in notebooks and by instep;
 - `instep.bench.arrays`: what they step;
 - `instep.bench.turns`: who is timed when;
 - `instep.bench.measuring`: all settings, and the statistics;
@@ -30,6 +31,7 @@ from instep.bench.measuring import (
     bytes_needed,
     contestants,
     measure,
+    nets,
     sizes,
     taking_part,
 )
@@ -59,7 +61,7 @@ def run(
     Parameters
     ----------
     dtypes : sequence of {"float32", "float64"}
-        Of the arrays; all sizes are measured for each.
+        Of the arrays; all sizes are measured for each, and a list of many small arrays.
     threads : sequence of int, optional
         Numbers of threads; all sizes are measured for each. By default 1 and as many as there are.
     max_size : int
@@ -90,6 +92,8 @@ def run(
         for product in products
         for size in sizes(max_size)
     ]
+    if between == "nothing":
+        settings += nets(dtypes)
     results: list[Result] = []
     able, missing = contestants(dtypes)
     _check_memory(

@@ -5,25 +5,31 @@ import time
 import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from instep.bench.arrays import check_ordinary, draw
-from instep.bench.contestants import OURS, Contestant
+from instep.bench.contestants import OURS, Contestant, Limit, OneByOne
+from instep.bench.dicts import DTYPE, LOOPS, UNITS
 from instep.bench.peers import PEERS
 from instep.bench.turns import clock_after, take_turns
 from instep.threads import num_threads
 
 __all__ = [
     *("Pace", "Result", "Setting"),
-    *("blas_threads", "bytes_needed", "contestants", "measure", "sizes"),
+    *("blas_threads", "bytes_needed", "contestants", "measure", "nets", "sizes"),
 ]
 
 SMALLEST = 100
 
 MATRIX = 384
 """Rows and columns of what is multiplied between steps: a hidden layer, a millisecond or so."""
+
+LIST = (148, 8)
+"""How many arrays of how many elements: bound by what is done for each array."""
 
 ARRAYS_READ_OR_WRITTEN = 7
 """By a step of Adam that moves each number once: reads p, g, m and v, writes p, m and v."""
@@ -50,8 +56,13 @@ class Setting:
     dtype: str
     threads: int
     size: int
+    """Elements of an array."""
     blas_threads: int | None = None
     """On how many threads a matrix product is done before every step; None for no product."""
+    arrays: int = 1
+    """How many arrays of that size there are."""
+    in_dicts: bool = False
+    """Whether the arrays are those of a net in the dicts of the course; the size is that of all."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +78,17 @@ class Result:
     @property
     def ns_per_element(self) -> float:
         """Nanoseconds of a step for each element."""
-        return 1e9 * self.seconds / self.setting.size
+        return 1e9 * self.seconds / self.elements
+
+    @property
+    def elements(self) -> int:
+        """The elements of all arrays together."""
+        return self.setting.arrays * self.setting.size
 
     @property
     def gigabytes_per_second(self) -> float:
         """The bytes that Adam has to move, whatever this contestant moves, over the time."""
-        moved = ARRAYS_READ_OR_WRITTEN * np.dtype(self.setting.dtype).itemsize * self.setting.size
+        moved = ARRAYS_READ_OR_WRITTEN * np.dtype(self.setting.dtype).itemsize * self.elements
         return moved / self.seconds / 1e9
 
 
@@ -95,6 +111,25 @@ def sizes(max_size: int) -> list[int]:
         found += [size for size in (power, 3 * power) if size < max_size]
         power *= 10
     return [*found, max_size]
+
+
+def nets(dtypes: Sequence[str]) -> list[Setting]:
+    """Return what is measured besides single arrays: many small ones, on one thread.
+
+    Parameters
+    ----------
+    dtypes : sequence of str
+        Of lists of arrays.
+
+    Returns
+    -------
+    settings : list of Setting
+        A list of arrays for each dtype, and last the dicts of the course.
+    """
+    arrays, size = LIST
+    of_lists = [Setting(dtype, 1, size, arrays=arrays) for dtype in dtypes]
+    weights = sum((before + 1) * units for before, units in pairwise(UNITS))
+    return [*of_lists, Setting(DTYPE, 1, weights, in_dicts=True)]
 
 
 def contestants(
@@ -141,6 +176,8 @@ def taking_part(
         for contestant in able
         if setting.dtype in contestant.dtypes
         and (setting.threads == all_threads or not contestant.needs_all_threads)
+        # Of many small arrays, instep's own calls are the limit.
+        and (setting.arrays == 1 or contestant is not Limit)
     ]
 
 
@@ -203,14 +240,12 @@ def measure(
     FloatingPointError
         A contestant has come to numbers that are not ordinary: its times mean nothing.
     """
-    p, g = draw(setting.size, setting.dtype)
     limits = ThreadpoolController().limit(limits=setting.blas_threads, user_api="blas")
     with limits, num_threads(setting.threads):
-        made = {
-            contestant.name: contestant(p.copy(), g.copy(), setting.threads)
-            for contestant in taking_part(able, setting, all_threads)
-        }
-        del p, g
+        if setting.in_dicts:
+            made: dict[str, Contestant] = {loop.name: loop() for loop in LOOPS}
+        else:
+            made = _made(taking_part(able, setting, all_threads), setting)
         clocks = {name: contestant.clock() for name, contestant in made.items()}
         untimed = 0.0
         if setting.blas_threads is not None:
@@ -232,6 +267,24 @@ def measure(
         Result(setting, name, len(times), statistics.median(times))
         for name, times in seconds.items()
     ]
+
+
+def _made(kinds: Sequence[type[Contestant]], setting: Setting) -> dict[str, Contestant]:
+    """Make contestants, each with arrays of its own."""
+    p, g = draw(setting.arrays * setting.size, setting.dtype)
+    made: dict[str, Contestant] = {}
+    for kind in kinds:
+        if setting.arrays == 1:
+            made[kind.name] = kind(p.copy(), g.copy(), setting.threads)
+            continue
+        ps, gs = ([a.copy() for a in np.split(array, setting.arrays)] for array in (p, g))
+        if kind.takes_lists:
+            of_lists: Any = kind
+            made[kind.name] = of_lists(ps, gs, setting.threads)
+        else:
+            pairs = zip(ps, gs, strict=True)
+            made[kind.name] = OneByOne([kind(*pair, setting.threads) for pair in pairs])
+    return made
 
 
 def _product() -> Callable[[], object]:

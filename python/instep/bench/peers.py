@@ -1,14 +1,13 @@
 """Other libraries' Adam, an adapter each. A library is imported when its adapter is made."""
 
 import math
-from time import perf_counter
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instep.bench.contestants import BETA1, BETA2, EPS, LR, Contestant
-from instep.bench.turns import Clock
+from instep.bench.contestants import BETA1, BETA2, EPS, LR, Arrays, Contestant, joined, listed
 
 __all__ = ["PEERS", "JaxOptax", "NumExpr", "Numba", "Thinc", "TorchForeach", "TorchFused"]
 
@@ -22,24 +21,26 @@ class Torch(Contestant):
     """
 
     packages = ("torch",)
+    takes_lists = True
     eps_mode = "outside"
     options: ClassVar[dict[str, bool]]
 
-    def __init__(self, p: Array, g: Array, threads: int) -> None:
+    def __init__(self, p: Arrays, g: Arrays, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self.p = torch.from_numpy(p).requires_grad_()
-        self.p.grad = torch.from_numpy(g)
-        self.opt = torch.optim.Adam([self.p], lr=LR, betas=(BETA1, BETA2), eps=EPS, **self.options)
+        self.p = [torch.from_numpy(array).requires_grad_() for array in listed(p)]
+        for tensor, gradient in zip(self.p, listed(g), strict=True):
+            tensor.grad = torch.from_numpy(gradient)
+        self.opt = torch.optim.Adam(self.p, lr=LR, betas=(BETA1, BETA2), eps=EPS, **self.options)
 
     def step(self) -> None:
         self.opt.step()
 
     def arrays(self) -> tuple[Array, Array, Array]:
-        state = self.opt.state[self.p]
-        tensors = (self.p.detach(), state["exp_avg"], state["exp_avg_sq"])
-        p, m, v = (tensor.numpy() for tensor in tensors)
+        states = [self.opt.state[tensor] for tensor in self.p]
+        p = joined([tensor.detach().numpy() for tensor in self.p])
+        m, v = (joined([s[name].numpy() for s in states]) for name in ("exp_avg", "exp_avg_sq"))
         return p, m, v
 
 
@@ -78,6 +79,26 @@ class Compiled(Contestant):
         return self.p, self.m, self.v
 
 
+@cache
+def _by_numba(parallel: bool) -> Any:
+    """Compile the loop."""
+    import numba
+
+    indices = numba.prange if parallel else range
+
+    # Without NumPy's rules for a division by zero there is a branch, and no packed code.
+    @numba.njit(parallel=parallel, fastmath=False, error_model="numpy")  # type: ignore[untyped-decorator]
+    def adam(
+        p: Any, g: Any, m: Any, v: Any, b1: Any, r1: Any, b2: Any, r2: Any, a: Any, eps: Any
+    ) -> None:
+        for i in indices(p.size):
+            m[i] = b1 * m[i] + r1 * g[i]
+            v[i] = b2 * v[i] + r2 * (g[i] * g[i])
+            p[i] -= a * m[i] / (np.sqrt(v[i]) + eps)
+
+    return adam
+
+
 class Numba(Compiled):
     """A loop that numba compiles: for one thread without its parallel loops."""
 
@@ -88,21 +109,9 @@ class Numba(Compiled):
         import numba
 
         super().__init__(p, g, threads)
-        indices = range if threads == 1 else numba.prange
         if threads > 1:
             numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-
-        # Without NumPy's rules for a division by zero there is a branch, and no packed code.
-        @numba.njit(parallel=threads > 1, fastmath=False, error_model="numpy")  # type: ignore[untyped-decorator]
-        def adam(
-            p: Any, g: Any, m: Any, v: Any, b1: Any, r1: Any, b2: Any, r2: Any, a: Any, eps: Any
-        ) -> None:
-            for i in indices(p.size):
-                m[i] = b1 * m[i] + r1 * g[i]
-                v[i] = b2 * v[i] + r2 * (g[i] * g[i])
-                p[i] -= a * m[i] / (np.sqrt(v[i]) + eps)
-
-        self.adam = adam
+        self.adam = _by_numba(threads > 1)
 
     def step(self) -> None:
         self.adam(self.p, self.g, self.m, self.v, *self.numbers())
@@ -136,9 +145,10 @@ class JaxOptax(Contestant):
     name = "JAX, optax"
     packages = ("jax", "optax")
     needs_all_threads = True
+    takes_lists = True
     eps_mode = "outside"
 
-    def __init__(self, p: Array, g: Array, threads: int) -> None:
+    def __init__(self, p: Arrays, g: Arrays, threads: int) -> None:
         import jax
         import optax
 
@@ -151,7 +161,8 @@ class JaxOptax(Contestant):
             return optax.apply_updates(p, updates), state
 
         # Copies: an array of JAX's own can be given away, one that lies in NumPy's memory can't.
-        self.p, self.g = (jax.device_put(jax.numpy.array(a, copy=True), cpu) for a in (p, g))
+        copied = [[jax.numpy.array(a, copy=True) for a in listed(arrays)] for arrays in (p, g)]
+        self.p, self.g = jax.device_put(copied, cpu)
         self.state = jax.device_put(rule.init(self.p), cpu)
         self.update = jax.jit(update, donate_argnums=(0, 1))
         self.wait = jax.block_until_ready
@@ -161,7 +172,8 @@ class JaxOptax(Contestant):
 
     def arrays(self) -> tuple[Array, Array, Array]:
         moments = self.state[0]
-        p, m, v = map(np.asarray, (self.p, moments.mu, moments.nu))
+        lists = (self.p, moments.mu, moments.nu)
+        p, m, v = (joined([np.asarray(a) for a in arrays]) for arrays in lists)
         return p, m, v
 
 
@@ -174,6 +186,7 @@ class Thinc(Contestant):
     name = "Thinc"
     packages = ("thinc",)
     dtypes = ("float32",)
+    prepares = True
     eps_mode = "hat"
 
     def __init__(self, p: Array, g: Array, threads: int) -> None:
@@ -192,17 +205,8 @@ class Thinc(Contestant):
     def arrays(self) -> tuple[Array, Array, Array]:
         return self.p, self.m, self.v
 
-    def clock(self) -> Clock:
-        return self._seconds
-
-    def _seconds(self, number: int) -> float:
-        seconds = 0.0
-        for _ in range(number):
-            np.copyto(self.g, self.kept)
-            start = perf_counter()
-            self.step()
-            seconds += perf_counter() - start
-        return seconds
+    def prepare(self) -> None:
+        np.copyto(self.g, self.kept)
 
 
 PEERS: tuple[type[Contestant], ...] = (TorchFused, TorchForeach, Numba, NumExpr, JaxOptax, Thinc)
