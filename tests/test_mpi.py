@@ -73,3 +73,12 @@ def test_the_example_trains_as_one_process_does(ranks: int) -> None:
     assert first.startswith(f"{ranks} ranks, 60 steps: ")
     assert float(first.split()[4].rstrip("%")) > 85
     assert second == "parameters are identical to those of one process"
+
+
+def test_the_demo_says_that_the_ranks_have_the_bits_of_one_process() -> None:
+    done = mpiexec(2, "-m", "instep", "demo", "--mpi", "--quick", "--hidden", "32")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith("2 ranks, ")
+    assert float(first.split()[4].rstrip("%")) > 60
+    assert second == "The weights of all ranks are identical to those of one process, bit for bit."

@@ -17,6 +17,7 @@ EXTRAS = {
     "demo": ("matplotlib", "rich", "threadpoolctl"),
     "bench": ("cpuinfo", "matplotlib", "psutil", "rich", "threadpoolctl"),
     "sklearn": ("sklearn",),
+    "mpi": ("mpi4py",),
 }
 
 
@@ -57,6 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_sklearn = arguments.command == "demo" and arguments.host == "sklearn"
     if is_sklearn and _import("demo.rules_sklearn", "sklearn") is None:
         return 2
+    if arguments.command == "demo" and arguments.mpi:
+        ranks = _import("demo.ranks", "mpi")
+        if ranks is None:
+            return 2
+        epochs = arguments.epochs or (QUICK_EPOCHS if arguments.quick else EPOCHS)
+        return 0 if ranks.run(arguments.hidden, epochs, arguments.dtype) else 1
     if arguments.storage and _import_storages(arguments.command) is None:
         return 2
     json = arguments.json if arguments.command == "bench" else None
@@ -200,6 +207,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train in every way to store parameters and states in fewer bytes instead; --host and "
         "--dtype have no say",
+    )
+    demo.add_argument(
+        "--mpi",
+        action="store_true",
+        help="train with Adam over the ranks of mpiexec instead, and once more in one process; "
+        "--host, --storage and --out have no say",
     )
     bench = commands.add_parser(
         "bench",
