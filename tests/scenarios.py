@@ -513,7 +513,7 @@ def a_child_waits_for_no_thread_of_its_parent() -> None:
 
 
 def first_uses_while_another_thread_forks() -> None:
-    """What is looked up at its first use is not what a child waits for, as nobody there looks it up."""
+    """A child does not wait for what another thread of its parent was looking up."""
     sys.setswitchinterval(1e-6)
 
     def uses() -> None:
@@ -524,8 +524,6 @@ def first_uses_while_another_thread_forks() -> None:
             opt.step(Rows(np.array([1]), np.ones((1, 2))))
             with pytest.raises(TypeError, match=r"grads is a str"):
                 opt.step("none")
-        with pytest.raises(TypeError, match="memmap|subclass|plain"):
-            instep.SGD(np.rec.array([1.0]))
 
     threads = [threading.Thread(target=uses) for _ in range(3)]
     for thread in threads:

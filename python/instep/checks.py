@@ -115,8 +115,7 @@ def check_plain(name: str, array: Any) -> None:
 
 def is_masked(array: NDArray[Any]) -> bool:
     """Whether an array is one with a mask."""
-    # Without an import, which takes long, and which a fork could leave unfinished. Where there is one
-    # of them, its module is there, too.
+    # Without an import: it takes long, and a fork could leave it unfinished.
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())
     return isinstance(array, masked)
 
