@@ -20,30 +20,32 @@ DOCS = Path(__file__).parents[1] / "docs"
 INTRODUCTION = """\
 # Against other libraries
 
-One step of Adam, in runs in which all take turns, each library at what it does best in place:
+This page shows the time of one step of Adam. All libraries take turns in one run, and each uses its
+fastest way to step in place:
 
     python -m instep bench --dtype float32 --max-size 10000000 --json bench.json
     python -m benches.bench_page bench.json
 
-The last makes this page and its pictures; the medians are in `docs/bench.json`.
+The second command makes this page and its pictures. The medians are in `docs/bench.json`.
 
 ![Time per element over size, one line per library](bench.png)
 
-*Limit* is a loop of instep's own that loads and stores the same arrays with an addition instead
-of Adam: as fast as memory allows. A share over 100% is noise of the run: nothing is faster
-than moving the bytes. The columns to the right of it are other libraries' times over instep's:
-more than 1 is slower than instep, less than 1 is faster.
+The *memory limit* is a loop of instep's own that loads and stores the same arrays, with an addition
+instead of Adam. Its time divided by instep's is the *share*: at 100% a step is as fast as memory
+allows. A share over 100% is noise: nothing is faster than moving the bytes. The columns to the
+right of it are other libraries' times divided by instep's: more than 1 is slower than instep, less
+than 1 is faster.
 
 ## What to expect where
 
 - **Small arrays**, up to some thousands of elements, are bound by the call: a microsecond for
   `Adam.step`. A list of arrays costs one call, and a tenth of a microsecond for each array.
-- **Arrays that a core's cache holds** are bound by arithmetic, by the one square root and the one
-  division of each element. float64 takes three to four times as long as float32.
+- **Arrays that fit in a core's cache** are bound by arithmetic: one square root and one division
+  for each element. float64 takes three to four times as long as float32.
 - **Large arrays** are bound by memory: instep moves each number once, and is as fast as the
-  limit. In a loop of nothing but steps two threads are worth up to two, from some 100,000 elements
-  on; a pool that keeps its threads awake, as numba's, is faster around 30,000. NumPy moves
-  everything several times.
+  limit. In a loop of nothing but steps, two threads are up to twice as fast as one, from some
+  100,000 elements on. A pool that keeps its threads awake, such as numba's, is faster around
+  30,000. NumPy moves everything several times.
 """
 
 BETWEEN = """\
@@ -52,13 +54,13 @@ BETWEEN = """\
     python -m instep bench --between matmul --dtype float32 --max-size 1000000 --json between.json
     python -m benches.bench_page bench.json between.json
 
-Between steps NumPy multiplies two matrices of 384 by 384, which is not counted: with its BLAS on
-one thread, then on all of its threads. Microseconds of a step of float32.
+Between steps NumPy multiplies two matrices of 384 by 384, with its BLAS on one thread, then on all
+of its threads. That time is not counted. The table has microseconds for a step in float32.
 
-A pool that spins between steps, as numba's and that of torch's OpenMP, is at hand at once while
-the BLAS has one thread. With a BLAS on more threads the two are in each other's way, as they want
-more cores than there are: single steps then take milliseconds. instep's workers sleep soon, and a
-step is shared only while that has paid so far: what tries cost is a small part of the time.
+A pool that spins between steps, such as numba's or that of torch's OpenMP, can start at once while
+the BLAS has one thread. If the BLAS has more threads, both want more cores than there are, and
+single steps take milliseconds. instep's workers soon go to sleep, and a step uses several threads
+only while that has saved time so far. Trying it takes a small part of the time.
 
 ![The same with a matrix product between steps](between.png)
 """
@@ -104,7 +106,7 @@ def by_size(results: Sequence[Result]) -> str:
     others = dict.fromkeys(r.contestant for r in results)
     for name in ("instep", "limit"):
         del others[name]
-    rows = [["elements", "ns per element", "share of the limit", *others, "fastest"]]
+    rows = [["elements", "ns per element", "share of the memory limit", *others, "fastest"]]
     for size in dict.fromkeys(r.setting.size for r in results):
         found = {r.contestant: r for r in results if r.setting.size == size}
         ours = found["instep"]

@@ -9,30 +9,34 @@ INTRODUCTIONS = {
     "figures": """\
 # Figures
 
-Written by `make figures`: medians of one run, in which what is compared takes turns.
+`make figures` writes this page. All numbers are medians of one run, in which the things compared
+take turns.
 
-- **Limit**: the same arrays loaded and stored with one addition each, the fastest that any rule
-  with that many states could be. The ratio is the recipe's time over the limit's.
-- **Added**: how much longer a step takes with an option; and how much longer if NumPy does the same
-  after it. The ratio is NumPy's over instep's. `g.max()` is a read of the gradients, the least that
-  a norm takes.
+- **Limit** is the memory limit: a loop that loads and stores the same arrays with one addition
+  each. No rule with that many states can be faster. The ratio is the recipe's time divided by the
+  limit's.
+- **Added** is how much longer a step takes with an option, and how much longer if NumPy does the
+  same after the step. The ratio is NumPy's time divided by instep's. `g.max()` reads the gradients
+  once, which is the least that a norm needs.
 """,
     "layouts": """\
 # Layouts
 
-Written by `make layouts`: medians of one run on one thread, in which both take turns.
+`make layouts` writes this page. All numbers are medians of one run on one thread, in which instep
+and NumPy take turns.
 
-The aim is that no layout of arrays and no shape of a call is slower than the NumPy line that does
-the same, such as `p -= lr*g` for SGD. The ratio is NumPy's time over instep's: below 1, instep is
+The aim: with every layout of the arrays, instep is at least as fast as the NumPy line that does the
+same, such as `p -= lr*g` for SGD. The ratio is NumPy's time divided by instep's. Below 1, instep is
 slower.
 
-A strided array is stepped without a copy of it. What is dense along some axes is stepped in place;
-all else is gathered into tiles of a few thousand elements, stepped, and scattered back. Of rows in
-any or in rising order none comes twice; "twice" are rows of which each comes two times, and is
-summed first.
+A strided array is stepped without a copy of the whole. Parts that are dense along some axes are
+stepped in place. Everything else is gathered into tiles of a few thousand elements, stepped, and
+scattered back. In the lines with rows in any order or in rising order, each row comes once. In
+those with "twice", each row comes two times, and its gradients are summed first.
 
-Two cases do not reach the aim yet: rows of a 1-D parameter, as a step first looks whether all rows
-are there and none comes twice, and NumPy's line does not; and SGD over every second element.
+Two cases do not reach the aim yet. One is rows of a 1-D parameter: a step first checks that all
+rows exist and that none comes twice, which NumPy's line does not do. The other is SGD over every
+second element.
 """,
 }
 

@@ -219,7 +219,7 @@ def test_the_page_of_the_bench_shows_what_was_saved(
     bench_page.main([str(tmp_path / f"{number}.json") for number in range(len(runs))])
     text = (tmp_path / "bench.md").read_text()
     for row in (
-        "| elements | ns per element | share of the limit | numba | fastest |",
+        "| elements | ns per element | share of the memory limit | numba | fastest |",
         "| 1,000 | 2 | 50% | 0.25 | numba |",
         "| 3,000 | 0.667 | 50% | 1.5 | instep |",
         "| 6.0 | 600 | 3 | numba |",

@@ -137,7 +137,7 @@ def tables(results: Sequence[Result]) -> Iterator[Table]:
         made.add_column("ns per\nelement", justify="right")
         made.add_column("GB/s", justify="right")
         made.add_column("ratio to\ninstep", justify="right")
-        made.add_column("share of\nthe limit", justify="right")
+        made.add_column("share of\nmemory limit", justify="right")
         made.add_column("", no_wrap=True)
         for size, iterator in groupby(group, lambda result: result.setting.size):
             found = {result.contestant: result for result in iterator}
@@ -180,16 +180,17 @@ def legend(able: Sequence[type[Contestant]], all_threads: int) -> Text:
         A line for each thing.
     """
     lines = [
-        "ratio to instep: the time over instep's; share of the limit: the limit's time over that.",
-        "GB/s: the bytes that Adam has to move, p, g, m and v read, p, m and v written; what a "
-        "contestant moves besides is not counted.",
-        "limit: the same bytes moved by instep's loop, with an addition in the place of Adam.",
+        "ratio to instep: the time divided by instep's; share of memory limit: the limit's time "
+        "divided by that. More than 100 % is noise.",
+        "GB/s: the bytes that Adam has to move (read p, g, m and v, write p, m and v); what a "
+        "library moves besides these is not counted.",
+        "limit: instep's loop moves the same bytes, with an addition instead of Adam.",
         "fastest: of all but the limit at that size.",
         "after a product on n: NumPy multiplies matrices on n threads before every step; that is "
         "not counted.",
-        "the course's dict loop: the rest of a step of training comes before each step, and is not "
-        "counted; NumPy is the loop as notebooks have it.",
-        "NumPy and Thinc run on one thread always.",
+        "the course's dict loop: the rest of a training step comes before each step, and is not "
+        "counted; NumPy is the loop as it is in the notebooks.",
+        "NumPy and Thinc always run on one thread.",
     ]
     lines += [
         f"{one.name}: its threads can't be chosen while it runs; measured with {all_threads} only."
