@@ -108,7 +108,7 @@ figures: .venv/with-bench  ## 10 min | Time every recipe on a quiet machine, and
 	$(BIN)/python -m benches.figures benches/results/figures.json docs/figures.md
 
 .PHONY: quality
-quality: .venv/with-demo .venv/with-bfloat16  ## 3 min | Train two problems in every storage, and print the losses
+quality: .venv/with-demo .venv/with-bfloat16  ## 5 min | Train two problems in every storage, and print the losses
 	$(BIN)/python -m benches.storage_quality
 
 .PHONY: layouts

@@ -82,6 +82,14 @@ def test_a_file_of_so_many_ranks_is_that_of_one_process_and_loads_at_any_number(
     for others in (1, 2, 3, 4):
         run(others, go_on)
 
+    again = {name: np.full_like(p, 7) for name, p in copied(make_params()).items()}
+    unshared = make_one(again)
+    assert unshared.load(path) == {"epoch": 3}
+    for step in range(BEFORE, BEFORE + AFTER):
+        unshared.step(sums(step))
+    for name, array in own.items():
+        assert_same_bits(again[name], array, name)
+
 
 def test_an_error_on_one_rank_is_everyones_and_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
