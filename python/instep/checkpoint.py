@@ -82,7 +82,7 @@ def text_of(extra: Any) -> str | None:
 
 
 def load(optimizer: HasState, path: str | os.PathLike[str], *, params: bool = True) -> Any:
-    """Go on from where the optimizer was that was saved to a file; return the caller's own JSON."""
+    """Continue from the state that was saved to a file; return the caller's own JSON."""
     check_flag("params", params)
     loaded, own, extra = read(path)
     try:
@@ -160,7 +160,7 @@ def check_texts(name: str, texts: Mapping[str, str]) -> None:
 
 def corrupt(name: str) -> ValueError:
     """Return the error of a file with another checksum than it says."""
-    return ValueError(f"{name} is corrupt: its checksum is not that of its content")
+    return ValueError(f"{name} is corrupt: its checksum does not match its content")
 
 
 def from_file(

@@ -1,8 +1,8 @@
 """Optimizer states of other libraries, from and to those of instep.
 
-Training begun with torch goes on with instep, and the other way round: the state of Adam, AdamW,
-SGD, RMSprop and Adagrad is the same there, under other names. torch itself is not needed: what is
-read and returned has NumPy arrays where torch has tensors.
+Start training with torch and continue with instep, or the other way round. The states of Adam,
+AdamW, SGD, RMSprop and Adagrad are the same there, under other names. torch itself is not needed:
+what is read and returned has NumPy arrays where torch has tensors.
 """
 
 from collections.abc import Mapping
@@ -94,7 +94,7 @@ _LAYOUTS: dict[type[Optimizer], _Layout] = {
 def from_torch_state_dict(
     optimizer: Optimizer, torch_state_dict: Mapping[str, Any], *, t: int | None = None
 ) -> None:
-    """Go on from where an optimizer of torch was.
+    """Continue from where an optimizer of torch was.
 
     The state arrays of `optimizer` **are written in place**; its options and ``t`` are set. All is
     checked first: a call that raises has changed nothing.
@@ -419,7 +419,7 @@ def _steps(
             numbers = ", ".join(map(str, done))
             raise ValueError(
                 f"the parameters of torch_state_dict have done {numbers} steps; instep counts "
-                "those of all parameters alike"
+                "those of all parameters together"
             )
         if t not in (None, done[0]):
             raise ValueError(f"t is {t}; torch_state_dict has counted {done[0]}")
@@ -436,6 +436,6 @@ def _steps(
         if t > 0 and not begun and options["momentum"] and options["dampening"]:
             raise ValueError(
                 "torch_state_dict has parameters without a step, whose first one is without "
-                "dampening; instep counts the steps of all parameters alike"
+                "dampening; instep counts the steps of all parameters together"
             )
     return t

@@ -69,7 +69,7 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     formula**: all operations on arrays in the order in which they are typed, each rounded to the
     dtype of the parameter. Numbers are computed in float64, once a step, and then rounded once to
     that dtype. In NumPy 2 a formula in which a ``np.float64``, or a condition times a number, meets
-    a float32 array goes on in float64; in a rule it does not. In NumPy, ``np.maximum`` and
+    a float32 array becomes float64; in a rule it does not. In NumPy, ``np.maximum`` and
     ``np.minimum`` of 0 and -0 depend on the CPU; here they give the second one. A sign that
     ``np.copysign`` takes from NaN is positive.
 
@@ -128,7 +128,7 @@ class OwnRuleType(ABCMeta):
             return super().__call__(*args, **kwargs)
         if isinstance(args[1], (int, float)) and not isinstance(args[0], (int, float)):
             raise TypeError(
-                f"{traced.name} was given {args[1]!r} in the place of the gradient; for an "
+                f"{traced.name} was given {args[1]!r} instead of the gradient; for an "
                 f"optimizer write {traced.name}(params, lr={args[1]!r})"
             )
         for name, role in traced.norms.items():
@@ -213,7 +213,7 @@ class OwnRule(Optimizer, metaclass=OwnRuleType):
         """Return what is wrong with a saved formula."""
         return (
             f"is {saved!r}, and the formula of {cls._traced.name} is {own!r} now: it was changed "
-            "after the state was saved. Load it with the function as it was, or begin anew"
+            "after the state was saved. Load it with the function as it was, or start again"
         )
 
     @classmethod

@@ -607,8 +607,8 @@ class Cyclic(_Schedule):
 class ReduceOnPlateau(_Schedule):
     """A learning rate that drops by a factor whenever a metric has stopped getting better.
 
-    It is told the metric with `report`, after each validation, say: **it has a state**, so it is
-    only equal to itself, and to go on with a run, its `state_dict` has to be saved too.
+    Tell it the metric with `report`, for example after each validation. **It has a state**, so it
+    is only equal to itself, and to continue a run you have to save its `state_dict` too.
 
     Parameters
     ----------
@@ -722,7 +722,7 @@ class ReduceOnPlateau(_Schedule):
         Parameters
         ----------
         metric : float
-            What is to get better: a loss or an accuracy of the whole validation set, say.
+            The number that should improve: for example, loss or accuracy on the validation set.
 
         Returns
         -------
@@ -775,7 +775,7 @@ class ReduceOnPlateau(_Schedule):
         return {name: getattr(self, name) for name in _REPORTED}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from where another one was. A call that raises has changed nothing.
+        """Continue from where another one was. A call that raises an error has changed nothing.
 
         Parameters
         ----------

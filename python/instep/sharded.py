@@ -244,7 +244,7 @@ class Sharded:
         return self._shard.state_dict()
 
     def load_state_dict(self, state_dict: Any) -> None:
-        """Go on from what `state_dict` returned on this rank, of as many ranks.
+        """Continue from what `state_dict` returned on this rank, with as many ranks.
 
         Raises
         ------
@@ -287,7 +287,7 @@ class Sharded:
         shard_checkpoint.save(self.comm, self._shard, path, params=params, extra=extra)
 
     def load(self, path: str | os.PathLike[str], *, params: bool = True) -> Any:
-        """Go on from a file, of any number of ranks or of one process; see `instep.Optimizer.load`.
+        """Continue from a file of any number of ranks or one process: see `instep.Optimizer.load`.
 
         Each rank reads its share of the states, and of the rest of the file a part, for the
         checksum.

@@ -7,7 +7,7 @@
 A rule is called for one parameter: ``next_w, config = rule(w, dw, config)``. `config` is a dict of
 numbers and of what the rule keeps from one call to the next, under the keys of the course; what is
 missing from it gets the course's default. `sgd`, `sgd_momentum`, `rmsprop` and `adam` take and
-return what those of the course do, so that its ``Solver`` runs with them as it is.
+return what those of the course do, so that its ``Solver`` works with them without changes.
 
 .. warning::
    Arrays are **written in place**: ``next_w`` is the very `w` that was passed in, and what `config`
