@@ -512,6 +512,28 @@ def a_child_waits_for_no_thread_of_its_parent() -> None:
         thread.join()
 
 
+def first_uses_while_another_thread_forks() -> None:
+    """A child does not wait for what another thread of its parent was looking up."""
+    sys.setswitchinterval(1e-6)
+
+    def uses() -> None:
+        for kind in (instep.SGD, instep.NAdam):
+            p = np.ones((4, 2))
+            opt = kind(p, lr=1)
+            opt.step(np.ones((4, 2)), max_norm=np.float64(1))
+            opt.step(Rows(np.array([1]), np.ones((1, 2))))
+            with pytest.raises(TypeError, match=r"grads is a str"):
+                opt.step("none")
+
+    threads = [threading.Thread(target=uses) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        assert_succeeded(forked(uses))
+    for thread in threads:
+        thread.join()
+
+
 def interrupts(least: int, enough: Callable[[], bool]) -> Iterator[None]:
     """Go on for so many interrupts at least, and until enough was done between them.
 

@@ -68,6 +68,12 @@ def test_a_child_waits_for_no_thread_of_its_parent() -> None:
     scenario("a_child_waits_for_no_thread_of_its_parent")
 
 
+def test_a_first_use_may_be_while_another_thread_forks() -> None:
+    # In one of two processes, a fork came while something was looked up.
+    for _ in range(8):
+        scenario("first_uses_while_another_thread_forks")
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -1,6 +1,7 @@
 """Checks of arguments, with errors that name the argument, what it was and what was wanted."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "check_number",
     "check_numbers",
     "check_plain",
+    "is_masked",
     "kind_of",
 ]
 
@@ -106,11 +108,16 @@ def check_array(name: str, array: Any) -> None:
 
 def check_plain(name: str, array: Any) -> None:
     """Check that something is an array, and of no class that a step would take apart."""
-    # The plain ones first: to look up np.ma is to import it.
-    is_plain = type(array) is np.ndarray
-    if not is_plain and (not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray)):
+    if not isinstance(array, np.ndarray) or is_masked(array):
         hint = f": list({name})" if hasattr(array, "__next__") else ""
         raise TypeError(f"{name} is {kind_of(array)}; wanted a plain numpy.ndarray{hint}")
+
+
+def is_masked(array: NDArray[Any]) -> bool:
+    """Whether an array is one with a mask."""
+    # Without an import: it takes long, and a fork could leave it unfinished.
+    masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())
+    return isinstance(array, masked)
 
 
 def check_dtype(name: str, array: NDArray[Any]) -> None:

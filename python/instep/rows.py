@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep import codecs
+from instep.checks import is_masked
 
 __all__ = ["Rows"]
 
@@ -63,7 +64,7 @@ class Rows:
         if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
             kind = getattr(indices, "dtype", type(indices).__name__)
             raise TypeError(f"indices is a {kind}; wanted a numpy.ndarray of integers")
-        if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):
+        if not isinstance(values, np.ndarray) or is_masked(values):
             kind = type(values).__name__
             raise TypeError(f"values is a {kind}; wanted a plain numpy.ndarray")
         if indices.ndim != 1:

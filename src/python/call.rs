@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use numpy::{PyReadonlyArray1, PyUntypedArray};
 use pyo3::exceptions::PyMemoryError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
+use super::once::Once;
 use super::storage::Storage;
 use super::view::Array;
 use crate::error::Error;
@@ -159,7 +158,7 @@ impl Gradient {
 /// None, once NumPy was imported.
 #[inline]
 pub(super) fn plain(item: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyUntypedArray>>> {
-    static MEMMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static MEMMAP: Once<Py<PyAny>> = Once::new();
     if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
         return Ok(Some(array.clone().unbind()));
     }
@@ -183,8 +182,8 @@ pub(super) fn array(
         let what = format!("{} is {kind}; wanted a numpy.ndarray", name()?);
         return Err(Error::Type(what).into());
     };
-    let masked = item.py().import("numpy.ma")?.getattr("MaskedArray")?;
-    if item.is_instance(&masked)? {
+    let checks = item.py().import("instep.checks")?;
+    if checks.call_method1("is_masked", (item,))?.is_truthy()? {
         let what = format!(
             "{} is a numpy.ma.MaskedArray, whose mask a step would ignore; \
              wanted a plain numpy.ndarray",
@@ -196,7 +195,7 @@ pub(super) fn array(
 }
 
 fn is_rows(item: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static ROWS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static ROWS: Once<Py<PyAny>> = Once::new();
     Ok(item.get_type().is(ROWS.import(item.py(), "instep.rows", "Rows")?))
 }
 
@@ -204,9 +203,8 @@ impl Rows {
     /// An `instep.Rows`, with the values of equal rows summed.
     fn given(item: &Bound<'_, PyAny>) -> PyResult<Self> {
         type Integers<'py> = PyReadonlyArray1<'py, i64>;
-        let py = item.py();
-        let given = item.getattr(intern!(py, "values"))?.cast_into::<PyUntypedArray>()?;
-        let indices = item.call_method0(intern!(py, "int64"))?.extract::<Integers<'_>>()?;
+        let given = item.getattr("values")?.cast_into::<PyUntypedArray>()?;
+        let indices = item.call_method0("int64")?.extract::<Integers<'_>>()?;
         let indices = rows(indices.as_slice()?)?;
         if indices.are_distinct().map_err(|error| no_memory(&error))? {
             return Ok(Self {
@@ -216,7 +214,7 @@ impl Rows {
             });
         }
         drop(indices);
-        let summed = item.call_method0(intern!(py, "summed"))?;
+        let summed = item.call_method0("summed")?;
         let (indices, values) = summed.extract::<(Integers<'_>, Bound<'_, PyUntypedArray>)>()?;
         let indices = Arc::new(rows(indices.as_slice()?)?);
         Ok(Self { indices, values: values.unbind().into(), given: Some(given.unbind().into()) })

@@ -1,6 +1,5 @@
 //! What is refused: the checks of a call, all of them before the first write.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::call::{Call, Gradient, Kind, Place, Rows};
@@ -45,7 +44,7 @@ impl Refusal {
         let parameter = Place { role: PARAMETER, ..place };
         let dtype = || match call.array(place) {
             Some(array) => {
-                let dtype = array.object().bind(py).getattr(intern!(py, "dtype"))?;
+                let dtype = array.object().bind(py).getattr("dtype")?;
                 Ok(dtype.str()?.to_string())
             }
             None => Ok::<_, PyErr>(String::new()),

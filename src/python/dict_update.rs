@@ -4,7 +4,6 @@ use std::sync::Mutex;
 use std::{iter, mem};
 
 use numpy::PyUntypedArray;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -81,11 +80,11 @@ impl DictUpdate {
             // Other mappings, subclasses of arrays, and errors are Python's.
             let hypers = PyTuple::new(py, hypers)?;
             let dicts = given.get_slice(0, self.count);
-            let step = intern!(py, "step");
+            let step = "step";
             return self.dicts.bind(py).call_method1(step, (&self.recipe, hypers, dicts)).map(drop);
         };
         let name = |place: Place| {
-            let describe = intern!(py, "describe");
+            let describe = "describe";
             let place = (0, place.role, place.parameter);
             self.dicts.bind(py).call_method1(describe, place)?.extract()
         };
@@ -172,7 +171,7 @@ impl DictUpdate {
         if known.len() >= 2 * count {
             return Ok(known);
         }
-        let keys = self.dicts.bind(py).call_method1(intern!(py, "keys"), (count,))?;
+        let keys = self.dicts.bind(py).call_method1("keys", (count,))?;
         let keys = keys.cast_into::<PyTuple>()?;
         let replaced = mem::replace(&mut *lock(&self.keys), keys.clone().unbind());
         drop(replaced);

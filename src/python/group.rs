@@ -3,10 +3,10 @@
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
 use super::job::Work;
+use super::once::Once;
 use super::recipe::PyRecipe;
 use super::rule::Rule;
 use crate::error::Error;
@@ -200,7 +200,7 @@ impl Template {
 /// `instep.checks`.
 #[inline]
 pub(super) fn number(item: &Bound<'_, PyAny>, name: &str, least: f64, below: f64) -> PyResult<f64> {
-    static CHECK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CHECK: Once<Py<PyAny>> = Once::new();
     if let Ok(float) = item.cast_exact::<PyFloat>() {
         let number = float.value();
         if number.is_finite() && number >= least && number < below {

@@ -12,6 +12,7 @@ mod dict_update;
 mod group;
 mod job;
 mod jobs;
+mod once;
 mod pieces;
 mod plan;
 mod power;
@@ -47,6 +48,7 @@ impl From<Error> for PyErr {
 mod _instep {
     use std::num::NonZero;
 
+    use numpy::{PyArray1, PyArrayMethods};
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
@@ -73,10 +75,12 @@ mod _instep {
     /// Refuses to load when `INSTEP_ISA` names a level that can't be used, or `INSTEP_NUM_THREADS` is
     /// no number of threads.
     #[pymodule_init]
-    fn init() -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         Level::current()?;
         parallel::set_threads(parallel::default_threads()?);
         Team::note_process();
+        // What the numpy crate looks up at its first use, before another thread can fork: see `once.rs`.
+        drop(PyArray1::<i64>::zeros(module.py(), 0, false).try_readonly());
         Ok(())
     }
 

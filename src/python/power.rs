@@ -7,8 +7,8 @@ use std::slice;
 
 use numpy::npyffi::{NPY_TYPES, PyUFuncObject};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
+use super::once::Once;
 use crate::error::Error;
 
 /// `numpy.power`, and where it has its loop for float64.
@@ -27,8 +27,8 @@ pub(super) fn power(
     mut exponent: f64,
     out: &mut [f64],
 ) -> PyResult<()> {
-    static POWER: PyOnceLock<Power> = PyOnceLock::new();
-    let power = POWER.get_or_try_init(py, || Power::find(py))?;
+    static POWER: Once<Power> = Once::new();
+    let power = POWER.get(py, || Power::find(py))?;
     assert_eq!(bases.len(), out.len());
     let size = size_of::<f64>().cast_signed();
     let mut arrays: [*mut c_char; 3] =

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::group::{Said, Template, number};
@@ -43,7 +42,7 @@ impl<'py> Prepared<'py> {
                     (template, rate)
                 } else {
                     let items = options.iter().collect();
-                    let said = optimizer.call_method1(intern!(py, "_prepare"), (number, lr, t))?;
+                    let said = optimizer.call_method1("_prepare", (number, lr, t))?;
                     let (work, rate, lasts, carried) = said.extract::<Said<'_>>()?;
                     updates.extend(carried);
                     let template = Arc::new(Template::of(work, rate, lasts, items)?);

@@ -1,7 +1,6 @@
 //! The parameters and groups of an optimizer, and the gradients that go with them.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -89,7 +88,6 @@ impl Setup {
         optimizer: &Bound<'_, PyAny>,
         grads: &Bound<'_, PyAny>,
     ) -> PyResult<Vec<Gradient>> {
-        let py = optimizer.py();
         let mut given = Vec::with_capacity(self.parameters.len());
         let fits = self.walk(grads, &mut |item| {
             let gradient = self.gradient(optimizer, given.len(), item)?;
@@ -98,7 +96,7 @@ impl Setup {
         })?;
         if !fits {
             // Other kinds of containers, and errors, are Python's.
-            let leaves = optimizer.call_method1(intern!(py, "_leaves"), (grads,))?;
+            let leaves = optimizer.call_method1("_leaves", (grads,))?;
             given.clear();
             for item in leaves.cast::<PyTuple>()?.iter() {
                 let gradient = self.gradient(optimizer, given.len(), &item)?;
@@ -158,7 +156,7 @@ impl Setup {
             if let Some(watched) = &root.watched
                 && !holds(&root.tree, watched.bind(py), parameters)?
             {
-                optimizer.call_method0(intern!(py, "_refuse_detached"))?;
+                optimizer.call_method0("_refuse_detached")?;
             }
             first += root.count;
         }
@@ -168,7 +166,7 @@ impl Setup {
 
 /// What errors call an array of an optimizer.
 pub(super) fn describe(optimizer: &Bound<'_, PyAny>, place: Place) -> PyResult<String> {
-    let describe = intern!(optimizer.py(), "_describe");
+    let describe = "_describe";
     optimizer.call_method1(describe, (place.parameter, place.role))?.extract()
 }
 

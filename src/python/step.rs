@@ -1,11 +1,11 @@
 //! What a step may be asked to do with the gradients, and what becomes of it.
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyString};
 
 use super::group::number;
 use super::job::Work;
+use super::once::Once;
 use super::plan::Plan;
 use crate::error::Error;
 
@@ -156,7 +156,7 @@ fn bound(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<f64>> {
 
 /// An integer of 0 or more; `None` for none.
 fn count(item: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<u64>> {
-    static CHECK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CHECK: Once<Py<PyAny>> = Once::new();
     if item.is_none() {
         return Ok(None);
     }

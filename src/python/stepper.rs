@@ -8,7 +8,6 @@ use std::{iter, mem};
 use numpy::PyUntypedArray;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -476,7 +475,7 @@ impl Stepper {
                 if let Gradient::Rows(rows) = gradient
                     && let Some(given) = &rows.given
                 {
-                    ndarray.call_method1(intern!(py, "fill"), (given.object(), 0))?;
+                    ndarray.call_method1("fill", (given.object(), 0))?;
                 }
             }
         }

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::{array, iter};
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::call::{Call, Gradient, Parameter};
 use super::group::{SaidWork, Template};
 use super::job::Work;
+use super::once::Once;
 use super::plan::Plan;
 use super::recipe::DETACH_FROM;
 use super::turn::{Turn, Turns};
 use super::view::{Array, Dlpack, Quiet, Tensors};
 use crate::team::Team;
+
+static GRAD: Once<Py<PyString>> = Once::new();
+static IS_NEG: Once<Py<PyString>> = Once::new();
 
 /// The most numbers that go with a parameter: a count of steps, a product.
 const MAX_NUMBERS: usize = 2;
@@ -181,13 +184,13 @@ impl TensorStepper {
         let mut states = States { of: state, rest: state.iter().collect::<Vec<_>>().into_iter() };
         for (group, (parameters, numbers, arrays)) in groups.iter().enumerate() {
             for parameter in parameters.iter() {
-                let gradient = parameter.getattr(intern!(py, "grad"))?;
+                let gradient = parameter.getattr(GRAD.name(py, "grad"))?;
                 if gradient.is_none() {
                     continue;
                 }
                 let plain = self.dlpack.is_plain(&parameter) && self.dlpack.is_plain(&gradient);
                 // It may stand for what is in its memory with the other sign.
-                if !plain || gradient.call_method0(intern!(py, "is_neg"))?.is_truthy()? {
+                if !plain || gradient.call_method0(IS_NEG.name(py, "is_neg"))?.is_truthy()? {
                     found.foreign.push(parameter);
                     continue;
                 }
@@ -303,7 +306,7 @@ impl<'py> Found<'py> {
         }
         for state in &self.arrays {
             // A method of torch's own, which runs no Python code.
-            if state.call_method0(intern!(py, "is_neg"))?.is_truthy()? {
+            if state.call_method0(IS_NEG.name(py, "is_neg"))?.is_truthy()? {
                 return Ok(None);
             }
         }

@@ -1,9 +1,9 @@
 //! The ways that a sweep can take, and which is the quickest on this CPU.
 
-use std::array;
 use std::marker::PhantomData;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use std::{array, iter};
 
 use super::Sweep;
 use crate::division;
@@ -75,22 +75,33 @@ enum Division {
 /// What was the quickest way for a rule with such divisions, and roots, when that was first asked.
 /// It depends on the CPU: how long its divider takes, and how much else can be done meanwhile.
 fn best<F: Registers>(level: Level, division: Division) -> Way {
-    static KNOWN: [[[OnceLock<Way>; 3]; 2]; Level::COUNT] =
-        [const { [const { [const { OnceLock::new() }; 3] }; 2] }; Level::COUNT];
+    // Places in `ways`, one more of each: no lock, which another thread could hold while it forks.
+    static KNOWN: [[[AtomicUsize; 3]; 2]; Level::COUNT] =
+        [const { [const { [const { AtomicUsize::new(0) }; 3] }; 2] }; Level::COUNT];
     let of_level = &KNOWN[level.index()];
     let of_type = &of_level[usize::from(F::DIGITS == f64::MANTISSA_DIGITS)];
-    *of_type[division as usize].get_or_init(|| match division {
-        Division::None => quickest::<Typical<false>, F>(level, false),
-        Division::Two => quickest::<Typical<true>, F>(level, true),
-        Division::Four => quickest::<Typical<true>, F>(level, false),
-    })
+    let known = &of_type[division as usize];
+    let two = matches!(division, Division::Two);
+    let place = known.load(Ordering::Relaxed).checked_sub(1).unwrap_or_else(|| {
+        let place = match division {
+            Division::None => quickest::<Typical<false>, F>(level, two),
+            _ => quickest::<Typical<true>, F>(level, two),
+        };
+        known.store(place + 1, Ordering::Relaxed);
+        place
+    });
+    ways(two)[place]
 }
 
-/// The way that took the least time, in a few dozen microseconds.
-fn quickest<R: Rule<0, 4, 2>, F: Registers>(level: Level, two: bool) -> Way {
-    const LEN: usize = 1024;
+fn ways(two: bool) -> [Way; 4] {
     let quick = |roots| Way::Quick { two, roots };
-    let ways = [Way::Plain, quick(Roots::Divider), quick(Roots::Half), quick(Roots::All)];
+    [Way::Plain, quick(Roots::Divider), quick(Roots::Half), quick(Roots::All)]
+}
+
+/// The place in `ways` of the one that took the least time, in a few dozen microseconds.
+fn quickest<R: Rule<0, 4, 2>, F: Registers>(level: Level, two: bool) -> usize {
+    const LEN: usize = 1024;
+    let ways = ways(two);
     let ways = if F::DIGITS == f64::MANTISSA_DIGITS && roots::are_right(level) {
         &ways
     } else {
@@ -116,8 +127,9 @@ fn quickest<R: Rule<0, 4, 2>, F: Registers>(level: Level, two: bool) -> Way {
         }
     }
     // The plain way, unless another one is quicker by more than chance.
-    let (way, time) = ways.iter().zip(least).min_by_key(|&(_, time)| time).expect("the plain way");
-    if time.as_secs_f64() < 0.97 * least[0].as_secs_f64() { *way } else { Way::Plain }
+    let times = iter::zip(0..ways.len(), least);
+    let (place, time) = times.min_by_key(|&(_, time)| time).expect("the plain way");
+    if time.as_secs_f64() < 0.97 * least[0].as_secs_f64() { place } else { 0 }
 }
 
 /// How often each way is timed.
