@@ -503,9 +503,7 @@ def test_what_is_no_call_of_a_rule() -> None:
 
     p = np.ones(3)
     for params in (p, {"W": p}):
-        with pytest.raises(
-            TypeError, match=r"given 0\.01 instead of .*plain\(params, lr=0\.01\)"
-        ):
+        with pytest.raises(TypeError, match=r"given 0\.01 instead of .*plain\(params, lr=0\.01\)"):
             plain(params, 0.01)
     with pytest.raises(TypeError, match="plain was given g= by its name; give arrays in order"):
         plain(p, g=p)

@@ -1,15 +1,15 @@
 r"""Checkpoints: the state of an optimizer as a dict, and that dict as a file.
 
-`Optimizer.state_dict`, `load_state_dict`, `save` and `load` are what to call; this is how they do
-it. A file is in the safetensors format, which other tools read too. Its tensors are
+Call `Optimizer.state_dict`, `load_state_dict`, `save` and `load`; this page says how they store
+things. A file is in the safetensors format, which other tools read too. Its tensors are
 
 - ``state/<name>/<state>``: a state array of the parameter of that name,
-- ``averages/<name>``: the moving average of a parameter, where one is kept,
-- ``params/<name>``: the parameter itself, where it was saved too.
+- ``averages/<name>``: the moving average of a parameter, if there is one,
+- ``params/<name>``: the parameter itself, if it was saved too.
 
-What is bfloat16 is there as uint16, with its bits: not every reader has the dtype.
+bfloat16 arrays are stored as uint16 with the same bits, because not every reader has the dtype.
 
-In these names, a backslash is doubled and a lone surrogate, which UTF-8 lacks, is ``\udc80``. The
+In these names, a backslash is doubled, and a lone surrogate, which UTF-8 lacks, is ``\udc80``. The
 metadata are JSON texts: ``kind``, then ``format``, ``rule``, ``t``, ``average`` and ``groups`` as
 in the dict, ``extra`` if the caller gave any, and ``crc32``, the checksum of all the rest.
 """

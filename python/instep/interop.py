@@ -96,22 +96,22 @@ def from_torch_state_dict(
 ) -> None:
     """Continue from where an optimizer of torch was.
 
-    The state arrays of `optimizer` **are written in place**; its options and ``t`` are set. All is
-    checked first: a call that raises has changed nothing.
+    The state arrays of `optimizer` **are written in place**; its options and ``t`` are set.
+    Everything is checked first: a call that raises an error has changed nothing.
 
     Parameters
     ----------
     optimizer : Adam, AdamW, SGD, RMSprop or Adagrad
-        With as many groups and parameters as the one of torch, **in the same order**, of the same
-        shapes and dtypes. Groups by pattern are in the order of the patterns, the last one those of
-        all other names.
+        With as many groups and parameters as torch's optimizer, **in the same order**, with the
+        same shapes and dtypes. Groups by pattern are in the order of the patterns; the last group
+        has all other names.
     torch_state_dict : dict
         What ``state_dict()`` of torch's optimizer of that name returned, with NumPy arrays for
         tensors, see Notes. Only read.
     t : int, optional
-        The number of steps that were done. torch's SGD does not count them: by default, 1 if there
-        is any momentum and else 0, which only a callable ``lr`` could tell from the truth, so there
-        `t` has to be given. Other optimizers of torch count; if given, `t` has to agree.
+        The number of steps that were done. torch's SGD does not count them. By default, `t` is then
+        1 if there is any momentum and else 0. That makes a difference only for a callable ``lr``,
+        so there you must give `t`. Other optimizers of torch count; if you give `t`, it must agree.
 
     Raises
     ------
@@ -137,12 +137,13 @@ def from_torch_state_dict(
     Adagrad                ``v``                          ``sum``
     ====================== ============================== ======================================
 
-    torch counts the steps of each parameter, instep those of all, so they have to be equal. A
-    parameter without any state has done no step. A callable ``lr`` stays; moving averages of
-    parameters, which torch keeps elsewhere, stay as they are. Options that only torch has say how
-    it computes, not what, and are not looked at. States of bfloat16 may be arrays of that dtype, or
-    of uint16 with the bits, ``v.view(torch.uint16).numpy()``, for states of float32 too; float32
-    ones load into states of bfloat16 where no bit is lost. From tensors to arrays:
+    torch counts the steps of each parameter, and instep those of all together, so torch's counts
+    must be equal. A parameter without any state has done no step. A callable ``lr`` stays. Moving
+    averages of parameters, which torch keeps elsewhere, stay as they are. Options that only torch
+    has say how it computes, not what, and are ignored. States in bfloat16 may be arrays of that
+    dtype, or of uint16 with the same bits, ``v.view(torch.uint16).numpy()``. They also load into
+    states of float32. States in float32 load into states of bfloat16 if no bit is lost. To convert
+    tensors to arrays:
 
     .. code-block:: python
 

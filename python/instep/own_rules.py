@@ -29,10 +29,10 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     Parameters
     ----------
     function : function
-        It takes the parameter, its gradient and up to 4 state arrays, in this order, then as
-        keywords numbers: ``lr``, and whatever else the formula has. It returns the new parameter
+        It takes the parameter, its gradient and up to 4 state arrays, in this order, then numbers
+        as keyword arguments: ``lr``, and what else the formula needs. It returns the new parameter
         and states, in the order of the arguments. A keyword ``t`` gets the number of the step,
-        counted from 1. It is called when the rule is made, with stand-ins.
+        counted from 1. It is called when the rule is made, with stand-ins for the arrays.
 
     Returns
     -------
@@ -43,9 +43,9 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     ------
     TypeError
         Arguments that are none of these; an operation that a rule can't have: the message names the
-        line, and what to do.
+        line, and says what to do.
     ValueError
-        Another number of arrays is returned, or in another order than that of the arguments.
+        The function returns another number of arrays, or returns them in another order.
 
     Notes
     -----
@@ -56,7 +56,7 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
         are ``weight_decay`` (added to the gradient, times the parameter; a function with a
         keyword of this name does it itself) and ``maximize``.
     ``mine.step(p, g, m, v, lr=0.01, t=3)``
-        One step on arrays of one's own, **written in place**; nothing is returned.
+        One step on arrays of your own, **written in place**; nothing is returned.
     ``mine(p, g, m, v, lr=0.01, t=3)``
         The function itself, in NumPy.
     ``mine.explain()``
