@@ -378,25 +378,26 @@ class Streamed:
         lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
             As there.
         progress : callable, optional
-            Called after each chunk with the number of elements done, and of all that the step does.
-            What it raises ends the step, with nothing changed. `instep.rich.bar` makes one.
+            Called after each chunk with the number of elements done and the number of all elements
+            of the step. If it raises an error, the step ends and has changed nothing.
+            `instep.rich.bar` makes such a callable.
 
         Returns
         -------
         StepResult
-            As there. When it is returned the step is on the disk.
+            As there. When the call returns, the step is on the disk.
 
         Raises
         ------
         TypeError, ValueError, KeyError, FloatingPointError
             What `instep.Optimizer.step` raises.
         OSError
-            A file could not be read or written; the disk is full. Nothing has changed, and once the
-            cause is gone the step can be done again. But if the disk fails when parameters are put
-            back, or at the very end, all later calls raise: the folder has to be opened again.
+            A file could not be read or written; the disk is full. Nothing has changed, and you can
+            do the step again once the cause is gone. But if the disk fails while parameters are put
+            back, or at the end of the step, all later calls raise: open the folder again.
         RuntimeError
-            A step within another one, such as in `progress`; a folder that was closed, or that has
-            to be opened again.
+            A step within another one, such as in `progress`; a folder that was closed, or that must
+            be opened again.
         """
         asked: dict[str, Any] = {
             "grad_scale": grad_scale,

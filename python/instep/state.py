@@ -66,7 +66,7 @@ def copied(optimizer: HasState, *, params: bool) -> tuple[dict[str, Any], list[P
 
 
 def live(optimizer: HasState) -> tuple[dict[str, Any], list[Parameter]]:
-    """Return a state dict of the very arrays, which steps go on to write, and the parameters."""
+    """Return a state dict of the arrays themselves, which later steps write, and the parameters."""
     dicts = [dict(own) for own in _dicts(optimizer._groups)]
     parameters = optimizer._parameters
     stepper = optimizer._stepper
