@@ -79,8 +79,8 @@ pub(crate) fn load_bfloat16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-/// The bits of an `f32` of which the upper half is its bfloat16, rounded up or down by chance: with the
-/// upper half of `noise`. NaN has to be quiet, as all is that was computed.
+/// The bits of an `f32` whose upper half is its bfloat16, rounded stochastically with the upper half
+/// of `noise`. NaN must be quiet, as every computed NaN is.
 #[inline(always)]
 pub(crate) fn round_by(x: f32, noise: u32) -> u32 {
     let added = if x.is_nan() { 0 } else { noise >> 16 };

@@ -74,7 +74,7 @@ def test_own_rule_notebook() -> None:
     assert "runs the recipe adam_outside" in text
     assert text.count("bit-for-bit identical: True\n") == 2
     assert re.search(r"^times as fast as NumPy: \d+\.\d$", text, re.MULTILINE)
-    assert "is not rounded alike" in text
+    assert "is not rounded the same" in text
     accuracies = [float(share) for share in re.findall(r"accuracy (\S+)%", text)]
     assert len(accuracies) == 2
     assert min(accuracies) > 85

@@ -503,9 +503,7 @@ def test_what_is_no_call_of_a_rule() -> None:
 
     p = np.ones(3)
     for params in (p, {"W": p}):
-        with pytest.raises(
-            TypeError, match=r"given 0\.01 in the place .*plain\(params, lr=0\.01\)"
-        ):
+        with pytest.raises(TypeError, match=r"given 0\.01 instead of .*plain\(params, lr=0\.01\)"):
             plain(params, 0.01)
     with pytest.raises(TypeError, match="plain was given g= by its name; give arrays in order"):
         plain(p, g=p)
@@ -827,7 +825,7 @@ MISTAKES = [
     (huge_integer, TypeError, "an integer that no float64 has"),
     (inverted_number, TypeError, "~ of a number .*write the opposite comparison"),
     (divmod_of_number, TypeError, "use // and %"),
-    (power_of_numpy_number, TypeError, r"\*\* of arrays is not rounded alike"),
+    (power_of_numpy_number, TypeError, r"\*\* of arrays is not rounded the same"),
     (reciprocal_of_integers, TypeError, "use 1 / x"),
     (integers_in_place, TypeError, "an array of integers is to hold floats"),
     (where_without_out, TypeError, r"where= and no out="),
@@ -855,8 +853,8 @@ MISTAKES = [
     (product, TypeError, "@ looks at other elements"),
     (reduced, TypeError, "np.add.reduce looks at other elements"),
     (builtin_max, TypeError, r"np\.maximum\(x, y\)"),
-    (odd_power, TypeError, r"\*\* of arrays is not rounded alike .*x\*\*2"),
-    (cube, TypeError, r"np.power of arrays is not rounded alike .*x\*x\*x"),
+    (odd_power, TypeError, r"\*\* of arrays is not rounded the same .*x\*\*2"),
+    (cube, TypeError, r"np.power of arrays is not rounded the same .*x\*x\*x"),
     (constant_array, TypeError, r"an array from outside, of dtype float64 and shape \(3,\)"),
     (global_counter, TypeError, "assigns to COUNTED, which is outside"),
     (counts, ValueError, "another formula each time"),

@@ -206,20 +206,21 @@ def _parser() -> argparse.ArgumentParser:
         "--storage",
         action="store_true",
         help="train in every way to store parameters and states in fewer bytes instead; --host and "
-        "--dtype have no say",
+        "--dtype are ignored",
     )
     demo.add_argument(
         "--mpi",
         action="store_true",
         help="train with Adam over the ranks of mpiexec instead, and once more in one process; "
-        "--host, --storage and --out have no say",
+        "--host, --storage and --out are ignored",
     )
     bench = commands.add_parser(
         "bench",
-        help="time a step of Adam against the limit and other libraries",
-        description="Time one step of Adam on one array, in turns: instep, what moving its bytes "
-        "takes, the formula in NumPy, and torch, numba, numexpr, JAX with optax, and Thinc, where "
-        "installed (pip install 'instep[peers]'). Quiet machines give steady figures.",
+        help="time a step of Adam against the memory limit and other libraries",
+        description="Time one step of Adam on one array. These take turns: instep, a loop that "
+        "only moves the bytes, the formula in NumPy, and torch, numba, numexpr, JAX with optax, "
+        "and Thinc, where installed (pip install 'instep[peers]'). Figures are steady only on a "
+        "machine that does nothing else.",
     )
     bench.add_argument(
         "--max-size",
@@ -263,7 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--quick",
         action="store_true",
-        help=f"see it run: turns too short to mean much, and up to {QUICK_MAX_SIZE:,} elements, "
+        help=f"only try it: turns too short to mean much, and up to {QUICK_MAX_SIZE:,} elements, "
         "unless --max-size is given",
     )
     bench.add_argument(
@@ -275,9 +276,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="run a script with scikit-learn's perceptrons, or torch.optim, stepped by instep",
-        description="Run a Python script as it is, with instep.sklearn.patch() called before, and "
-        "say at the end, on the standard error, how many steps went through instep. Processes that "
-        "the script starts are not patched.",
+        description="Run a Python script without changes, after instep.sklearn.patch(). At the "
+        "end, print to standard error how many steps instep did. Processes that the script starts "
+        "are not patched.",
     )
     run.add_argument(
         "--torch", action="store_true", help="patch torch.optim too, with instep.torch.patch()"

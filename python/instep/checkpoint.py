@@ -1,15 +1,15 @@
 r"""Checkpoints: the state of an optimizer as a dict, and that dict as a file.
 
-`Optimizer.state_dict`, `load_state_dict`, `save` and `load` are what to call; this is how they do
-it. A file is in the safetensors format, which other tools read too. Its tensors are
+Call `Optimizer.state_dict`, `load_state_dict`, `save` and `load`; this page says how they store
+things. A file is in the safetensors format, which other tools read too. Its tensors are
 
 - ``state/<name>/<state>``: a state array of the parameter of that name,
-- ``averages/<name>``: the moving average of a parameter, where one is kept,
-- ``params/<name>``: the parameter itself, where it was saved too.
+- ``averages/<name>``: the moving average of a parameter, if there is one,
+- ``params/<name>``: the parameter itself, if it was saved too.
 
-What is bfloat16 is there as uint16, with its bits: not every reader has the dtype.
+bfloat16 arrays are stored as uint16 with the same bits, because not every reader has the dtype.
 
-In these names, a backslash is doubled and a lone surrogate, which UTF-8 lacks, is ``\udc80``. The
+In these names, a backslash is doubled, and a lone surrogate, which UTF-8 lacks, is ``\udc80``. The
 metadata are JSON texts: ``kind``, then ``format``, ``rule``, ``t``, ``average`` and ``groups`` as
 in the dict, ``extra`` if the caller gave any, and ``crc32``, the checksum of all the rest.
 """
@@ -82,7 +82,7 @@ def text_of(extra: Any) -> str | None:
 
 
 def load(optimizer: HasState, path: str | os.PathLike[str], *, params: bool = True) -> Any:
-    """Go on from where the optimizer was that was saved to a file; return the caller's own JSON."""
+    """Continue from the state that was saved to a file; return the caller's own JSON."""
     check_flag("params", params)
     loaded, own, extra = read(path)
     try:
@@ -160,7 +160,7 @@ def check_texts(name: str, texts: Mapping[str, str]) -> None:
 
 def corrupt(name: str) -> ValueError:
     """Return the error of a file with another checksum than it says."""
-    return ValueError(f"{name} is corrupt: its checksum is not that of its content")
+    return ValueError(f"{name} is corrupt: its checksum does not match its content")
 
 
 def from_file(

@@ -70,7 +70,7 @@ def layout(sizes: Sequence[int], itemsizes: Sequence[int], nbytes: int) -> list[
 
 
 class Chunked(Optimizer):
-    """An optimizer that makes no state arrays: who steps its chunks brings them.
+    """An optimizer that makes no state arrays: the code that steps its chunks passes them.
 
     Its own stepper checks whole gradients, takes norms, and counts.
     """

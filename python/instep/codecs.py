@@ -8,12 +8,12 @@ A step of arrays that are stored in fewer bytes loads float32 numbers from them,
 3. The new parameter and states are stored: `to_bfloat16` rounds stochastically, `to_split` loses
    nothing, and a float16 parameter is its float32 master's ``astype(np.float16)``.
 
-The random numbers that round are a function of the seed, the step, the array and the place of the
+The random numbers for rounding are a function of the seed, the step, the array and the index of the
 element in it, see `noise`. So neither threads nor memory layouts nor the order of parameters change
-a bit, and a run that is stopped and goes on is bit-for-bit identical to one that never stopped.
+a bit, and a run that is stopped and continued is bit-for-bit identical to one that never stopped.
 
-Rounding is by `noise` of a stream of its own for the parameter, and by `state_noise` for the
-states, of which two share a random number, as the hash takes much of the time of a step in cache.
+A parameter is rounded with `noise` of a stream of its own, and states with `state_noise`. Two
+states share a random number, because the hash takes much of the time of a step in cache.
 
 Examples
 --------
@@ -124,7 +124,7 @@ def from_bfloat16(bits: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def to_bfloat16(numbers: NDArray[np.float32], random: NDArray[np.uint32]) -> NDArray[np.uint16]:
-    """Return the bfloat16 bits of numbers, rounded up or down by chance.
+    """Return the bfloat16 bits of numbers, rounded stochastically.
 
     The upper half of a random number is added to what is cut off: ``(bits + (random >> 16)) >>
     16``. So the mean of many roundings is the number. NaN stays NaN.

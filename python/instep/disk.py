@@ -1,7 +1,7 @@
-"""Optimizers whose state is larger than memory: it lies in files, through which steps stream.
+"""Optimizers whose state is larger than memory: it is in files, which steps read and write.
 
-A folder has the parameters and all states of one moment between two steps, whenever the program
-ends: it is the checkpoint.
+Whenever the program ends, the folder has the parameters and all states of one moment between two
+steps. So it is the checkpoint.
 """
 
 import os
@@ -34,12 +34,13 @@ Transfer: TypeAlias = Callable[[StateFile, Region, int], None]
 
 
 class Streamed:
-    """An optimizer whose states are in files, through which a step streams.
+    """An optimizer whose states are in files, which a step reads and writes chunk by chunk.
 
-    A step reads states chunk by chunk, past the page cache, and writes them to the files of the
-    other of two generations, with the new parameters. Then a record is replaced that says which
-    generation counts. So memory is a ring of buffers, whatever the states, and all parameters and
-    states have the same bits as those of the rule's own class.
+    There are two generations of the files. A step reads states from one, without the page cache,
+    and writes them to the other, together with the new parameters. Then it replaces a record that
+    says which generation is valid. It needs memory only for a ring of buffers, however large the
+    states are. All parameters and states are bit-for-bit identical to those of the rule's own
+    class.
 
     Parameters
     ----------
@@ -47,43 +48,44 @@ class Streamed:
         The optimizer's class, such as `instep.AdamW`.
     params : tree of ndarray, or list of groups
         As for the class, of float32 and float64, in memory or as `numpy.memmap`. **Steps write them
-        in place.** Where the folder has an optimizer, **they are overwritten with its parameters.**
+        in place.** If the folder has an optimizer, **they are overwritten with its parameters.**
     folder : str or path
-        Where the files are. It is made where it is not there.
+        Where the files are. It is made if it does not exist.
     chunk : int, default 16 MiB
         About how many bytes are read at a time, of parameters and states together; of each array
-        at least 32,768 elements. The ring has room for 6 chunks. A folder keeps that of its first
-        use.
+        at least 32,768 elements. The ring has room for 6 chunks. A folder keeps the chunk size of
+        its first use.
     **options
-        Those of the rule, and what every optimizer takes, but for `state` and 16 bits.
+        The options of the rule and those of every optimizer, without `state` and 16 bits.
 
     Attributes
     ----------
     param_groups, freeze, zero_grads, t, skips
-        As of the class.
+        As in the class.
 
     Raises
     ------
     TypeError, ValueError
-        What the class raises; a folder of another rule, other names, shapes, dtypes or layouts of
-        parameters, or made with other options.
+        What the class raises; a folder of another rule, of parameters with other names, shapes,
+        dtypes or layouts, or one that was made with other options.
     OSError
         Files can't be made or read, or the disk is too small for both generations; BlockingIOError
         if another optimizer has the folder open.
 
     Notes
     -----
-    **All or nothing.** A program that is killed at any point, or a machine that loses its power,
-    leaves a folder that is opened as it was before a step or after it, never in between. A step
-    that raises has changed nothing: parameters that it stepped are put back, what the program did
-    to them since the last step included.
+    **All or nothing.** If the program is killed at any point, or the machine loses power, the
+    folder opens as it was before a step or after it, never in between. A step that raises an error
+    has changed nothing: parameters that it stepped are put back, with all changes that the program
+    made since the last step.
 
-    **What it costs.** Twice the room of parameters and states on the disk, all of it reserved when
-    the folder is made. Of traffic, beside the states that are read and written in any case, the new
-    parameters, which are written; two flushes of the disk and a rename a step.
+    **What it costs.** Twice the space of parameters and states on the disk, all of it reserved when
+    the folder is made. A step writes the new parameters in addition to the states, and makes two
+    flushes of the disk and a rename.
 
-    What a program does to parameters between two steps comes to the folder with the next step.
-    Parameters that get no gradient are not read or written, but for those that share a chunk.
+    If a program changes parameters between two steps, the next step writes the change to the
+    folder. Parameters that get no gradient are not read or written, except those that share a chunk
+    with others.
 
     Examples
     --------
@@ -98,7 +100,7 @@ class Streamed:
     ...     opt.state["b"]["m"].round(3)
     array([0.1, 0.1, 0.1])
 
-    Another process goes on from there:
+    Another process continues from there:
 
     >>> params = {"W": np.empty((2, 3)), "b": np.empty(3)}
     >>> with Streamed(instep.Adam, params, folder=folder.name, lr=0.1) as opt:
@@ -246,17 +248,17 @@ class Streamed:
 
     @property
     def t(self) -> int:
-        """The number of steps done, by all parameters alike."""
+        """The number of steps done, one count for all parameters."""
         return self._own.t
 
     @property
     def skips(self) -> int:
-        """The number of steps that were skipped since the last that was not."""
+        """The number of steps that were skipped since the last step that was not skipped."""
         return self._own.skips
 
     @property
     def freeze(self) -> Any:
-        """Which parameters steps leave alone; may be assigned. It is not in the folder."""
+        """Which parameters steps don't change; may be assigned. It is not in the folder."""
         return self._own.freeze
 
     @freeze.setter
@@ -277,8 +279,8 @@ class Streamed:
     def state(self) -> dict[str, dict[str, NDArray[Any]]]:
         """The state arrays by the parameter's name and their own, as memory maps of the files.
 
-        They can't be written, and are those of this moment: the step after the next overwrites
-        their files, so take them anew after each step.
+        They are read-only, and show this moment: the step after the next overwrites their files, so
+        get them again after each step.
         """
         with self._reading():
             maps: dict[tuple[int, int], NDArray[Any]] = {}
@@ -376,25 +378,26 @@ class Streamed:
         lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
             As there.
         progress : callable, optional
-            Called after each chunk with the number of elements done, and of all that the step does.
-            What it raises ends the step, with nothing changed. `instep.rich.bar` makes one.
+            Called after each chunk with the number of elements done and the number of all elements
+            of the step. If it raises an error, the step ends and has changed nothing.
+            `instep.rich.bar` makes such a callable.
 
         Returns
         -------
         StepResult
-            As there. When it is returned the step is on the disk.
+            As there. When the call returns, the step is on the disk.
 
         Raises
         ------
         TypeError, ValueError, KeyError, FloatingPointError
             What `instep.Optimizer.step` raises.
         OSError
-            A file could not be read or written; the disk is full. Nothing has changed, and once the
-            cause is gone the step can be done again. But if the disk fails when parameters are put
-            back, or at the very end, all later calls raise: the folder has to be opened again.
+            A file could not be read or written; the disk is full. Nothing has changed, and you can
+            do the step again once the cause is gone. But if the disk fails while parameters are put
+            back, or at the end of the step, all later calls raise: open the folder again.
         RuntimeError
-            A step within another one, such as in `progress`; a folder that was closed, or that has
-            to be opened again.
+            A step within another one, such as in `progress`; a folder that was closed, or that must
+            be opened again.
         """
         asked: dict[str, Any] = {
             "grad_scale": grad_scale,

@@ -2,12 +2,12 @@
 
 Every rule has a function here, named after its class in lower case: ``adam`` for `Adam`, ``adamw``
 for `AdamW`. It takes the parameter, the gradient and the state arrays of the rule's recipe, each an
-array or a list of arrays, in which a gradient may be ``None`` to leave its parameter and state
-alone; then, as keywords, ``t``, the number of the step counted from 1, and the options of the
+array or a list of arrays. If a gradient in a list is ``None``, its parameter and state don't
+change. Then come keywords: ``t``, the number of the step counted from 1, and the options of the
 class. **Parameter and state are written in place**; nothing is returned. `states` says which state
-arrays a rule has, in order. They start as zeros, but for these, which are the caller's to fill in:
-those of Adagrad and Yogi start as their option ``initial_accumulator_value`` says, ``step`` of
-Rprop as its ``lr``, and ``z`` of the schedule-free rules as a copy of the parameter.
+arrays a rule has, in order. Make them with zeros, except these: the states of Adagrad and Yogi
+start with their option ``initial_accumulator_value``, ``step`` of Rprop with its ``lr``, and ``z``
+of the schedule-free rules as a copy of the parameter.
 
 Examples
 --------

@@ -1,8 +1,8 @@
 """Optimizer states of other libraries, from and to those of instep.
 
-Training begun with torch goes on with instep, and the other way round: the state of Adam, AdamW,
-SGD, RMSprop and Adagrad is the same there, under other names. torch itself is not needed: what is
-read and returned has NumPy arrays where torch has tensors.
+Start training with torch and continue with instep, or the other way round. The states of Adam,
+AdamW, SGD, RMSprop and Adagrad are the same there, under other names. torch itself is not needed:
+what is read and returned has NumPy arrays where torch has tensors.
 """
 
 from collections.abc import Mapping
@@ -94,24 +94,24 @@ _LAYOUTS: dict[type[Optimizer], _Layout] = {
 def from_torch_state_dict(
     optimizer: Optimizer, torch_state_dict: Mapping[str, Any], *, t: int | None = None
 ) -> None:
-    """Go on from where an optimizer of torch was.
+    """Continue from where an optimizer of torch was.
 
-    The state arrays of `optimizer` **are written in place**; its options and ``t`` are set. All is
-    checked first: a call that raises has changed nothing.
+    The state arrays of `optimizer` **are written in place**; its options and ``t`` are set.
+    Everything is checked first: a call that raises an error has changed nothing.
 
     Parameters
     ----------
     optimizer : Adam, AdamW, SGD, RMSprop or Adagrad
-        With as many groups and parameters as the one of torch, **in the same order**, of the same
-        shapes and dtypes. Groups by pattern are in the order of the patterns, the last one those of
-        all other names.
+        With as many groups and parameters as torch's optimizer, **in the same order**, with the
+        same shapes and dtypes. Groups by pattern are in the order of the patterns; the last group
+        has all other names.
     torch_state_dict : dict
         What ``state_dict()`` of torch's optimizer of that name returned, with NumPy arrays for
         tensors, see Notes. Only read.
     t : int, optional
-        The number of steps that were done. torch's SGD does not count them: by default, 1 if there
-        is any momentum and else 0, which only a callable ``lr`` could tell from the truth, so there
-        `t` has to be given. Other optimizers of torch count; if given, `t` has to agree.
+        The number of steps that were done. torch's SGD does not count them. By default, `t` is then
+        1 if there is any momentum and else 0. That makes a difference only for a callable ``lr``,
+        so there you must give `t`. Other optimizers of torch count; if you give `t`, it must agree.
 
     Raises
     ------
@@ -137,12 +137,13 @@ def from_torch_state_dict(
     Adagrad                ``v``                          ``sum``
     ====================== ============================== ======================================
 
-    torch counts the steps of each parameter, instep those of all, so they have to be equal. A
-    parameter without any state has done no step. A callable ``lr`` stays; moving averages of
-    parameters, which torch keeps elsewhere, stay as they are. Options that only torch has say how
-    it computes, not what, and are not looked at. States of bfloat16 may be arrays of that dtype, or
-    of uint16 with the bits, ``v.view(torch.uint16).numpy()``, for states of float32 too; float32
-    ones load into states of bfloat16 where no bit is lost. From tensors to arrays:
+    torch counts the steps of each parameter, and instep those of all together, so torch's counts
+    must be equal. A parameter without any state has done no step. A callable ``lr`` stays. Moving
+    averages of parameters, which torch keeps elsewhere, stay as they are. Options that only torch
+    has say how it computes, not what, and are ignored. States in bfloat16 may be arrays of that
+    dtype, or of uint16 with the same bits, ``v.view(torch.uint16).numpy()``. They also load into
+    states of float32. States in float32 load into states of bfloat16 if no bit is lost. To convert
+    tensors to arrays:
 
     .. code-block:: python
 
@@ -419,7 +420,7 @@ def _steps(
             numbers = ", ".join(map(str, done))
             raise ValueError(
                 f"the parameters of torch_state_dict have done {numbers} steps; instep counts "
-                "those of all parameters alike"
+                "those of all parameters together"
             )
         if t not in (None, done[0]):
             raise ValueError(f"t is {t}; torch_state_dict has counted {done[0]}")
@@ -436,6 +437,6 @@ def _steps(
         if t > 0 and not begun and options["momentum"] and options["dampening"]:
             raise ValueError(
                 "torch_state_dict has parameters without a step, whose first one is without "
-                "dampening; instep counts the steps of all parameters alike"
+                "dampening; instep counts the steps of all parameters together"
             )
     return t

@@ -8,8 +8,8 @@ try:
     from ml_dtypes import bfloat16
 except ImportError:
     raise ImportError(
-        "bfloat16 arrays take the package ml_dtypes: pip install 'instep[bfloat16]'; or pass "
-        "bits='bfloat16', for arrays of uint16 with the bits"
+        "bfloat16 arrays need the package ml_dtypes: pip install 'instep[bfloat16]'; or pass "
+        "bits='bfloat16' for arrays of uint16 that hold bfloat16"
     ) from None
 
 __all__ = ["BFLOAT16"]

@@ -1,6 +1,6 @@
 """What all optimizers have in common, as users call it.
 
-What a rule has to say stands in `instep.rule`, parameters and groups in `instep.groups`.
+`instep.rule` has what each rule defines, and `instep.groups` has parameters and groups.
 """
 
 import importlib
@@ -62,43 +62,45 @@ class Optimizer(Rule):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will; each a plain ndarray of
-        float32 or float64, of any shape and memory layout. **Steps write them in place.** A list of
-        dicts with the key ``"params"`` is a list of groups, each with its own parameters and, where
-        it has them, its own options and a ``"name"``.
+        An array, or lists, tuples and dicts of arrays, nested as you like. Each is a plain ndarray
+        of float32 or float64, of any shape and memory layout. **Steps write them in place.** A list
+        of dicts with the key ``"params"`` is a list of groups. Each has its own parameters, and may
+        have its own options and a ``"name"``.
     options : dict
         The options of groups that do not have their own.
     zero_grads : bool, default False
-        Whether a step sets the gradients to zero after use, a skipped step too.
+        Whether a step sets the gradients to zero after use. A skipped step does so too.
     average : float, optional
-        The decay of a moving average of the parameters, if one is to be kept: `averages`. That of
-        bfloat16 parameters is of float32, and takes the numbers before they are rounded; float16
-        parameters have none.
+        The decay of a moving average of the parameters: see `averages`. By default there is none.
+        For bfloat16 parameters it is kept in float32, and takes the numbers before they are
+        rounded. float16 parameters can't have one.
     groups : dict of dict, optional
         Options by pattern of names: ``{"*.b": {"weight_decay": 0.0}}``. Each parameter belongs to
-        the first pattern that matches its name, as `fnmatch` does, or else to the last group, which
-        has the optimizer's own options. Gradients and the names of states keep their structure.
+        the first pattern that matches its name, as `fnmatch` does. If none matches, it belongs to
+        the last group, which has the optimizer's own options. Gradients and the names of states
+        keep their structure.
     weight_decay_mask : callable or tree of bool, optional
-        Which parameters weight decay reaches: a callable of name and array, such as
+        Which parameters get weight decay: a callable of name and array, such as
         ``lambda name, array: array.ndim > 1``, or a tree of booleans like `params`.
     freeze : callable or tree of bool, optional
-        Which parameters steps leave alone, state and average included; their gradients are not
-        looked at. Can be assigned later.
+        Which parameters steps don't change; their state and average stay too, and their gradients
+        are not checked. Can be assigned later.
     state : callable, optional
-        Makes the state arrays, say in files: called with the name of a parameter and of its state,
-        ``"average"`` for the moving average, and with the shape and dtype wanted. What it returns
-        **is written**: it gets what a state holds at first. Not kept by copies.
+        Makes the state arrays, for example in files. It is called with the name of a parameter and
+        of its state (``"average"`` for the moving average), and with the shape and dtype wanted.
+        The array that it returns **is written**: first with the initial state. Copies don't keep
+        the callable.
     master : {"split", "float32"}, optional
-        What is kept beside parameters of 16 bits, so that small steps are not lost. ``"split"``,
-        for bfloat16: the 16 bits that a parameter lacks of a float32, in the state ``p_low``.
-        ``"float32"``, for float16: float32 numbers, in the state ``p_master``. By default bfloat16
-        parameters are rounded stochastically.
+        What is kept in addition to parameters of 16 bits, so that small steps are not lost.
+        ``"split"``, for bfloat16, keeps the lower 16 bits of the float32 number, in the state
+        ``p_low``. ``"float32"``, for float16, keeps float32 numbers, in the state ``p_master``. By
+        default bfloat16 parameters are rounded stochastically.
     state_dtype : {"float32", "bfloat16"}, default "float32"
-        What states are stored in; those of bfloat16 are rounded stochastically. States of float64
-        parameters are float64.
+        The dtype in which states are stored. Those in bfloat16 are rounded stochastically. States
+        of float64 parameters are float64.
     seed : int, default 0
-        What the random numbers that round follow from, with the number of the step, the name of the
-        parameter, and the place of the element.
+        The seed of stochastic rounding. The random numbers depend on it, on the number of the step,
+        the name of the parameter, and the index of the element.
     bits : "bfloat16", optional
         What arrays of uint16 hold.
 
@@ -108,38 +110,39 @@ class Optimizer(Rule):
         The groups, each a dict of ``"params"`` and options. Options may be assigned at any time:
         ``opt.param_groups[0]["lr"] = 0.01``.
     t : int
-        The number of steps done, by all parameters alike.
+        The number of steps done; one count for all parameters.
     skips : int
-        The number of steps that were skipped since the last that was not.
+        The number of steps that were skipped since the last step that was not skipped.
 
     Raises
     ------
     TypeError
         A parameter that is not a plain ndarray of native float32 or float64, or of 16 bits with the
-        options that these take; an option that is not a number; an array of another dtype from
+        options that these need; an option that is not a number; an array of the wrong dtype from
         `state`.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name; one array under
-        two names; an array of another shape from `state`, or one that is read-only; a `state` for
-        what is stored in 16 bits.
+        An option out of its range, or an unknown one; two parameters with the same name; one array
+        under two names; an array of the wrong shape from `state`, or a read-only one; a `state` for
+        parameters or states that are stored in 16 bits.
     ImportError
-        States of bfloat16, without the package ml_dtypes.
+        States in bfloat16, without the package ml_dtypes.
 
     Notes
     -----
     Parameters of 16 bits are bfloat16 arrays of the package ml_dtypes, float16 with a `master`, or
-    uint16 with `bits`. Their gradients are of their own dtype or float32. Steps are computed in
+    uint16 with `bits`. Their gradients have their own dtype or float32. Steps are computed in
     float32, and rounded when they are stored; `instep.codecs` has the arithmetic, to the bit.
-    A run that is saved and goes on is bit-for-bit identical to one that never stopped. `state`
+    A run that is saved and continued is bit-for-bit identical to one that never stopped. `state`
     shows what is stored, and `decoded` the numbers.
 
-    `copy.deepcopy` and `pickle` copy an optimizer with all its arrays, the parameters among them:
-    the copy steps its own. A model that is copied in the same call goes on sharing them with its
-    optimizer. A deep copy is of one moment between two steps, whatever other threads do; a pickle
-    is not. Hooks are not copied. For the state alone there are `state_dict` and `save`.
+    `copy.deepcopy` and `pickle` copy an optimizer with all its arrays, also the parameters: the
+    copy steps its own. If a model is copied in the same call, the copies of model and optimizer
+    share their parameters too. A deep copy shows one moment between two steps, whatever other
+    threads do. A pickle may not. Hooks are not copied. To copy only the state, use `state_dict` or
+    `save`.
 
-    Threads, forks and signal handlers see an optimizer between its steps: a step waits for that of
-    another thread, and so does `os.fork`.
+    Threads, forks and signal handlers see an optimizer only between its steps: a step waits for
+    the step of another thread, and so does `os.fork`.
     """
 
     def __init__(
@@ -213,60 +216,61 @@ class Optimizer(Rule):
         Parameters
         ----------
         grads : tree of ndarray
-            Of the structure of the parameters; for a list of groups, a list with such a tree for
-            each. ``None`` for an array leaves its parameter and state alone, `Rows` all but some
-            rows of them. Only read, unless the optimizer was made with ``zero_grads=True``.
+            Gradients in the structure of the parameters; for a list of groups, a list with such a
+            tree for each. If a gradient is ``None``, its parameter and state don't change. If it is
+            `Rows`, only those rows do. Only read, unless the optimizer was made with
+            ``zero_grads=True``.
         lr : float, optional
             The learning rate of this step, instead of the groups' own.
         grad_scale : float, default 1.0
-            What the gradients are multiplied by: one over the number of accumulated batches, one
-            over a loss scale.
+            The gradients are multiplied by it: use one over the number of accumulated batches, or
+            one over a loss scale.
         max_norm : float, optional
-            The most that the norm of all gradients together may be: if it is more, they are
-            multiplied by ``max_norm/(norm + 1e-6)``, as torch does. ``math.inf`` only asks for the
-            norm.
+            The largest norm that all gradients together may have. If it is larger, they are
+            multiplied by ``max_norm/(norm + 1e-6)``, as torch does. With ``math.inf``, the norm is
+            only computed.
         max_array_norm : float, optional
-            The most that the norm of each gradient by itself may be, in the same way; not together
-            with `max_norm`.
+            The largest norm that each single gradient may have, in the same way. Not together with
+            `max_norm`.
         max_value : float, optional
-            The most that an element of a gradient may be, of either sign, after all of the above:
-            ``np.clip(g, -max_value, max_value)``.
+            The largest absolute value that an element of a gradient may have, after all of the
+            above: ``np.clip(g, -max_value, max_value)``.
         nonfinite : {"propagate", "skip", "raise"}, default "propagate"
-            What to do about a gradient with NaN or Inf: step all the same, as NumPy would; leave
-            everything as it was, the step count included, but for gradients that a step sets to
-            zero; or raise.
+            What to do if a gradient has NaN or Inf. ``"propagate"`` steps as NumPy would.
+            ``"skip"`` changes nothing, not even the step count; only ``zero_grads`` still sets the
+            gradients to zero. ``"raise"`` raises an error.
         max_skips : int, optional
-            How many steps in a row may be skipped: one more raises.
+            How many steps in a row may be skipped. One more raises an error.
 
         Returns
         -------
         StepResult
-            ``grad_norm``, the norm of all gradients after `grad_scale` and before clipping, if
-            `max_norm` was given, else None; ``skipped``; ``lr``, the learning rate of this step, of
-            several groups a tuple; and ``t``, the number of steps done.
+            ``grad_norm``, the norm of all gradients after `grad_scale` and before clipping, or None
+            if `max_norm` was not given; ``skipped``; ``lr``, the learning rate of this step, or a
+            tuple for several groups; and ``t``, the number of steps done.
 
         Raises
         ------
         TypeError, ValueError, KeyError
-            A tree of another structure; an array that does not go with its parameter; arrays that
-            share memory where one is written; an option out of its range, or one that the rule does
-            not have in a dict of `param_groups`; a list or dict of parameters in which an array was
-            replaced.
+            A tree with another structure; an array that does not fit its parameter; arrays that
+            share memory where one is written; an option out of its range, or one in a dict of
+            `param_groups` that the rule does not have; a list or dict of parameters in which an
+            array was replaced.
         FloatingPointError
             A gradient with NaN or Inf, with ``nonfinite="raise"``, or one more than `max_skips`.
         RuntimeError
             A step within `averaged`; a learning rate that is a callable and steps the optimizer.
         MemoryError
-            Not enough memory to look at `Rows`.
+            Not enough memory to check `Rows`.
 
         Notes
         -----
-        A call that raises has changed nothing. All is done in one pass over the arrays, with a
-        second one over the gradients for norms and `nonfinite`; nothing is allocated. The norm is
-        summed in float64 over fixed blocks in a fixed order, so it is the same, bit for bit, on
-        every machine. Two threads that step the same optimizer do so one after the other. A norm
-        that overflows float64 is infinite, and clipping by it takes finite gradients to zero, as in
-        torch: what is left of the step is momentum and weight decay.
+        A call that raises an error has changed nothing. The step is one pass over the arrays, with
+        a second one over the gradients for norms and `nonfinite`. Nothing is allocated. The norm is
+        summed in float64 over fixed blocks in a fixed order, so it is bit-for-bit the same on every
+        machine. If two threads step the same optimizer, the second waits for the first. A norm that
+        overflows float64 is infinite. Clipping by it sets finite gradients to zero, as in torch;
+        then only momentum and weight decay change the parameters.
         """
         if self._hooks["before"] or self._hooks["after"]:
             for hook in self._hooks["before"]:
@@ -339,19 +343,20 @@ class Optimizer(Rule):
     ) -> BegunStep:
         """Check a step that is then done piece by piece, and change nothing.
 
-        It is for programs that have something to do between the pieces: gradients that arrive while
-        others are stepped, state that is read from a disk. Everything else has `step`.
+        It is for programs that have something to do between the pieces, such as gradients that
+        arrive while others are stepped, or state that is read from a disk. All other programs use
+        `step`.
 
         Parameters
         ----------
         grads, lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
-            As for `step`. The gradients may be filled later: a piece is looked at when it is used.
-            `Rows` are not taken. Hooks are not called.
+            As for `step`. The gradients may be filled later: a piece is read when it is used.
+            `Rows` are not accepted. Hooks are not called.
 
         Returns
         -------
         BegunStep
-            It has the methods of the Notes.
+            The Notes list its methods.
 
         Raises
         ------
@@ -360,10 +365,10 @@ class Optimizer(Rule):
 
         Notes
         -----
-        A piece is up to 32,768 elements of one array. Those of the first parameter come first, each
-        parameter begins with a new one, and in an array that is one run of memory, as its gradient
-        and states are, they follow each other. Methods take a range of them, from `first` up to
-        `last`:
+        A piece is up to 32,768 elements of one array. The pieces of the first parameter come first,
+        and each parameter begins with a new piece. If an array, its gradient and its states are
+        contiguous, its pieces follow each other in memory. Methods take a range of pieces, from
+        `first` up to but without `last`:
 
         ``pieces``
             How many there are of each parameter, as a list; none where it has no gradient.
@@ -371,8 +376,8 @@ class Optimizer(Rule):
             The learning rate of each group.
         ``sums_of_squares(first, last, of_params=False)``
             The sums of the squares of pieces of the gradients, or of the parameters, as a list of
-            float. Added in the order of the pieces, starting with 0.0, they are the square of the
-            norm that `step` computes, to the bit, whoever made them.
+            float. If you add them in the order of the pieces, starting with 0.0, you get the square
+            of the norm that `step` computes, to the bit.
         ``first_nonfinite(first, last)``
             The number of the first parameter whose gradient has NaN or Inf in these pieces; None
             if there is none.
@@ -392,10 +397,10 @@ class Optimizer(Rule):
             Leaves it out, because that gradient is not finite: counts it as skipped, or raises, as
             `nonfinite` and `max_skips` say.
 
-        **All or nothing is the caller's business.** A piece that is stepped is changed for good;
-        one that is stepped twice has had two steps. So have all that can fail behind you before the
-        first, do each of them once, then commit. Nothing has to be undone before the first piece:
-        let go of it. Each call looks at all arrays again, and raises a RuntimeError if the
+        **All or nothing is up to the caller.** A step of a piece can't be undone, and a piece that
+        is stepped twice has had two steps. So first do everything that can fail, then step each
+        piece once, then commit. Before the first piece is stepped, there is nothing to undo: just
+        drop the object. Each call checks all arrays again, and raises a RuntimeError if the
         optimizer was stepped, committed or given parameters since.
 
         Examples
@@ -424,18 +429,18 @@ class Optimizer(Rule):
         Parameters
         ----------
         hook : callable
-            Called with the optimizer and the gradients; what it returns takes their place, unless
-            it is None.
+            Called with the optimizer and the gradients. If it returns something else than None,
+            that replaces the gradients.
 
         Returns
         -------
         remove : callable
-            Call it to have the hook called no more.
+            Call it to remove the hook.
         """
         return self._register("before", hook)
 
     def register_step_post_hook(self, hook: Callable[[Any, StepResult], Any]) -> Callable[[], None]:
-        """Have a callable called after every step that does not raise.
+        """Have a callable called after every step that does not raise an error.
 
         Parameters
         ----------
@@ -445,7 +450,7 @@ class Optimizer(Rule):
         Returns
         -------
         remove : callable
-            Call it to have the hook called no more.
+            Call it to remove the hook.
         """
         return self._register("after", hook)
 
@@ -488,16 +493,16 @@ class Optimizer(Rule):
         Parameters
         ----------
         group : dict
-            ``{"params": ..., "lr": ...}``: the options it does not give are the optimizer's own. A
-            ``weight_decay_mask`` that is a callable is asked about its parameters too.
+            ``{"params": ..., "lr": ...}``. Options that are not in it are the optimizer's own. A
+            ``weight_decay_mask`` that is a callable is called for its parameters too.
 
         Raises
         ------
         TypeError
             A parameter that is not a plain ndarray of native float32 or float64.
         ValueError
-            An option that the rule does not have, or out of its range; parameters that were not
-            given as groups in the first place; an array or a name that is there already.
+            An option that the rule does not have, or that is out of its range; an optimizer that
+            was not made with a list of groups; an array or a name that it already has.
         """
         if not self._is_list:
             raise ValueError("params was not a list of groups, so no group can be added")
@@ -621,9 +626,9 @@ class Optimizer(Rule):
 
     @property
     def freeze(self) -> Any:
-        """Which parameters steps leave alone: booleans in the structure of the parameters.
+        """Which parameters steps don't change: booleans in the structure of the parameters.
 
-        A callable of name and array, such a tree, or None for no parameter may be assigned.
+        You may assign a callable of name and array, such a tree, or None for no parameter.
         """
         return self._build([parameter.is_frozen for parameter in self._parameters])
 
@@ -642,7 +647,7 @@ class Optimizer(Rule):
 
     @property
     def t(self) -> int:
-        """The number of steps done, by all parameters alike. It may be set.
+        """The number of steps done, one count for all parameters. It may be set.
 
         Raises
         ------
@@ -660,7 +665,7 @@ class Optimizer(Rule):
 
     @property
     def skips(self) -> int:
-        """The number of steps that were skipped since the last that was not."""
+        """The number of steps that were skipped since the last step that was not skipped."""
         return self._stepper.skips
 
     def _prepare(self, group: int, lr: float | None, t: int) -> "_instep._Said":
@@ -714,18 +719,18 @@ class Optimizer(Rule):
         return {parameter.name: dict(parameter.states) for parameter in self._parameters}
 
     def decoded(self, name: str) -> dict[str, NDArray[Any]]:
-        """Return the numbers of a parameter and its states, whatever they are stored in.
+        """Return the numbers of a parameter and its states, in whatever dtype they are stored.
 
         Parameters
         ----------
         name : str
-            That of the parameter, as in `state`.
+            The name of the parameter, as in `state`.
 
         Returns
         -------
         dict of ndarray
-            ``"p"``, the parameter, with ``master`` to all its bits; and the states by name. New
-            arrays of float32, or of the parameter's own dtype if that is float64.
+            ``"p"``, the parameter, with ``master`` in full precision; and the states by name. New
+            arrays of float32, or of float64 if the parameter is float64.
 
         Raises
         ------
@@ -780,25 +785,25 @@ class Optimizer(Rule):
 
     def _require_averages(self) -> None:
         if self._average is None:
-            raise ValueError("no averages are kept; make the optimizer with average=0.999, say")
+            raise ValueError("no averages are kept; make the optimizer with, say, average=0.999")
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the averages in the place of the parameters, and the parameters back at the end.
+        """Put the averages into the arrays of the parameters, and the parameters back at the end.
 
-        The very arrays of the parameters hold the averages within, so that a model that uses them
-        can be evaluated. A step within raises. Parameters of bfloat16 hold the nearest ones, and
-        `averages` meanwhile theirs in the upper halves of float32 numbers: all comes back to the
-        bit, but for what NaN carries.
+        Within the ``with`` block the parameters' own arrays hold the averages, so that you can
+        evaluate a model that uses them. A step there raises an error. Parameters of bfloat16 hold
+        the nearest ones, and `averages` holds the parameters in the upper halves of float32
+        numbers. At the end every bit is as before, except for the payload of NaN.
 
         Raises
         ------
         ValueError
             An optimizer that was made without ``average``; a parameter that is read-only or was
-            given another shape. At the end the parameters are not lost then: `leave_averaged` puts
-            them back.
+            given another shape. If that happens at the end, the parameters are not lost:
+            `leave_averaged` puts them back.
         RuntimeError
-            A use within another one.
+            A call within another one.
         """
         self._require_averages()
         use = next(_uses)
@@ -810,7 +815,7 @@ class Optimizer(Rule):
             self._leave(use)
 
     def leave_averaged(self) -> None:
-        """Put the parameters back, where the end of `averaged` could not.
+        """Put the parameters back if the end of `averaged` could not.
 
         Raises
         ------
@@ -824,12 +829,12 @@ class Optimizer(Rule):
             self._stepper.swap_averages(self, use, False)
         except (TypeError, ValueError) as error:
             raise type(error)(
-                f"{error}. The parameters still hold their averages, and averages theirs: mend it, "
-                "then call leave_averaged()"
+                f"{error}. The parameters still hold their averages, and averages holds the "
+                "parameters: correct this, then call leave_averaged()"
             ) from None
 
     def __repr__(self) -> str:
-        """Show the rule, the options of each group, and how far it is."""
+        """Show the rule, the options of each group, and the number of steps done."""
         parts = []
         for number, group in enumerate(self._groups):
             members = [p for p in self._parameters if p.group == number]
@@ -841,7 +846,7 @@ class Optimizer(Rule):
         return f"{type(self).__name__}(t={self.t}, {inner})"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that the next steps depend on, the parameters excepted.
+        """Return a copy of all that the next steps depend on, without the parameters.
 
         Returns
         -------
@@ -855,17 +860,17 @@ class Optimizer(Rule):
             ``"t"``
                 The number of steps done.
             ``"skips"``
-                The number of steps that were skipped since the last that was not, which
-                ``max_skips`` counts.
+                The number of steps that were skipped since the last step that was not skipped,
+                which ``max_skips`` limits.
             ``"storage"``
-                In how many bytes arrays are stored: ``"master"``, ``"state_dtype"`` and ``"bits"``,
-                and the ``"seed"`` of the noise that rounds.
+                How arrays are stored: ``"master"``, ``"state_dtype"`` and ``"bits"``, and the
+                ``"seed"`` of stochastic rounding.
             ``"average"``
                 The decay of the moving averages; None if there are none.
             ``"groups"``
                 A list with a dict for each group: its ``"options"``, the name of its ``"recipe"``,
-                the ``"names"`` of its parameters, and where the rule carries numbers from step to
-                step, as `NAdam` its product of momenta, these as ``"carried"``.
+                the ``"names"`` of its parameters, and ``"carried"``, the numbers that the rule
+                carries from step to step, such as the product of momenta of `NAdam`.
             ``"state"``
                 As `state`: the state arrays by the parameter's name and their own.
             ``"averages"``
@@ -879,8 +884,8 @@ class Optimizer(Rule):
         Notes
         -----
         **The parameters are not in it:** keep them too, or `save` all in one file. A callable
-        ``lr`` is None in it, see `load_state_dict`; ``zero_grads``, ``weight_decay_mask``,
-        ``freeze`` and hooks are the program's, and left out.
+        ``lr`` is None in it, see `load_state_dict`. ``zero_grads``, ``weight_decay_mask``,
+        ``freeze`` and hooks are not in it either: your program sets them.
 
         Examples
         --------
@@ -898,10 +903,10 @@ class Optimizer(Rule):
         return copied
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from where another optimizer was.
+        """Continue from where another optimizer was.
 
-        The arrays of `state` and `averages` **are written in place**, to the bit; options and `t`
-        are set. All is checked first: a call that raises has changed nothing.
+        The arrays of `state` and `averages` **are written in place**, to the bit. Options and `t`
+        are set. Everything is checked first: a call that raises an error has changed nothing.
 
         Parameters
         ----------
@@ -913,27 +918,28 @@ class Optimizer(Rule):
         Raises
         ------
         TypeError
-            Something of another type than `state_dict` gives; an array of another dtype.
+            Something of another type than `state_dict` returns; an array of another dtype.
         ValueError
-            A dict of another rule or a newer format; names or keys that are missing or unknown, all
-            of them listed; an array of another shape; averages for an optimizer that keeps none, or
-            none for one that does; options of a recipe with other states, or out of their range; a
-            callable ``lr`` that got lost; a state array that was made read-only.
+            A dict of another rule or a newer format; names or keys that are missing or unknown (the
+            message lists all of them); an array of another shape; averages for an optimizer that
+            keeps none, or no averages for one that does; options of a recipe with other states, or
+            out of their range; a callable ``lr`` that is missing; a state array that was made
+            read-only.
         RuntimeError
             A call within `averaged`.
 
         Notes
         -----
-        **The parameters are not in it:** put back theirs as well. Options given to the optimizer
-        when it was made give way to those of the dict, except that **a callable** ``lr`` **stays**:
-        callables are not stored. So make the optimizer with its schedule, which is called with the
-        number of steps done and goes on where it was. If the dict was made with a callable, and
-        this optimizer has a number, that is an error, for the rate would not be the same.
+        **The parameters are not in it:** restore them as well. The options in the dict replace
+        those that the optimizer was made with, except that **a callable** ``lr`` **stays**:
+        callables are not stored. So make the optimizer with its schedule. It is called with the
+        number of steps done, and continues where it was. If the dict was made with a callable, and
+        this optimizer has a number, that is an error, because the rate would not be the same.
 
-        Groups are known by the names in them. **A group that was not one in the dict keeps its own
-        options**, and takes over the state and `t`: so a state of one group loads into an optimizer
-        with ``groups={"*.b": {"weight_decay": 0.0}}``, and back. Numbers that a rule carries are
-        then those of the group that had its first parameter.
+        Groups are recognized by the names in them. **If the dict has no such group, a group keeps
+        its own options**, and takes the state and `t`. So a state of one group loads into an
+        optimizer with ``groups={"*.b": {"weight_decay": 0.0}}``, and back. Numbers that a rule
+        carries are then those of the group that had its first parameter.
 
         Examples
         --------
@@ -958,9 +964,9 @@ class Optimizer(Rule):
         path : str or path
             The file to write. If there is one, it is replaced as a whole, or left as it was.
         params : bool, default False
-            Whether to save the parameters too. **Without, they are not in the file.**
+            Whether to save the parameters too. **By default they are not in the file.**
         extra : object, optional
-            Whatever else the program needs to go on, as JSON has it: None, bools, ints, finite
+            What else the program needs to continue, in the types of JSON: None, bools, ints, finite
             floats, strings, and lists and dicts of them, up to 16 MiB. Tuples become lists. `load`
             returns it.
 
@@ -970,25 +976,25 @@ class Optimizer(Rule):
             The file could not be written, and the old one is intact; or `path` leads to something
             else than a regular file or a new one: a folder, a FIFO, a device, a circle of links.
         TypeError, ValueError
-            An `extra` that JSON lacks: the message names the key. With ``params=True``, a list or
-            dict of parameters in which an array was replaced.
+            An `extra` that JSON can't express: the message names the key. With ``params=True``, a
+            list or dict of parameters in which an array was replaced.
         RuntimeError
             A call within `averaged`.
 
         Notes
         -----
-        **One file is never torn.** A program that saves its model to one file and the state to
-        another can be killed in between, and then goes on with parameters of another step. With
-        ``params=True`` there is one file, of one moment between two steps: a run that is killed at
-        any time, and goes on from it, is bit-for-bit identical to one that never stopped, as long
-        as everything else that the run depends on is in `extra`. The example does so with the
+        **Save everything in one file.** A program that saves its model to one file and the state to
+        another can be killed in between, and then continues with parameters of another step. With
+        ``params=True`` there is one file, of one moment between two steps. A run that is killed at
+        any time and continues from it is bit-for-bit identical to one that never stopped, as long
+        as everything else that the run depends on is in `extra`. The example does this for the
         random numbers of its batches.
 
         The file is in the safetensors format; the parameters in it are named ``params/...``. It is
         written under another name in the same folder, flushed to disk, and renamed; then the folder
-        is flushed. Only that last flush can fail with the new file in place. A process that is
-        killed while it saves leaves the other file, whose name begins with ``.instep-``; the next
-        save to `path` removes it. Other threads that step the optimizer wait.
+        is flushed. Only that last flush can fail with the new file in place. If a process is killed
+        while it saves, the file with the other name, which begins with ``.instep-``, is left over.
+        The next save to `path` removes it. Other threads that step the optimizer wait.
 
         Examples
         --------
@@ -1023,18 +1029,17 @@ class Optimizer(Rule):
         _later("checkpoint").save(self, path, params=params, extra=extra)
 
     def load(self, path: str | os.PathLike[str], *, params: bool = True) -> Any:
-        """Go on from where the optimizer was that was saved to a file.
+        """Continue from the state that was saved to a file.
 
-        As `load_state_dict`: state arrays **are written in place**, after all is checked. **So are
-        the parameters, if they are in the file:** what they held is gone.
+        As with `load_state_dict`, state arrays **are written in place**, after everything is
+        checked. **So are the parameters, if they are in the file:** their old values are lost.
 
         Parameters
         ----------
         path : str or path
             A file that `save` wrote.
         params : bool, default True
-            Whether to put back the parameters, if the file has them. A file without them leaves
-            them alone.
+            Whether to load the parameters, if the file has them. If it does not, they don't change.
 
         Returns
         -------
@@ -1044,19 +1049,19 @@ class Optimizer(Rule):
         Raises
         ------
         OSError
-            The file is not there, can't be read, or is no regular file.
+            The file does not exist, can't be read, or is not a regular file.
         ValueError
-            The file is truncated, corrupt, not from `save`, or of a newer format; or what it has
-            does not go with the optimizer, see `load_state_dict`; or its parameters do not, by
-            name, dtype or shape. A parameter that is read-only; a list or dict of parameters in
-            which an array was replaced.
+            The file is truncated, corrupt, not from `save`, or of a newer format; its content does
+            not fit the optimizer, see `load_state_dict`; its parameters have other names, dtypes or
+            shapes. A parameter that is read-only; a list or dict of parameters in which an array
+            was replaced.
         RuntimeError
             A call within `averaged`.
 
         Notes
         -----
-        A call that raises has changed nothing. Nothing in the file is run. A checksum over all of
-        it is compared.
+        A call that raises an error has changed nothing. Nothing in the file is executed. A checksum
+        over all of it is compared.
 
         Examples
         --------

@@ -1,6 +1,6 @@
 """The rules, one small class each: which recipe to run, and with which numbers.
 
-The arithmetic itself is compiled, and stands in plain NumPy in `instep.reference`. Weight decay,
+The arithmetic itself is compiled; `instep.reference` has it in plain NumPy. Weight decay,
 `maximize`, clipping and averaging are done around every rule, in the same pass; the order is
 
 1. decoupled weight decay: ``p = p*(1 - lr*weight_decay)``
@@ -65,7 +65,7 @@ class SGD(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-3
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -113,8 +113,8 @@ class SGD(Optimizer):
     course and HIPS autograd, ``"lr_inside"`` that of Keras, scikit-learn and, without
     ``nesterov``, PennyLane. ``"dlfs"`` and ``"dlfs2"`` are how the two volumes of *Deep Learning
     from Scratch* multiply their look ahead out; without it they are ``"lr_inside"``. With a
-    constant rate and no dampening ``"heavy_ball"``, ``"lr_inside"`` and ``"dlfs"`` make the same
-    path, but for rounding. "Look" is with ``nesterov=True``.
+    constant rate and no dampening ``"heavy_ball"``, ``"lr_inside"`` and ``"dlfs"`` take the same
+    path, up to rounding. "Look" is with ``nesterov=True``.
 
     Sources: Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964;
     Sutskever et al., *On the importance of initialization and momentum in deep learning*, 2013,
@@ -205,7 +205,7 @@ class RMSprop(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-2
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -241,7 +241,7 @@ class RMSprop(Optimizer):
     Notes
     -----
     ``v = alpha*v + (1-alpha)*g**2``; if centered, ``g_mean = alpha*g_mean + (1-alpha)*g`` and
-    ``max(v - g_mean**2, 0)`` stands for ``v`` in what follows (rounding can make the variance
+    ``max(v - g_mean**2, 0)`` replaces ``v`` in what follows (rounding can make the variance
     negative; torch does not clamp it, and gets NaN). The divisor is
 
     ``"outside"``
@@ -249,8 +249,8 @@ class RMSprop(Optimizer):
     ``"inside"``
         ``sqrt(v + eps)``: the course, Keras, PennyLane, optax by default.
 
-    Then ``p = p - lr*(g/divisor)``. What people type multiplies first, ``p = p - (lr*g)/divisor``,
-    and differs in the last bit of many elements:
+    Then ``p = p - lr*(g/divisor)``. Hand-written code often multiplies first,
+    ``p = p - (lr*g)/divisor``, which differs in the last bit of many elements:
 
     ``"outside_numerator_first"``
         the divisor of ``"outside"``: CS231n, nnfs; to the bit HIPS autograd, which starts with ones.
@@ -267,7 +267,7 @@ class RMSprop(Optimizer):
     ``"lr_inside"``
         ``m = momentum*m + lr*(g/divisor)``, ``p = p - m``: Keras, optax without ``nesterov``.
 
-    With a constant rate the two make the same path, but for rounding. Sources: Tieleman and Hinton,
+    With a constant rate the two take the same path, up to rounding. Sources: Tieleman and Hinton,
     *Lecture 6.5 - rmsprop*, 2012; centered: Graves, *Generating sequences with recurrent neural
     networks*, 2013, equations 38 to 41, which have ``lr`` inside too.
 
@@ -349,7 +349,7 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-3
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -486,7 +486,7 @@ class AdamW(Adam):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-3
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -588,7 +588,7 @@ class NAdam(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 2e-3
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -754,7 +754,7 @@ class RAdam(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-3
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -869,12 +869,12 @@ class RAdam(Optimizer):
 
 
 class Adamax(Optimizer):
-    """Adam with the largest gradient so far, fading, in the place of the root.
+    """Adam with the largest gradient so far, fading, instead of the root.
 
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 2e-3
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -971,7 +971,7 @@ class Adagrad(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-2
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -1086,7 +1086,7 @@ class Adadelta(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1.0
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -1171,7 +1171,7 @@ class Lion(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-4
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.

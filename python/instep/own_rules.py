@@ -29,10 +29,10 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     Parameters
     ----------
     function : function
-        It takes the parameter, its gradient and up to 4 state arrays, in this order, then as
-        keywords numbers: ``lr``, and whatever else the formula has. It returns the new parameter
+        It takes the parameter, its gradient and up to 4 state arrays, in this order, then numbers
+        as keyword arguments: ``lr``, and what else the formula needs. It returns the new parameter
         and states, in the order of the arguments. A keyword ``t`` gets the number of the step,
-        counted from 1. It is called when the rule is made, with stand-ins.
+        counted from 1. It is called when the rule is made, with stand-ins for the arrays.
 
     Returns
     -------
@@ -43,9 +43,9 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     ------
     TypeError
         Arguments that are none of these; an operation that a rule can't have: the message names the
-        line, and what to do.
+        line, and says what to do.
     ValueError
-        Another number of arrays is returned, or in another order than that of the arguments.
+        The function returns another number of arrays, or returns them in another order.
 
     Notes
     -----
@@ -56,7 +56,7 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
         are ``weight_decay`` (added to the gradient, times the parameter; a function with a
         keyword of this name does it itself) and ``maximize``.
     ``mine.step(p, g, m, v, lr=0.01, t=3)``
-        One step on arrays of one's own, **written in place**; nothing is returned.
+        One step on arrays of your own, **written in place**; nothing is returned.
     ``mine(p, g, m, v, lr=0.01, t=3)``
         The function itself, in NumPy.
     ``mine.explain()``
@@ -69,7 +69,7 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     formula**: all operations on arrays in the order in which they are typed, each rounded to the
     dtype of the parameter. Numbers are computed in float64, once a step, and then rounded once to
     that dtype. In NumPy 2 a formula in which a ``np.float64``, or a condition times a number, meets
-    a float32 array goes on in float64; in a rule it does not. In NumPy, ``np.maximum`` and
+    a float32 array becomes float64; in a rule it does not. In NumPy, ``np.maximum`` and
     ``np.minimum`` of 0 and -0 depend on the CPU; here they give the second one. A sign that
     ``np.copysign`` takes from NaN is positive.
 
@@ -128,7 +128,7 @@ class OwnRuleType(ABCMeta):
             return super().__call__(*args, **kwargs)
         if isinstance(args[1], (int, float)) and not isinstance(args[0], (int, float)):
             raise TypeError(
-                f"{traced.name} was given {args[1]!r} in the place of the gradient; for an "
+                f"{traced.name} was given {args[1]!r} instead of the gradient; for an "
                 f"optimizer write {traced.name}(params, lr={args[1]!r})"
             )
         for name, role in traced.norms.items():
@@ -213,7 +213,7 @@ class OwnRule(Optimizer, metaclass=OwnRuleType):
         """Return what is wrong with a saved formula."""
         return (
             f"is {saved!r}, and the formula of {cls._traced.name} is {own!r} now: it was changed "
-            "after the state was saved. Load it with the function as it was, or begin anew"
+            "after the state was saved. Load it with the function as it was, or start again"
         )
 
     @classmethod

@@ -563,7 +563,7 @@ def adam_inside_amsgrad(
     beta1_power: float,
     beta2_power: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """`adam_inside` with ``v_max = maximum(v_max, v)`` in the place of ``v``."""
+    """`adam_inside` with ``v_max = maximum(v_max, v)`` instead of ``v``."""
     f = p.dtype.type
     m, v = _moments(g, m, v, beta1, beta2)
     v_max = np.maximum(v_max, v)
@@ -585,7 +585,7 @@ def adam_outside_amsgrad(
     beta1_power: float,
     beta2_power: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """`adam_outside` with ``v_max = maximum(v_max, v)`` in the place of ``v``."""
+    """`adam_outside` with ``v_max = maximum(v_max, v)`` instead of ``v``."""
     f = p.dtype.type
     m, v = _moments(g, m, v, beta1, beta2)
     v_max = np.maximum(v_max, v)
@@ -607,7 +607,7 @@ def adam_hat_amsgrad(
     beta1_power: float,
     beta2_power: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """`adam_hat` with ``v_max = maximum(v_max, v)`` in the place of ``v``."""
+    """`adam_hat` with ``v_max = maximum(v_max, v)`` instead of ``v``."""
     f = p.dtype.type
     m, v = _moments(g, m, v, beta1, beta2)
     v_max = np.maximum(v_max, v)
@@ -629,7 +629,7 @@ def adam_scaled_amsgrad(
     beta1_power: float,
     beta2_power: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """`adam_scaled` with ``v_max = maximum(v_max, v)`` in the place of ``v``."""
+    """`adam_scaled` with ``v_max = maximum(v_max, v)`` instead of ``v``."""
     f = p.dtype.type
     m, v = _moments(g, m, v, beta1, beta2)
     v_max = np.maximum(v_max, v)
@@ -651,7 +651,7 @@ def adam_inside_amsgrad_corrected(
     beta1_power: float,
     beta2_power: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """`adam_inside` with ``v_max = maximum(v_max, v/c2)`` in the place of ``v/c2``."""
+    """`adam_inside` with ``v_max = maximum(v_max, v/c2)`` instead of ``v/c2``."""
     f = p.dtype.type
     m, v = _moments(g, m, v, beta1, beta2)
     c1, c2 = f(1 - beta1_power), f(1 - beta2_power)
@@ -673,7 +673,7 @@ def adam_outside_amsgrad_corrected(
     beta1_power: float,
     beta2_power: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """`adam_outside` with ``v_max = maximum(v_max, v/c2)`` in the place of ``v/c2``."""
+    """`adam_outside` with ``v_max = maximum(v_max, v/c2)`` instead of ``v/c2``."""
     f = p.dtype.type
     m, v = _moments(g, m, v, beta1, beta2)
     c1, c2 = f(1 - beta1_power), f(1 - beta2_power)

@@ -1,4 +1,4 @@
-"""Gradients of some rows, as those of embedding tables are."""
+"""Gradients of some rows, such as those of embedding tables."""
 
 from typing import Any
 
@@ -12,38 +12,39 @@ __all__ = ["Rows"]
 
 
 class Rows:
-    """The gradient of some rows of a parameter; that of all others is left out, not zero.
+    """The gradient of some rows of a parameter; the other rows have no gradient, not a zero one.
 
-    In the place of an array among the gradients of a step, it makes the step **lazy**: only the
-    rows it names are touched, in the parameter, in every state and in the average. The other rows
-    miss the step altogether: their moments do not decay, nor does weight decay reach them. This is
-    what ``torch.optim.SparseAdam`` does, and not what a dense gradient with zeros would do.
+    Pass it to a step instead of an array to make the step **lazy**: only the rows it names change,
+    in the parameter, in every state and in the average. The other rows do not take part in the
+    step: their moments do not decay, and they get no weight decay. This is what
+    ``torch.optim.SparseAdam`` does. A dense gradient with zeros would do something else.
 
     Parameters
     ----------
     indices : ndarray of int, shape (n,)
-        The rows, places of the parameter's first axis, in any order. The values of a row that
-        comes twice are summed first, in their order here.
+        The rows, as indices into the parameter's first axis, in any order. If a row comes twice,
+        its values are summed first, in their order here.
     values : ndarray, shape (n, ...)
-        The gradient of each of these rows: of the parameter's dtype, and beyond the first axis of
-        its shape. Kept, not copied; only read, unless the optimizer clears gradients.
+        The gradient of each of these rows, of the parameter's dtype; after the first axis, of its
+        shape. Kept, not copied; only read, unless the optimizer clears gradients.
 
     Raises
     ------
     TypeError
         Indices that are not an array of integers; values that are not a plain ndarray.
     ValueError
-        Indices that have not one axis; another number of values than of indices.
+        Indices that do not have exactly one axis; another number of values than of indices.
 
     Notes
     -----
-    A step raises IndexError, before it writes anything, for a row that the parameter does not have;
-    rows are counted from 0 only. What it allocates is 8 bytes for each row, if they are not in
-    rising order a bit for each row of the parameter, and where rows come twice sums of the size of
-    `values`; where there is no memory for that it raises MemoryError and has written nothing.
+    If the parameter does not have a row, a step raises IndexError before it writes anything. Rows
+    are counted from 0; negative indices are not accepted. A step allocates 8 bytes for each row. If
+    they are not in rising order, it also allocates one bit for each row of the parameter. If rows
+    come twice, it also allocates sums of the size of `values`. If there is no memory for that, it
+    raises MemoryError and has written nothing.
 
-    For the norm of the gradients, the values count in the order in which they are given; where any
-    row comes twice, the sums do, in rising order of the rows.
+    The norm of the gradients takes the values in the order in which they are given. If any row
+    comes twice, it takes the sums instead, in rising order of the rows.
 
     Examples
     --------

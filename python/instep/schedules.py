@@ -1,16 +1,16 @@
 """Learning rates that change from step to step.
 
-A schedule is called with the number of a step and returns its learning rate: wherever an optimizer
+A schedule is called with the number of a step and returns its learning rate. Wherever an optimizer
 takes a learning rate, it takes a schedule too. A schedule has no state, except `ReduceOnPlateau`,
-which is told how the training goes. It is a small frozen dataclass, so it is compared by value,
-hashed, copied and pickled like a tuple of its arguments, and its repr is the expression that makes
-it again.
+which you tell a metric. It is a small frozen dataclass, so it is compared by value, hashed, copied
+and pickled like a tuple of its arguments, and its repr is the expression that makes it again.
 
 .. important::
    **Steps are counted from 0.** ``schedule(0)`` is the rate of the first step, ``schedule(t - 1)``
-   that of an optimizer's step ``t``, as optax counts, and as a scheduler of torch stands after so
-   many calls of its ``step()``. A schedule of `steps` steps begins with ``schedule(0)``, is at its
-   end at ``schedule(steps)``, and **holds the last value** ever after. `Cyclic` has no end.
+   that of an optimizer's step ``t``. optax counts in the same way, and ``schedule(n)`` is the rate
+   of a scheduler of torch after ``n`` calls of its ``step()``. A schedule of `steps` steps begins
+   with ``schedule(0)``, ends with ``schedule(steps)``, and **holds the last value** after that.
+   `Cyclic` has no end.
 
 Every schedule checks its arguments when it is made. What it returns is a Python float, finite and
 not negative.
@@ -607,8 +607,8 @@ class Cyclic(_Schedule):
 class ReduceOnPlateau(_Schedule):
     """A learning rate that drops by a factor whenever a metric has stopped getting better.
 
-    It is told the metric with `report`, after each validation, say: **it has a state**, so it is
-    only equal to itself, and to go on with a run, its `state_dict` has to be saved too.
+    Tell it the metric with `report`, for example after each validation. **It has a state**, so it
+    is only equal to itself, and to continue a run you have to save its `state_dict` too.
 
     Parameters
     ----------
@@ -722,7 +722,7 @@ class ReduceOnPlateau(_Schedule):
         Parameters
         ----------
         metric : float
-            What is to get better: a loss or an accuracy of the whole validation set, say.
+            The number that should improve: for example, loss or accuracy on the validation set.
 
         Returns
         -------
@@ -775,7 +775,7 @@ class ReduceOnPlateau(_Schedule):
         return {name: getattr(self, name) for name in _REPORTED}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from where another one was. A call that raises has changed nothing.
+        """Continue from where another one was. A call that raises an error has changed nothing.
 
         Parameters
         ----------

@@ -238,7 +238,7 @@ def _extended(crc: int, blocks: list[tuple[int, int, int]]) -> int:
 
 
 def load(comm: Communicator, shard: Shard, path: str | os.PathLike[str], *, params: bool) -> Any:
-    """Go on from a file; return the caller's own JSON."""
+    """Continue from a file; return the caller's own JSON."""
     name = os.fspath(path)
 
     def look() -> tuple[Any, object]:

@@ -1,4 +1,4 @@
-"""Optimizers whose state is shared out over ranks: the steps of `instep.mpi.Sharded`.
+"""Optimizers whose state is split over ranks: the steps of `instep.mpi.Sharded`.
 
 Every rank holds all parameters, and the state of its share: ZeRO, stage 1.
 """
@@ -26,11 +26,12 @@ __all__ = ["Sharded"]
 
 
 class Sharded:
-    """An optimizer whose state is shared out over ranks.
+    """An optimizer whose state is split over ranks.
 
     Every rank makes it with the same arguments, and the same parameters to the bit. A step takes
     each rank's own gradients, and does **what one process would do with their sum**, added in the
-    order of the ranks: the same bits in all parameters and states, whatever the number of ranks.
+    order of the ranks. All parameters and states are bit-for-bit identical, for any number of
+    ranks.
 
     Parameters
     ----------
@@ -41,23 +42,23 @@ class Sharded:
     comm : Communicator
         The ranks.
     bucket_bytes : int
-        About how much is on the wire at a time.
+        About how many bytes are sent at a time.
     **options
-        Those of the rule, and what every optimizer takes, but for states in 16 bits.
+        The options of the rule and those of every optimizer, without 16 bits.
 
     Attributes
     ----------
     comm : Communicator
         The ranks.
     param_groups, state, averages, freeze, zero_grads, t, skips
-        As of the class, but that `state` and `averages` have this rank's share alone: arrays of one
-        dimension, with the elements from and to `owned`, in the order of the parameter's memory.
+        As in the class, but `state` and `averages` have only this rank's share: arrays of one
+        dimension, with the elements in the range `owned`, in the order of the parameter's memory.
 
     Raises
     ------
     TypeError, ValueError
-        What the class raises, on whatever rank, and parameters or options that are not those of
-        rank 0: all ranks raise it, with the number of the rank.
+        What the class raises on any rank; parameters or options that differ from those of rank 0.
+        All ranks raise the error, with the number of the rank.
     """
 
     def __init__(
@@ -108,17 +109,17 @@ class Sharded:
 
     @property
     def t(self) -> int:
-        """The number of steps done, by all parameters alike."""
+        """The number of steps done, one count for all parameters."""
         return self._shard.t
 
     @property
     def skips(self) -> int:
-        """The number of steps that were skipped since the last that was not."""
+        """The number of steps that were skipped since the last step that was not skipped."""
         return self._shard.skips
 
     @property
     def freeze(self) -> Any:
-        """Which parameters steps leave alone; may be assigned, on all ranks alike."""
+        """Which parameters steps don't change; may be assigned, in the same way on all ranks."""
         return self._shard.freeze
 
     @freeze.setter
@@ -155,11 +156,11 @@ class Sharded:
         Parameters
         ----------
         grads : tree of ndarray
-            This rank's own, as for `instep.Optimizer.step`, without `Rows`. What is None has to be
-            None on all ranks.
+            This rank's own, as for `instep.Optimizer.step`, without `Rows`. What is None on one
+            rank must be None on all.
         lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
-            As there, for the sum of the gradients, and the same on all ranks: for their mean,
-            ``grad_scale=1 / comm.size``.
+            As there, for the sum of the gradients, and the same on all ranks. For the mean of the
+            gradients, pass ``grad_scale=1 / comm.size``.
 
         Returns
         -------
@@ -169,16 +170,16 @@ class Sharded:
         Raises
         ------
         TypeError, ValueError, KeyError, RuntimeError
-            What `instep.Optimizer.step` raises, on whatever rank, or arguments that are not those
-            of rank 0. All ranks raise it, with the number of the first such rank.
+            What `instep.Optimizer.step` raises on any rank; arguments that differ from those of
+            rank 0. All ranks raise the error, with the number of the first such rank.
         FloatingPointError
             With ``nonfinite="raise"``, or one more than `max_skips`; with the number of the first
             rank whose own gradient has NaN or Inf.
 
         Notes
         -----
-        A call that raises has changed nothing on any rank. A rank that dies is the engine's to
-        report.
+        A call that raises an error has changed nothing on any rank. If a rank dies, MPI has to
+        report it.
         """
         asked: dict[str, Any] = {
             "lr": lr,
@@ -243,7 +244,7 @@ class Sharded:
         return self._shard.state_dict()
 
     def load_state_dict(self, state_dict: Any) -> None:
-        """Go on from what `state_dict` returned on this rank, of as many ranks.
+        """Continue from what `state_dict` returned on this rank, with as many ranks.
 
         Raises
         ------
@@ -286,7 +287,7 @@ class Sharded:
         shard_checkpoint.save(self.comm, self._shard, path, params=params, extra=extra)
 
     def load(self, path: str | os.PathLike[str], *, params: bool = True) -> Any:
-        """Go on from a file, of any number of ranks or of one process; see `instep.Optimizer.load`.
+        """Continue from a file of any number of ranks or one process: see `instep.Optimizer.load`.
 
         Each rank reads its share of the states, and of the rest of the file a part, for the
         checksum.

@@ -4,21 +4,21 @@
 
    from instep.sklearn import MLPClassifier  # before: from sklearn.neural_network import ...
 
-`MLPClassifier` and `MLPRegressor` are scikit-learn's own but for the step: the same arguments,
-methods, attributes and errors, and models that are bit-for-bit identical, for ``solver="adam"`` and
-``"sgd"`` with every option, in float32 and float64. ``"lbfgs"`` has no such steps and stays as it
-is.
+`MLPClassifier` and `MLPRegressor` are scikit-learn's own classes with another step. They have the
+same arguments, methods, attributes and errors, and models are bit-for-bit identical, for
+``solver="adam"`` and ``"sgd"`` with every option, in float32 and float64. ``"lbfgs"`` has no such
+steps and stays as it is.
 
-For code that one does not own, `patch` does the same to scikit-learn's own classes, `unpatch` takes
-it back, and ``with patched():`` is for a part of a program; `accelerate` is for one estimator that
-has begun. `step_counts` says how many steps went which way.
+For code that you can't change, `patch` does the same to scikit-learn's own classes, `unpatch` takes
+it back, and ``with patched():`` does it for a part of a program. `accelerate` does it for one
+estimator that is already fitted. `step_counts` says how many steps went each way.
 
-The state of training stays in scikit-learn's own objects. A patched estimator's pickle holds
-nothing of instep and loads without it. One of the two classes here is pickled under its own name,
-and goes on with instep in the processes of ``n_jobs`` too, which a patch does not reach.
+The state of training stays in scikit-learn's own objects. The pickle of a patched estimator
+contains nothing of instep and loads without it. The two classes here are pickled under their own
+names, and also use instep in the processes of ``n_jobs``, which a patch does not reach.
 
-What instep's step does not take is done by scikit-learn's code, in the same call: arrays of mixed
-dtypes, where its formula turns float32 into float64, or numbers that do so.
+Where instep can't do the step, scikit-learn's code does it, in the same call: for arrays of mixed
+dtypes, where its formula turns float32 into float64, or for numbers that do so.
 
 It needs the extra: ``pip install 'instep[sklearn]'``.
 """
@@ -58,8 +58,8 @@ def step_counts() -> StepCounts:
     Returns
     -------
     counts : StepCounts
-        ``native`` and ``host``. Estimators that are neither patched nor of the classes here do not
-        count; worker processes count for themselves.
+        ``native`` and ``host``. Estimators that are neither patched nor of the classes here are not
+        counted. Worker processes have their own counts.
 
     Examples
     --------

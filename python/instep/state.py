@@ -66,7 +66,7 @@ def copied(optimizer: HasState, *, params: bool) -> tuple[dict[str, Any], list[P
 
 
 def live(optimizer: HasState) -> tuple[dict[str, Any], list[Parameter]]:
-    """Return a state dict of the very arrays, which steps go on to write, and the parameters."""
+    """Return a state dict of the arrays themselves, which later steps write, and the parameters."""
     dicts = [dict(own) for own in _dicts(optimizer._groups)]
     parameters = optimizer._parameters
     stepper = optimizer._stepper
@@ -182,7 +182,7 @@ def checked_state(
     seed = check_saved(state_dict["storage"], optimizer._storage)
     if (average is None) != (optimizer._average is None):
         has, wanted = ("no", "some") if average is None else ("some", "none")
-        remedy = "without average" if average is None else "with average=0.999, say"
+        remedy = "without average" if average is None else "with, say, average=0.999"
         raise ValueError(
             f"state_dict has {has} averages of the parameters; wanted {wanted}: make the optimizer "
             f"{remedy}"

@@ -5,7 +5,7 @@
    [training.optimizer]
    @optimizers = "instep.Adam.v1"
 
-in the place of ``"Adam.v1"``, which is found wherever instep is installed; or, in Python,
+instead of ``"Adam.v1"``. Thinc finds it wherever instep is installed. Or, in Python,
 ``from instep.thinc import Adam`` for ``from thinc.api import Adam``. Arguments, defaults, schedules
 and attributes are Thinc's: clipping by the norm, L2 penalties and weight decay, moving averages,
 and gradients that are set to zero. The formulas are Thinc's too, but the last bits are not: there

@@ -1,18 +1,18 @@
 """How many threads a step may run on.
 
-A step runs on one if it has less than 64 KiB of parameters, all arrays of the call together, and
-on as many as it may from 64 MiB on. In between it does where that is seen to save time; it depends
-on how soon other threads can help: at once in a loop of steps, where they look out for the next one
-for at most 0.2 ms before they sleep, and late where other work has their cores.
-The results are bit-for-bit identical for any number of threads.
+A step runs on one thread if it has less than 64 KiB of parameters, counting all arrays of the call.
+From 64 MiB on, it runs on as many as it may. In between it uses several threads where instep has
+measured that this saves time. That depends on how soon other threads can help: at once in a loop of
+steps, where they wait for the next step for at most 0.2 ms before they sleep, and late if other
+work uses their cores. The results are bit-for-bit identical for any number of threads.
 
-A step computes in the floating-point mode of the calling thread, as NumPy does there. Where that is
-not the default, such as after ``torch.set_flush_denormal(True)``, it runs on that thread alone.
+A step computes in the floating-point mode of the calling thread, as NumPy does. If that is not the
+default, for example after ``torch.set_flush_denormal(True)``, the step runs on that thread alone.
 
-The threads block all signals, so that these go to the program's own.
+The threads block all signals, so that these go to the program's own threads.
 
-Where threadpoolctl is installed, ``threadpoolctl.threadpool_limits`` limits steps too, as the user
-API ``"instep"``.
+If threadpoolctl is installed, ``threadpoolctl.threadpool_limits`` limits steps too, as the user API
+``"instep"``.
 """
 
 import contextlib

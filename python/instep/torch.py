@@ -4,21 +4,20 @@
 
    from instep.torch import AdamW  # before: from torch.optim import AdamW
 
-Each class is torch's own but for ``step``: the same arguments, errors, groups, hooks, closures,
-learning-rate schedulers, ``state_dict`` and checkpoints, in either direction. `Lion`, which torch
-does not have, is written on torch's base in the same way.
+Each class is torch's own with another ``step``: the same arguments, errors, groups, hooks,
+closures, learning-rate schedulers, ``state_dict`` and checkpoints, in either direction. `Lion`,
+which torch does not have, has the same base class.
 
-For code that one does not own, `patch` does the same to torch's own classes, `unpatch` takes it
-back, and ``with patched():`` is for a part of a program. `step_counts` says how many steps went
-which way.
+For code that you can't change, `patch` does the same to torch's own classes, `unpatch` takes it
+back, and ``with patched():`` does it for a part of a program. `step_counts` says how many steps
+went each way.
 
-instep steps dense tensors of float32 and float64 in this machine's memory, of any strides, all of
-an optimizer in one call. What it does not take is done by torch's code, in the same step: complex
-and 16-bit tensors, other devices, subclasses of tensors, sparse gradients (but for `SparseAdam`),
-groups that are ``differentiable`` or ``capturable``, and all of a step that is compiled. What
-``foreach`` and ``fused`` say is how torch computes; they change nothing where instep does. The
-formulas are torch's, and the numbers come out close to torch's but not the same: see the
-documentation's page on torch.
+instep steps dense tensors of float32 and float64 in this machine's memory, with any strides, all of
+an optimizer in one call. torch's code does the rest, in the same step: complex and 16-bit tensors,
+other devices, subclasses of tensors, sparse gradients (except with `SparseAdam`), groups that are
+``differentiable`` or ``capturable``, and all of a step that is compiled. ``foreach`` and ``fused``
+say how torch computes; they change nothing where instep does the step. The formulas are torch's.
+The numbers are close to torch's, but not the same: see the documentation's page on torch.
 
 It needs the extra: ``pip install 'instep[torch]'``.
 """
@@ -68,8 +67,8 @@ def step_counts() -> StepCounts:
     Returns
     -------
     counts : StepCounts
-        ``native`` and ``host``. Optimizers that are neither patched nor of the classes here do not
-        count, nor do steps in which no tensor has a gradient.
+        ``native`` and ``host``. Optimizers that are neither patched nor of the classes here are not
+        counted, and neither are steps in which no tensor has a gradient.
 
     Examples
     --------

@@ -54,7 +54,7 @@ impl Storage {
         let (Some(parameter), Some(states), Some(master)) =
             (dtype(parameter), dtype(states), master)
         else {
-            return Err(Error::Value(format!("the storage is {said:?}, which there is not")));
+            return Err(Error::Value(format!("the storage is {said:?}, which does not exist")));
         };
         Ok(Self { parameter, master, states, count: *count, stream: *stream, first: *first })
     }

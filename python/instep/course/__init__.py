@@ -1,7 +1,7 @@
 """The update rules of courses and books, in place, with the names that they have there.
 
-`instep.course` itself has the functions of the deep-learning course. Each of three modules has the
-rules of one more:
+`instep.course` itself has the functions of the deep-learning course. Three modules have the rules
+of one more course or book each:
 
 - `instep.course.cs231n`: Stanford's CS231n, ``rule(w, dw, config)``;
 - `instep.course.dlfs`: the books *Deep Learning from Scratch*, ``optimizer.update(params, grads)``;
@@ -15,16 +15,16 @@ notebooks, so a notebook changes an import and keeps its code. Parameters are
 agree in dtype and shape; different parameters may have different dtypes.
 
 .. warning::
-   The arrays are **written in place**: the returned dicts are the very objects passed in, and so
-   are the arrays in them. Whoever kept ``best = parameters["W1"]`` sees it change; keep
+   The arrays are **written in place**: the returned dicts and arrays are those that you passed.
+   After ``best = parameters["W1"]``, the next step changes ``best`` too; keep
    ``parameters["W1"].copy()`` instead.
 
-Every function checks all of its arguments before it writes anything: a call that raises has changed
-nothing. One call steps all arrays in compiled code, without allocating. Results are
-bit-for-bit identical to the NumPy formula, which `instep.reference` spells out.
+Every function checks all of its arguments before it writes anything: a call that raises an error
+has changed nothing. One call steps all arrays in compiled code, without allocating. Results are
+bit-for-bit identical to the NumPy formula, which is in `instep.reference`.
 
-One thing differs from the course code by intent: float32 arrays stay float32. Under NumPy 2 the
-course's ``np.power(beta1, t)`` is a float64 scalar, and turns float32 parameters into float64.
+One thing is different from the course code on purpose: float32 arrays stay float32. Under NumPy 2
+the course's ``np.power(beta1, t)`` is a float64 scalar, and turns float32 parameters into float64.
 """
 
 from instep.course import cs231n as cs231n

@@ -7,11 +7,11 @@
 A rule is called for one parameter: ``next_w, config = rule(w, dw, config)``. `config` is a dict of
 numbers and of what the rule keeps from one call to the next, under the keys of the course; what is
 missing from it gets the course's default. `sgd`, `sgd_momentum`, `rmsprop` and `adam` take and
-return what those of the course do, so that its ``Solver`` runs with them as it is.
+return what those of the course do, so that its ``Solver`` works with them without changes.
 
 .. warning::
-   Arrays are **written in place**: ``next_w`` is the very `w` that was passed in, and what `config`
-   keeps is changed too. Whoever kept ``best = model.params["W1"]`` sees it change; keep a copy
+   Arrays are **written in place**: ``next_w`` is the `w` that you passed; the arrays in `config`
+   change too. After ``best = model.params["W1"]``, the next step changes ``best`` too; keep a copy
    instead, as the ``Solver`` does. (Of the course's own rules only ``sgd`` writes `w`.)
 
 The steps are bit-for-bit identical to the formulas below in NumPy, as the course's solutions type

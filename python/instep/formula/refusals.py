@@ -33,6 +33,6 @@ def of_others(name: str) -> str:
 def rounded_unlike(name: str) -> str:
     """Say why what is not rounded alike everywhere can't be in a rule."""
     return (
-        f"{name} of arrays is not rounded alike by all CPUs and versions of NumPy, so a rule can't "
-        "have it; + - * / and roots are"
+        f"{name} of arrays is not rounded the same by all CPUs and versions of NumPy, so a rule "
+        "can't have it; + - * / and roots are"
     )

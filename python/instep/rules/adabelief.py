@@ -21,7 +21,7 @@ class AdaBelief(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-3
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -30,7 +30,7 @@ class AdaBelief(Optimizer):
     eps : float, default 1e-16
         What is added to the root.
     eps_root : float, default 1e-16
-        What is added to the average inside the root, in every step anew.
+        What is added to the average inside the root, again in every step.
     weight_decay : float, default 0.0
         Weight decay.
     decoupled_weight_decay : bool, default True

@@ -20,7 +20,7 @@ class ASGD(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-2
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.

@@ -22,7 +22,7 @@ class Rprop(Optimizer):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-2
         The step size that every element starts with, or a callable that is called with 0 for it.
@@ -66,7 +66,7 @@ class Rprop(Optimizer):
 
     ``prev`` keeps signs, for the product of two small gradients would be 0; torch keeps the
     gradients. It has no weight decay here; optax does every step one call late. For gradients of
-    whole data sets: those of batches turn by chance.
+    whole data sets: with mini-batches, signs change at random.
 
     Sources: Riedmiller and Braun, *A direct adaptive method for faster backpropagation learning:
     the RPROP algorithm*, 1993; Igel and Hüsken, *Empirical evaluation of the improved Rprop

@@ -105,7 +105,7 @@ class SGDScheduleFree(_ScheduleFree):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1.0
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
@@ -209,7 +209,7 @@ class AdamWScheduleFree(_ScheduleFree):
     Parameters
     ----------
     params : tree of ndarray, or list of groups
-        An array, or lists, tuples and dicts of arrays, nested at will, float32 or float64;
+        An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 0.0025
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
