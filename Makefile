@@ -142,7 +142,7 @@ docs: .venv/with-docs  ## 20 s | Build the pages of the documentation, docs/_bui
 # Asked for a tag that PyPI takes, maturin finds the oldest Linux that the library runs on; pip never asks.
 dist/built: $(BIN)/maturin pyproject.toml $(NATIVE) README.md $(wildcard LICENSE-*) $(shell find python -name '*.py*')
 	rm -rf dist
-	$(BIN)/maturin build --quiet --locked --compatibility pypi --out dist
+	$(BIN)/maturin build --quiet --locked --compatibility pypi --compression-level 9 --out dist
 	@touch $@
 
 .PHONY: wheel
