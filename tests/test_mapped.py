@@ -83,6 +83,20 @@ def test_a_streamed_step_says_so_too(tmp_path: Path) -> None:
     assert not advised(tmp_path / "W")
 
 
+def test_many_groups_are_looked_at_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    from instep.groups import Parameter
+
+    looks, real = [], Parameter.arrays
+
+    def arrays(own: Parameter) -> list[Any]:
+        looks.append(own)
+        return real(own)
+
+    monkeypatch.setattr(Parameter, "arrays", arrays)
+    instep.Adam([{"params": np.ones(2)} for _ in range(100)])
+    assert len(looks) <= 300
+
+
 def test_copies_have_maps_of_their_own(tmp_path: Path) -> None:
     params = {"W": in_file(tmp_path / "W", np.ones(1000, np.float32))}
     opt = instep.Adam(params)

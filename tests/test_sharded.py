@@ -318,6 +318,42 @@ def test_optimizers_that_are_not_the_same_are_refused() -> None:
     run(2, each)
 
 
+@pytest.mark.parametrize("name", ["W", "F", "strided", "one"])
+def test_parameters_of_other_values_are_refused(name: str) -> None:
+    def each(comm: ThreadRank) -> None:
+        params = copied(make_params())
+        if comm.rank == 1:
+            params[name].flat[-1] += 1
+        with pytest.raises(ValueError, match="rank 1 has other parameters or options"):
+            Sharded(instep.Adam, params, comm=comm, bucket_bytes=PIECE)
+
+    run(2, each)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("can't read 'd\udce9.txt'"), r"rank 1: can't read 'd\\udce9.txt'"),
+        (UnicodeEncodeError("ascii", "é", 0, 1, "no"), "rank 1: .*can't encode"),
+        (KeyError("W"), "rank 1: W"),
+    ],
+)
+def test_an_error_that_takes_more_than_a_message_is_everyones(error: Exception, said: str) -> None:
+    def each(comm: ThreadRank) -> None:
+        opt = Sharded(instep.SGD, np.ones(3), comm=comm, bucket_bytes=PIECE)
+
+        def hook(_: Any, grads: Any) -> Any:
+            if comm.rank == 1:
+                raise error
+            return grads
+
+        opt.register_step_pre_hook(hook)
+        with pytest.raises(Exception, match=said):
+            opt.step(np.ones(3))
+
+    run(2, each)
+
+
 def test_averages_take_the_place_of_the_parameters_on_all_ranks() -> None:
     params = make_params()
     own = copied(params)

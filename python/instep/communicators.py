@@ -67,11 +67,11 @@ def agree(comm: Communicator, call: Callable[[], tuple[T, object]], what: str) -
     error = value = None
     try:
         value, same = call()
-        said = repr(same).encode()
+        said = repr(same).encode("utf-8", "backslashreplace")
     except Exception as raised:
         error = raised
         message = raised.args[0] if len(raised.args) == 1 else str(raised)
-        text = f"{type(raised).__name__} {message}".encode()
+        text = f"{type(raised).__name__} {message}".encode("utf-8", "backslashreplace")
     heads = np.empty(24, np.uint8)
     heads[:8] = np.array([len(text)], np.int64).view(np.uint8)
     heads[8:] = np.frombuffer(hashlib.blake2b(said, digest_size=16).digest(), np.uint8)
@@ -82,9 +82,11 @@ def agree(comm: Communicator, call: Callable[[], tuple[T, object]], what: str) -
         rank = next(rank for rank, length in enumerate(lengths) if length)
         kind, _, message = texts[rank].tobytes().decode().partition(" ")
         named = getattr(builtins, kind, RuntimeError)
+        # Some take more than a message.
         is_plain = isinstance(named, type) and issubclass(named, Exception)
+        is_plain = is_plain and not issubclass(named, UnicodeError) and "Group" not in kind
         cause = error if rank == comm.rank else None
-        raised_here = named if is_plain and named is not UnicodeDecodeError else RuntimeError
+        raised_here = named if is_plain else RuntimeError
         raise raised_here(f"rank {rank}: {message}") from cause
     for rank, head in enumerate(all_heads):
         if head[8:].tobytes() != all_heads[0][8:].tobytes():

@@ -343,9 +343,14 @@ class Streamed:
     def _check_open(self) -> None:
         if self._is_stepping:
             raise RuntimeError("a step is under way; wait until it has returned")
+        if not self._folder.is_of_this_process():
+            raise RuntimeError(
+                f"{self.folder} is open in the process that this one was forked from, and only one "
+                "can step it; use the optimizer there"
+            )
         if self._broken is not None:
             raise RuntimeError(
-                f"an earlier step ended with an error of the disk ({self._broken}), and what is in "
+                f"an earlier step was ended by {self._broken!r} at a moment in which what is in "
                 "memory may not be what is in the folder; close this optimizer and open the folder "
                 "again"
             ) from self._broken
@@ -397,7 +402,13 @@ class Streamed:
             back, or at the end of the step, all later calls raise: open the folder again.
         RuntimeError
             A step within another one, such as in `progress`; a folder that was closed, or that must
-            be opened again.
+            be opened again; a forked process, where only the parent can step.
+
+        Notes
+        -----
+        An interrupt (Ctrl-C) puts the parameters back, too. If it comes at the very end, when the
+        step is in the folder already, or while parameters are put back, all later calls raise: open
+        the folder again.
         """
         asked: dict[str, Any] = {
             "grad_scale": grad_scale,

@@ -4,6 +4,7 @@ A step reads one generation and writes the other; then the record is replaced as
 folder is that of one moment between two steps, whenever the program ends.
 """
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -19,6 +20,9 @@ from instep.ring import StateFile
 __all__ = ["Generations"]
 
 _RECORD = "optimizer.json"
+
+# Is there while a folder is made.
+_MAKING = "making"
 
 _KIND = "folder of an instep optimizer"
 
@@ -47,8 +51,12 @@ class Generations:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise TypeError(f"folder is {path!r}; wanted the path of a folder")
+        # As it is now, wherever the program goes.
+        self.path = Path(path).absolute()
         self.files: list[list[StateFile]] = []
+        self._process = os.getpid()
         if not self.path.is_dir():
             self.path.mkdir()
             flush_folder(self.path.parent)
@@ -91,7 +99,23 @@ class Generations:
         return own
 
     def open(self, arrays: int, nbytes: int, *, is_new: bool) -> None:
-        """Open or make the files: of each generation one for each array of chunks."""
+        """Open or make the files: of each generation one for each array of chunks.
+
+        Raises
+        ------
+        ValueError
+            New ones, and there are files of these names; or they are to be there, and are not.
+        """
+        # Files that an earlier try has left are there together with this one.
+        making = self.path / _MAKING
+        if is_new and not making.exists():
+            for there in (self.file(g, a) for g in range(2) for a in range(arrays)):
+                if there.exists():
+                    raise ValueError(
+                        f"{there} is there, and no {_RECORD} that says what it is; wanted a folder "
+                        "of instep as it was, or one without such files"
+                    )
+            making.touch()
         try:
             for generation in range(2):
                 self.files.append([])
@@ -110,6 +134,7 @@ class Generations:
         for generation in range(2):
             for array in range(arrays):
                 self.file(generation, array).unlink(missing_ok=True)
+        (self.path / _MAKING).unlink(missing_ok=True)
 
     def file(self, generation: int, array: int) -> Path:
         """Return the path of the arrays of a number."""
@@ -128,9 +153,25 @@ class Generations:
         OSError
             The record could not be written. `is_committed` says which one is there.
         """
+        self._check_place()
         with replacing(self.path / _RECORD) as file:
             file.write(_text(record).encode())
         self.record = record
+        (self.path / _MAKING).unlink(missing_ok=True)
+
+    def _check_place(self) -> None:
+        """Refuse to write into another folder, which has come in the place of this one."""
+        try:
+            is_there = os.path.samestat((self.path / "lock").stat(), os.fstat(self._lock))
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            what = "the folder was moved or replaced while it was open; wanted it in its place"
+            raise FileNotFoundError(errno.ENOENT, what, str(self.path))
+
+    def is_of_this_process(self) -> bool:
+        """Return whether this process has opened it: a forked child has files, but no folder."""
+        return self._process == os.getpid()
 
     def is_committed(self, record: dict[str, Any]) -> bool:
         """Return whether a record is there, or none that can be read."""
@@ -149,8 +190,18 @@ class Generations:
         self.files = []
         lock, self._lock = self._lock, -1
         if lock >= 0:
-            with suppress(OSError):
+            # ImportError: at the end of the process, which gives the lock back itself.
+            with suppress(OSError, ImportError):
+                # A forked child, which has the lock too, does not take it away, nor keep it.
+                if self.is_of_this_process():
+                    _unlock(lock)
                 os.close(lock)
+
+
+def _unlock(lock: int) -> None:
+    import fcntl
+
+    fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _text(record: dict[str, Any]) -> str:

@@ -600,8 +600,9 @@ class Optimizer(Rule):
         self, tree: Tree, params: Any, groups: list[Group], parameters: list[Parameter]
     ) -> None:
         """Show groups and parameters to the compiled stepper."""
-        arrays = (array for own in self._parameters for array in own.arrays())
-        self._maps = maps_of(arrays)
+        known = {id(own) for own in self._maps}
+        found = maps_of(array for own in parameters for array in own.arrays())
+        self._maps += [own for own in found if id(own) not in known]
         for group in groups:
             self._stepper.add_group(group.options)
         self._stepper.add_parameters(
@@ -1092,6 +1093,7 @@ class Optimizer(Rule):
         self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
         self._hooks = {"before": [], "after": []}
         self._make_state = None
+        self._maps = []
         self._stepper = _instep.Stepper(self._is_list, t)
         self._stepper.skips = skips
         self._stepper.seed = seed

@@ -5,6 +5,7 @@ Every rank holds all parameters, and the state of its share: ZeRO, stage 1.
 
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -74,7 +75,7 @@ class Sharded:
 
         def make() -> tuple[Shard, object]:
             shard = shard_of(rule, params, options, (comm.rank, comm.size, bucket_bytes))
-            return shard, self._said(shard, bucket_bytes)
+            return shard, self._said(shard, bucket_bytes, self._values(shard))
 
         self._shard = agree(comm, make, "parameters or options")
         self._room = Room(comm.size)
@@ -85,6 +86,15 @@ class Sharded:
             (p.name, p.array.shape, p.array.strides, p.array.dtype.str) for p in shard.members
         ]
         return type(shard).__name__, arrays, shard.options_said(), more
+
+    @staticmethod
+    def _values(shard: Shard) -> list[tuple[str, int]]:
+        """Return a checksum of each parameter, which has to be the same on all ranks."""
+        arrays = ((p.name, p.array) for p in shard.members)
+        return [
+            (name, zlib.crc32(np.ascontiguousarray(a.T if a.flags.f_contiguous else a).data))
+            for name, a in arrays
+        ]
 
     @property
     def param_groups(self) -> tuple[dict[str, Any], ...]:

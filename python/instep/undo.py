@@ -3,11 +3,14 @@
 import os
 import tempfile
 import zlib
-from typing import IO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from instep.chunked import Chunk, Chunked
+
+if TYPE_CHECKING:
+    from io import FileIO
 
 __all__ = ["Undo", "checksum"]
 
@@ -38,18 +41,22 @@ class Undo:
         self._own, self._left, self._folder = own, left, folder
         self._stepped: list[int] = []
         self._changed: dict[int, int] = {}
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
 
     def note(self, number: int, found: int) -> None:
         """Note that a chunk is about to be stepped, and its checksum as it is."""
         chunk = self._own.chunks[number]
         if found != self._left[number]:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-            kept = bytearray(chunk.nbytes)
-            self._own.keep(chunk, memoryview(kept))
-            self._changed[number] = self._file.seek(0, os.SEEK_END)
-            self._file.write(kept)
+                # Without a buffer: what a full disk has not taken is not tried again.
+                self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115
+            kept = memoryview(bytearray(chunk.nbytes))
+            self._own.keep(chunk, kept)
+            start = self._file.seek(0, os.SEEK_END)
+            while kept:
+                kept = kept[self._file.write(kept) :]
+            # Only now: the chunk is not stepped before all of it is there.
+            self._changed[number] = start
         self._stepped.append(number)
 
     def put_back(self) -> list[int]:
@@ -58,7 +65,11 @@ class Undo:
             assert self._file is not None
             chunk = self._own.chunks[number]
             self._file.seek(offset)
-            self._own.put_back(chunk, memoryview(self._file.read(chunk.nbytes)))
+            kept = memoryview(bytearray(chunk.nbytes))
+            rest = kept
+            while rest and (count := self._file.readinto(rest)):
+                rest = rest[count:]
+            self._own.put_back(chunk, kept)
         return [number for number in self._stepped if number not in self._changed]
 
     def close(self) -> None:
