@@ -620,6 +620,9 @@ def test_a_folder_stays_that_which_was_opened(
             assert opt.t == t
 
 
+# Other libraries of the environment, such as JAX, warn of any fork.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:.*fork")
 def test_only_the_process_that_opened_a_folder_steps_and_unlocks_it(tmp_path: Path) -> None:
     params = small()
     opt = Streamed(instep.Adam, params, folder=tmp_path / "run")
