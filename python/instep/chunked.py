@@ -1,17 +1,19 @@
 """An optimizer whose arrays are stepped chunk by chunk, each in buffers of its own."""
 
-import math
+import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instep import _instep
+from instep._instep import BegunStep
 from instep.groups import Group, Parameter
-from instep.optimizer import BegunStep, Optimizer
+from instep.parts import PIECE, Asked, Elements, InParts, Norms, Part, in_parts, look, padded
 from instep.ring import Region, blocks
-from instep.shards import PIECE, Elements, Part, padded, root
+
+if TYPE_CHECKING:
+    from instep import _instep
 from instep.state import live
 
 __all__ = ["Chunk", "Chunked", "Looked", "chunked", "layout"]
@@ -28,10 +30,7 @@ class Chunk(NamedTuple):
 class Looked(NamedTuple):
     """What is known of a step before its first chunk."""
 
-    rates: list[float]
-    norm: float | None
-    of_grads: list[float] | None
-    of_params: list[float] | None
+    norms: Norms
     said: "list[_instep._Said]"
 
 
@@ -69,33 +68,18 @@ def layout(sizes: Sequence[int], itemsizes: Sequence[int], nbytes: int) -> list[
     return found
 
 
-class Chunked(Optimizer):
-    """An optimizer that makes no state arrays: the code that steps its chunks passes them.
-
-    Its own stepper checks whole gradients, takes norms, and counts.
-    """
-
-    @property
-    def members(self) -> list[Parameter]:
-        """The parameters, in order."""
-        return self._parameters
+class Chunked(InParts):
+    """An optimizer that makes no state arrays: the code that steps its chunks passes them."""
 
     def _start(self, group: Group, parameter: Parameter) -> None:
-        if parameter.stored is not None:
-            raise TypeError(
-                f"{parameter.describe(0)} or its states are stored in 16 bits; wanted float32 or "
-                "float64, as they are: files of 16 bits are not there yet"
-            )
-
-    def _stepped(self, parameter: Parameter) -> list[NDArray[Any]]:
-        return [parameter.array]
+        self.refuse_storage(parameter)
 
     def cut(self, nbytes: int) -> None:
         """Cut all arrays into chunks of about so many bytes, those of all their states together."""
         members = self._parameters
         most = max((len(group.states) for group in self._groups), default=0)
         self.arrays = 1 + most + (self._average is not None)
-        self.elements = [Elements(p.array, p.array) for p in members]
+        self.find_elements()
         self.chunks = layout(
             [p.array.size for p in members],
             [p.array.itemsize for p in members],
@@ -153,25 +137,18 @@ class Chunked(Optimizer):
         """Take the norms of a step; or return the number of the first gradient that stops it."""
         pieces = begun.pieces
         total = sum(pieces)
-        norm = None
-        if asked["max_norm"] is not None:
-            norm = root(begun.sums_of_squares(0, total))
-            after = begun.clip(norm)
-        if asked["nonfinite"] != "propagate" and not (norm is not None and math.isfinite(after)):
-            bad = begun.first_nonfinite(0, total)
-            if bad is not None:
-                return bad
-        of_grads = of_params = None
-        if asked["max_array_norm"] is not None or begun.needs_norms:
-            of_grads = _each(begun.sums_of_squares(0, total), pieces)
-        if begun.needs_norms:
-            of_params = _each(begun.sums_of_squares(0, total, of_params=True), pieces)
+
+        def squares(of_params: bool) -> list[list[float]]:
+            every = iter(begun.sums_of_squares(0, total, of_params=of_params))
+            return [list(itertools.islice(every, count)) for count in pieces]
+
+        norms = look(begun, asked, squares, lambda: begun.first_nonfinite(0, total))
+        if isinstance(norms, int):
+            return norms
         t = self.t + 1
-        said = [
-            self._groups[number].prepare(rate, t, self._average)
-            for number, rate in enumerate(begun.lr)
-        ]
-        return Looked(begun.lr, norm, of_grads, of_params, said)
+        rates = enumerate(begun.lr)
+        said = [self._groups[number].prepare(rate, t, self._average) for number, rate in rates]
+        return Looked(norms, said)
 
     def step_chunk(
         self,
@@ -184,7 +161,8 @@ class Chunked(Optimizer):
         """Step a chunk, parameters and states in place, and the new parameters in its bytes too."""
         members = self._parameters
         parts = [part for part in chunk.parts if given[part.array] is not None]
-        arrays, grads = [], []
+        arrays: list[list[NDArray[Any]]] = []
+        grads: list[NDArray[Any] | None] = []
         for part in parts:
             gradient, elements = given[part.array], self.elements[part.array]
             assert gradient is not None
@@ -192,23 +170,13 @@ class Chunked(Optimizer):
             own = elements.get(part.start, part.stop)
             numbers = self.arrays_of(members[part.array])[1:]
             arrays.append([own, *(self.typed(part, regions[number]) for number in numbers)])
-        stepper = _instep.Stepper(False, self.t)
-        for group in self._groups:
-            stepper.add_group(group.options)
-        works = [(members[part.array].group, members[part.array].decays) for part in parts]
-        owns = [own for own, *_ in arrays]
-        stepper.add_parameters([None] * len(parts), owns, arrays, works, [None] * len(parts))
-        begun = stepper.begin(_Parts(self, parts, looked), grads, *_arguments(asked))
-        if looked.norm is not None:
-            begun.clip(looked.norm)
-        if looked.of_grads is not None:
-            of_grads = [looked.of_grads[part.array] for part in parts]
-            if asked["max_array_norm"] is not None:
-                begun.clip_each(of_grads)
-            if looked.of_params is not None:
-                begun.set_norms([looked.of_params[part.array] for part in parts], of_grads)
+        asks = _Looked(self, parts, looked)
+        begun = asks.begin(self.stepper_of(parts, arrays), grads, {**asked, "lr": None})
+        if looked.norms.of_all is not None:
+            begun.clip(looked.norms.of_all)
+        looked.norms.give(begun, asked, parts)
         begun.step(0, sum(begun.pieces))
-        for part, own in zip(parts, owns, strict=True):
+        for part, (own, *_) in zip(parts, arrays, strict=True):
             if not self.elements[part.array].is_dense:
                 self.elements[part.array].put(part.start, part.stop, own)
         self.keep(chunk, regions[0])
@@ -228,40 +196,24 @@ class Chunked(Optimizer):
         return {**said, "t": said["t"] + 1, "skips": 0}
 
 
-def _arguments(asked: dict[str, Any]) -> tuple[Any, ...]:
-    names = ("grad_scale", "max_norm", "max_array_norm", "max_value", "nonfinite", "max_skips")
-    return (None, *(asked[name] for name in names))
-
-
-def _each(squares: list[float], pieces: list[int]) -> list[float]:
-    """Return the norm of each array from the sums of squares of all pieces."""
-    remaining = iter(squares)
-    return [root([next(remaining) for _ in range(count)]) for count in pieces]
-
-
-class _Parts:
-    """What the stepper of a chunk asks about it."""
+class _Looked(Asked):
+    """What knows the numbers of a step already."""
 
     def __init__(self, whole: Chunked, parts: list[Part], looked: Looked) -> None:
-        self._whole, self._of, self._looked = whole, parts, looked
-        self._refuse_detached = whole._refuse_detached
+        super().__init__(whole, parts)
+        self._looked = looked
+        self._prepare = self._known
 
-    def _prepare(self, group: int, lr: float | None, t: int) -> "_instep._Said":
+    def _known(self, group: int, lr: float | None, t: int) -> "_instep._Said":
         work, rate, lasts, _ = self._looked.said[group]
         return work, rate, lasts, []
-
-    def _describe(self, number: int, role: int) -> str:
-        return self._whole.members[self._of[number].array].describe(role)
 
 
 def chunked(rule: type[Any], params: Any, options: dict[str, Any], nbytes: int) -> Chunked:
     """Return an optimizer of a rule that is stepped in chunks of about so many bytes."""
-    if not (isinstance(rule, type) and issubclass(rule, Optimizer)):
-        raise TypeError(f"rule is {rule!r}; wanted an optimizer's class, such as instep.AdamW")
+    kind = in_parts(Chunked, rule)
     if "state" in options:
         raise TypeError("state was given; wanted none, as the folder has the states")
-    # Of its name, which errors and files have.
-    kind: Any = type(rule.__name__, (Chunked, rule), {})
     whole: Chunked = kind(params, **options)
     whole.cut(nbytes)
     return whole

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from instep._instep import BegunStep, StepResult
 from instep.checks import check_integer
-from instep.chunked import chunked
+from instep.chunked import Chunked, chunked
 from instep.generations import Generations
-from instep.made import check_made, said_when_made
+from instep.manifest import check_manifest, manifest
 from instep.mapped import maps_of, sequential
 from instep.optimizer import Nonfinite
+from instep.parts import Elements, axes_in_memory
+from instep.partwise import Partwise
 from instep.ring import Region, Ring, StateFile, Task
-from instep.shards import Elements
 from instep.state import load_state_dict
 from instep.undo import Undo, checksum
 
@@ -33,7 +34,7 @@ Look: TypeAlias = Callable[[int, list[Region]], None]
 Transfer: TypeAlias = Callable[[StateFile, Region, int], None]
 
 
-class Streamed:
+class Streamed(Partwise[Chunked]):
     """An optimizer whose states are in files, which a step reads and writes chunk by chunk.
 
     There are two generations of the files. A step reads states from one, without the page cache,
@@ -127,7 +128,7 @@ class Streamed:
             record = self._folder.record
             nbytes = chunk if record is None else record["chunk"]
             self._own = chunked(rule, params, options, nbytes)
-            self._made = said_when_made(self._own)
+            self._made = manifest(self._own)
             chunks = self._own.chunks
             self._ring = Ring(self._own.arrays, max((c.nbytes for c in chunks), default=0))
             # Of the parameters of each chunk, as the last step left them.
@@ -161,7 +162,7 @@ class Streamed:
 
     def _resume(self, record: dict[str, Any]) -> None:
         own, folder = self._own, self._folder
-        check_made(str(folder.path), record["made"], self._made)
+        check_manifest(str(folder.path), record["made"], self._made)
         folder.open(own.arrays, self._file_bytes(), is_new=False)
         self._generations = list(record["generations"])
         states: dict[str, Any] = {p.name: {} for p in own.members}
@@ -242,40 +243,6 @@ class Streamed:
         return self._ring.nbytes
 
     @property
-    def param_groups(self) -> tuple[dict[str, Any], ...]:
-        """The groups, each a dict of ``"params"`` and options, which may be assigned to."""
-        return self._own.param_groups
-
-    @property
-    def t(self) -> int:
-        """The number of steps done, one count for all parameters."""
-        return self._own.t
-
-    @property
-    def skips(self) -> int:
-        """The number of steps that were skipped since the last step that was not skipped."""
-        return self._own.skips
-
-    @property
-    def freeze(self) -> Any:
-        """Which parameters steps don't change; may be assigned. It is not in the folder."""
-        return self._own.freeze
-
-    @freeze.setter
-    def freeze(self, freeze: Any) -> None:
-        with self._reading():
-            self._own.freeze = freeze
-
-    @property
-    def zero_grads(self) -> bool:
-        """Whether a step sets the gradients to zero after use. It may be set."""
-        return self._own.zero_grads
-
-    @zero_grads.setter
-    def zero_grads(self, zero_grads: bool) -> None:
-        self._own.zero_grads = zero_grads
-
-    @property
     def state(self) -> dict[str, dict[str, NDArray[Any]]]:
         """The state arrays by the parameter's name and their own, as memory maps of the files.
 
@@ -331,7 +298,7 @@ class Streamed:
         if (generation, array) not in maps:
             maps[generation, array] = self._folder.map(generation, array)
         flat = maps[generation, array][offset : offset + like.nbytes].view(like.dtype)
-        axes = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
+        axes = axes_in_memory(like)
         return flat.reshape([like.shape[axis] for axis in axes]).transpose(np.argsort(axes))
 
     @contextmanager
@@ -411,6 +378,7 @@ class Streamed:
         the folder again.
         """
         asked: dict[str, Any] = {
+            "lr": lr,
             "grad_scale": grad_scale,
             "max_norm": max_norm,
             "max_array_norm": max_array_norm,
@@ -424,22 +392,19 @@ class Streamed:
             self._check_open()
             self._is_stepping = True
             try:
-                return self._step(grads, lr, asked, progress)
+                return self._step(grads, asked, progress)
             finally:
                 self._is_stepping = False
 
     def _step(
         self,
         grads: Any,
-        lr: float | None,
         asked: dict[str, Any],
         progress: Callable[[int, int], object] | None,
     ) -> StepResult:
         own = self._own
-        for hook in own._hooks["before"]:
-            replaced = hook(self, grads)
-            grads = grads if replaced is None else replaced
-        begun = own.begin(grads, lr=lr, **asked)
+        grads = self._before(grads)
+        begun = own.begin(grads, **asked)
         given = own.check(grads)
         with sequential(maps_of([*given, *(member.array for member in own.members)])):
             return self._stream_step(begun, given, asked, progress)
@@ -534,23 +499,6 @@ class Streamed:
             own._stepper.skips -= 1
             raise
         return result
-
-    def _end(self, result: StepResult, given: tuple[Any, ...]) -> StepResult:
-        if self._own.zero_grads:
-            for gradient in given:
-                if gradient is not None:
-                    gradient[...] = 0
-        for hook in self._own._hooks["after"]:
-            hook(self, result)
-        return result
-
-    def register_step_pre_hook(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
-        """Have a callable called before every step; see `instep.Optimizer`."""
-        return self._own.register_step_pre_hook(hook)
-
-    def register_step_post_hook(self, hook: Callable[[Any, StepResult], Any]) -> Callable[[], None]:
-        """Have a callable called after every step; see `instep.Optimizer`."""
-        return self._own.register_step_post_hook(hook)
 
     def close(self) -> None:
         """Close the files, and let others open the folder. The parameters stay as they are."""

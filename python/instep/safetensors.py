@@ -3,7 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -80,47 +81,31 @@ def _name(dtype: np.dtype[Any]) -> str:
     return kind if kind == "BOOL" else f"{kind}{8 * dtype.itemsize}"
 
 
-def places(path: str | os.PathLike[str]) -> tuple[dict[str, Place], dict[str, str]]:
+def places(
+    path: str | os.PathLike[str], check: Callable[[dict[str, str]], None]
+) -> tuple[dict[str, Place], dict[str, str]]:
     """Return where the arrays of a file are, and its texts, without reading the arrays.
 
-    Raises
-    ------
-    OSError
-        A path to something else than a regular file, or that can't be read.
-    ValueError
-        A file that is truncated, corrupt or of another format.
+    It is as `read`.
     """
-    check_regular(path, "a regular file")
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(_MOST_HEADER, size - 8):
-            raise _broken(path, ValueError(f"its header has {length:,} bytes"))
-        text = file.read(length)
-    try:
-        said = parse(text)
-        texts = said.pop("__metadata__", {})
+    with _opened(path, check) as (file, texts):
+        with Path(path).open("rb") as first:
+            start = 8 + int.from_bytes(first.read(8), "little")
         found = {}
-        for name, entry in said.items():
-            start, stop = entry["data_offsets"]
-            place = Place(_dtype(entry["dtype"]), tuple(entry["shape"]), 8 + length + start)
-            numbers = (start, stop, *place.shape)
-            if not all(type(number) is int and number >= 0 for number in numbers):
-                raise ValueError(f"{name} has no such place: {numbers}")
-            if stop - start != place.nbytes or 8 + length + stop > size:
-                raise ValueError(f"{name} is not as large as its shape, or beyond the end")
-            found[name] = place
-        if not all(isinstance(each, str) for pair in texts.items() for each in pair):
-            raise ValueError("its metadata are no texts")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _broken(path, error) from None
-    return found, texts
+        # One after the other, without gaps: the library has looked.
+        for name in file.offset_keys():
+            array = file.get_slice(name)
+            found[name] = Place(_dtype(array.get_dtype()), tuple(array.get_shape()), start)
+            start += found[name].nbytes
+        return found, texts
 
 
 def _dtype(name: str) -> np.dtype[Any]:
     if name == "BOOL":
         return np.dtype(np.bool_)
     kinds = {kind: letter for letter, kind in _KINDS.items()}
+    if name[0] not in kinds or not name[1:].isdecimal():
+        raise ValueError(f"it has an array of {name}")
     return np.dtype(f"<{kinds[name[0]]}{int(name[1:]) // 8}")
 
 
@@ -152,6 +137,15 @@ def read(
     ValueError
         A file that is truncated, corrupt or of another format.
     """
+    with _opened(path, check) as (file, texts):
+        return file.get_tensors(), texts
+
+
+@contextmanager
+def _opened(
+    path: str | os.PathLike[str], check: Callable[[dict[str, str]], None]
+) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Open a file with the library, whose errors are those of a file that is broken."""
     check_regular(path, "a regular file")
     Path(path).open("rb").close()  # for the usual errors of a file that is not there
     try:
@@ -163,7 +157,7 @@ def read(
     with opened:
         check(texts)
         try:
-            return file.get_tensors(), texts
+            yield file, texts
         except (SafetensorError, ValueError) as error:
             raise _broken(path, error) from None
 

@@ -5,17 +5,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from instep import _instep
 from instep._instep import BegunStep, StepResult
 from instep.groups import Group, Parameter
-from instep.optimizer import Optimizer
-from instep.shards import Elements, Part, chunks, shares
+from instep.parts import Asked, Elements, InParts, Part, in_parts
+from instep.shards import chunks, shares
 from instep.tree import Tree
 
 __all__ = ["Shard", "shard_of"]
 
 
-class Shard(Optimizer):
+class Shard(InParts):
     """An optimizer that has the states of its share alone, as arrays of one dimension.
 
     Its own stepper checks whole gradients; another one steps the parts of this rank, chunk by
@@ -32,13 +31,7 @@ class Shard(Optimizer):
         self.owned: dict[str, list[tuple[int, int]]] = {}
         self.parts: list[Part] = []
         self.chunks: list[list[tuple[list[Part], int]]] = [[] for _ in range(self.ranks)]
-        self.elements: list[Elements] = []
         self._own: list[NDArray[Any]] = []
-
-    @property
-    def members(self) -> list[Parameter]:
-        """The parameters, in order."""
-        return self._parameters
 
     @property
     def count(self) -> int:
@@ -66,20 +59,12 @@ class Shard(Optimizer):
         self.loads = loads
 
     def _start(self, group: Group, parameter: Parameter) -> None:
-        if parameter.stored is not None:
-            raise TypeError(
-                f"{parameter.describe(0)} or its states are stored in 16 bits; wanted float32 or "
-                "float64, as they are: shares in 16 bits are not there yet"
-            )
+        self.refuse_storage(parameter)
         start, stop = self.owned[parameter.name][self.rank]
         array = np.array(Elements(parameter.array, parameter.array).get(start, stop))
         own = Parameter(parameter.name, parameter.path, array)
         super()._start(group, own)
         parameter.states, parameter.average = own.states, own.average
-
-    def _stepped(self, parameter: Parameter) -> list[NDArray[Any]]:
-        # Its states are of a share, and shown with that.
-        return [parameter.array]
 
     def _show(
         self, tree: Tree, params: Any, groups: list[Group], parameters: list[Parameter]
@@ -91,7 +76,7 @@ class Shard(Optimizer):
         """Cut all shares into chunks, and show this rank's parts to a stepper of their own."""
         members = self._parameters
         sizes = [p.array.itemsize for p in members]
-        self.elements = [Elements(p.array, p.array) for p in members]
+        self.find_elements()
         self.chunks = [
             chunks(
                 [self.owned[p.name][rank] for p in members], sizes, self.bucket_bytes // self.ranks
@@ -107,12 +92,8 @@ class Shard(Optimizer):
             first = self.owned[parameter.name][self.rank][0]
             beside = parameter.arrays()[1:]
             arrays.append([self._own[-1], *(a[start - first : stop - first] for a in beside)])
-        stepper = self._parts = _instep.Stepper(False, self._stepper.t)
-        stepper.skips = self._stepper.skips
-        for group in self._groups:
-            stepper.add_group(group.options)
-        works = [(members[part.array].group, members[part.array].decays) for part in self.parts]
-        stepper.add_parameters([None] * len(arrays), self._own, arrays, works, [None] * len(arrays))
+        self._parts = self.stepper_of(self.parts, arrays)
+        self.give_counts()
 
     def nbytes(self, part: Part) -> int:
         """Return how many bytes the elements of a part have."""
@@ -149,17 +130,7 @@ class Shard(Optimizer):
 
     def begin_parts(self, grads: list[NDArray[Any] | None], asked: dict[str, Any]) -> BegunStep:
         """Begin the step of this rank's parts."""
-        return self._parts.begin(
-            _Parts(self),
-            grads,
-            asked["lr"],
-            asked["grad_scale"],
-            asked["max_norm"],
-            asked["max_array_norm"],
-            asked["max_value"],
-            asked["nonfinite"],
-            asked["max_skips"],
-        )
+        return _Blamed(self, self.parts).begin(self._parts, grads, asked)
 
     def blaming(self, what: str, begun: BegunStep) -> StepResult:
         """Skip a step, or raise, because of what is called so."""
@@ -184,36 +155,33 @@ class Shard(Optimizer):
         """Whether the parameters hold their averages."""
         return self._parts.averages_are_in
 
+    def refuse_averages(self) -> None:
+        """Refuse to copy, save or load what the averages are in the place of."""
+        if self.averages_are_in:
+            raise RuntimeError("the state was copied, saved or loaded within averaged()")
+
     def swap(self, enter: bool) -> None:
         """Swap the parameters of this rank's share with their averages."""
         everything = range(len(self.parts))
         self.take_in(everything)
-        self._parts.swap_averages(_Parts(self), 1, enter)
+        self._parts.swap_averages(_Blamed(self, self.parts), 1, enter)
         self.put_out(everything)
 
 
-class _Parts:
-    """What the stepper of the parts asks about them."""
+class _Blamed(Asked):
+    """What asks in the name of something else, while that is to blame."""
 
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
-        self._prepare = shard._prepare
-        self._refuse_detached = shard._refuse_detached
+    _whole: Shard
 
     def _describe(self, number: int, role: int) -> str:
-        if self._shard._blamed:
-            return self._shard._blamed
-        return self._shard.members[self._shard.parts[number].array].describe(role)
+        return self._whole._blamed or super()._describe(number, role)
 
 
 def shard_of(
     rule: type[Any], params: Any, options: dict[str, Any], place: tuple[int, int, int]
 ) -> Shard:
     """Return a shard of a rule; `place` is the rank, the number of ranks and the bucket's bytes."""
-    if not (isinstance(rule, type) and issubclass(rule, Optimizer)):
-        raise TypeError(f"rule is {rule!r}; wanted an optimizer's class, such as instep.AdamW")
-    # Of its name, which errors and files have.
-    kind: Any = type(rule.__name__, (Shard, rule), {})
+    kind = in_parts(Shard, rule)
     shard: Shard = kind.__new__(kind)
     shard._begin_sharing(place)
     shard.__init__(params, **options)  # type: ignore[misc]

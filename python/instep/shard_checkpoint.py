@@ -21,6 +21,7 @@ from instep.communicators import Communicator, agree, exchange
 from instep.crc import combined
 from instep.files import replacing
 from instep.groups import Parameter
+from instep.parts import axes_in_memory
 from instep.safetensors import Place
 from instep.shard import Shard
 from instep.state import arrays_of, checked_state, live
@@ -43,8 +44,7 @@ def save(
         text = checkpoint.text_of(extra)
         if params:
             shard._refuse_detached()
-        if shard.averages_are_in:
-            raise RuntimeError("the state was copied, saved or loaded within averaged()")
+        shard.refuse_averages()
         state_dict, parameters = live(shard)
         own = _owners(shard)
         arrays, texts = checkpoint.content(
@@ -201,7 +201,7 @@ def _of_shares(
 
 def _axes(array: NDArray[Any]) -> list[int] | None:
     """Return the axes from outermost to innermost in memory; None if that is C's order."""
-    axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    axes = axes_in_memory(array)
     long = [axis for axis in axes if array.shape[axis] > 1]
     return None if long == sorted(long) else axes
 
@@ -242,12 +242,12 @@ def load(comm: Communicator, shard: Shard, path: str | os.PathLike[str], *, para
     name = os.fspath(path)
 
     def look() -> tuple[Any, object]:
+        shard.refuse_averages()
         check_flag("params", params)
-        places, texts = safetensors.places(path)
-        checkpoint.check_texts(name, texts)
-        return (places, texts), texts
+        found = safetensors.places(path, lambda texts: checkpoint.check_texts(name, texts))
+        return found, (params, sorted(found[1].items()))
 
-    places, texts = agree(comm, look, "content in the file")
+    places, texts = agree(comm, look, "arguments or content in the file")
     keys = sorted(places)
 
     def check() -> tuple[Any, None]:

@@ -3,9 +3,7 @@
 Every rank holds all parameters, and the state of its share: ZeRO, stage 1.
 """
 
-import math
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,16 +15,17 @@ from instep import shard_checkpoint
 from instep._instep import BegunStep, StepResult
 from instep.communicators import Communicator, agree, exchange
 from instep.optimizer import Nonfinite
+from instep.parts import PIECE, look
+from instep.partwise import Partwise
 from instep.rows import Rows
 from instep.shard import Shard, shard_of
-from instep.shards import PIECE, root
 from instep.state import checked_state
 from instep.wire import Room, Wire
 
 __all__ = ["Sharded"]
 
 
-class Sharded:
+class Sharded(Partwise[Shard]):
     """An optimizer whose state is split over ranks.
 
     Every rank makes it with the same arguments, and the same parameters to the bit. A step takes
@@ -77,7 +76,7 @@ class Sharded:
             shard = shard_of(rule, params, options, (comm.rank, comm.size, bucket_bytes))
             return shard, self._said(shard, bucket_bytes, self._values(shard))
 
-        self._shard = agree(comm, make, "parameters or options")
+        self._own = agree(comm, make, "parameters or options")
         self._room = Room(comm.size)
 
     @staticmethod
@@ -90,64 +89,28 @@ class Sharded:
     @staticmethod
     def _values(shard: Shard) -> list[tuple[str, int]]:
         """Return a checksum of each parameter, which has to be the same on all ranks."""
-        arrays = ((p.name, p.array) for p in shard.members)
-        return [
-            (name, zlib.crc32(np.ascontiguousarray(a.T if a.flags.f_contiguous else a).data))
-            for name, a in arrays
-        ]
-
-    @property
-    def param_groups(self) -> tuple[dict[str, Any], ...]:
-        """The groups, each a dict of ``"params"`` and options, which may be assigned to."""
-        return self._shard.param_groups
+        members = zip(shard.members, shard.elements, strict=True)
+        return [(p.name, elements.checksum(0, p.array.size)) for p, elements in members]
 
     @property
     def state(self) -> dict[str, dict[str, NDArray[Any]]]:
         """The state arrays of this rank's share, by the parameter's name and their own."""
-        return self._shard.state
+        return self._own.state
 
     @property
     def averages(self) -> Any:
         """The averages of this rank's share, in the structure of the parameters."""
-        return self._shard.averages
+        return self._own.averages
 
     @property
     def owned(self) -> dict[str, tuple[int, int]]:
         """From which element to which this rank holds the state, by the parameter's name."""
         rank = self.comm.rank
-        return {p.name: self._shard.owned[p.name][rank] for p in self._shard.members}
-
-    @property
-    def t(self) -> int:
-        """The number of steps done, one count for all parameters."""
-        return self._shard.t
-
-    @property
-    def skips(self) -> int:
-        """The number of steps that were skipped since the last step that was not skipped."""
-        return self._shard.skips
-
-    @property
-    def freeze(self) -> Any:
-        """Which parameters steps don't change; may be assigned, in the same way on all ranks."""
-        return self._shard.freeze
-
-    @freeze.setter
-    def freeze(self, freeze: Any) -> None:
-        self._shard.freeze = freeze
-
-    @property
-    def zero_grads(self) -> bool:
-        """Whether a step sets the gradients to zero after use. It may be set."""
-        return self._shard.zero_grads
-
-    @zero_grads.setter
-    def zero_grads(self, zero_grads: bool) -> None:
-        self._shard.zero_grads = zero_grads
+        return {p.name: self._own.owned[p.name][rank] for p in self._own.members}
 
     def __repr__(self) -> str:
         """Show the optimizer, and which rank this is."""
-        return f"Sharded(rank {self.comm.rank} of {self.comm.size}, {self._shard!r})"
+        return f"Sharded(rank {self.comm.rank} of {self.comm.size}, {self._own!r})"
 
     def step(
         self,
@@ -200,15 +163,13 @@ class Sharded:
             "nonfinite": nonfinite,
             "max_skips": max_skips,
         }
-        shard, room = self._shard, self._room
+        shard, room = self._own, self._room
         looks = max_norm is not None or max_array_norm is not None or nonfinite != "propagate"
 
         grads_of = [grads]
 
         def begin() -> tuple[tuple[tuple[Any, ...], BegunStep, bool], object]:
-            for hook in shard._hooks["before"]:
-                replaced = hook(self, grads_of[0])
-                grads_of[0] = grads_of[0] if replaced is None else replaced
+            grads_of[0] = self._before(grads_of[0])
             given = shard.check(grads_of[0])
             if any(isinstance(leaf, Rows) for leaf in shard._leaves(grads_of[0])):
                 raise TypeError("a gradient is Rows, which can't be shared; wanted numpy.ndarray")
@@ -240,18 +201,12 @@ class Sharded:
         return self._end(begun.commit(), given)
 
     def _end(self, result: StepResult, given: Sequence[Any]) -> StepResult:
-        self._shard.take_counts()
-        if self._shard.zero_grads:
-            for gradient in given:
-                if gradient is not None:
-                    gradient[...] = 0
-        for hook in self._shard._hooks["after"]:
-            hook(self, result)
-        return result
+        self._own.take_counts()
+        return super()._end(result, given)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of this rank's share of the state; see `instep.Optimizer.state_dict`."""
-        return self._shard.state_dict()
+        return self._own.state_dict()
 
     def load_state_dict(self, state_dict: Any) -> None:
         """Continue from what `state_dict` returned on this rank, with as many ranks.
@@ -262,10 +217,10 @@ class Sharded:
             What `instep.Optimizer.load_state_dict` raises, on whatever rank, or counts that are not
             those of rank 0. All ranks raise it, and nothing has changed on any.
         """
-        shard = self._shard
+        shard = self._own
 
         def check() -> tuple[Callable[[], None], object]:
-            self._refuse_averaged()
+            shard.refuse_averages()
             write = checked_state(shard, state_dict)
             shares = ("state", "averages")
             return write, {key: v for key, v in state_dict.items() if key not in shares}
@@ -294,7 +249,7 @@ class Sharded:
             What it raises there, on whatever rank. All ranks raise it, with the number of the
             rank, and the old file is intact.
         """
-        shard_checkpoint.save(self.comm, self._shard, path, params=params, extra=extra)
+        shard_checkpoint.save(self.comm, self._own, path, params=params, extra=extra)
 
     def load(self, path: str | os.PathLike[str], *, params: bool = True) -> Any:
         """Continue from a file of any number of ranks or one process: see `instep.Optimizer.load`.
@@ -320,58 +275,33 @@ class Sharded:
             What it raises there, on whatever rank. All ranks raise it, and nothing has changed on
             any.
         """
-
-        def check() -> tuple[None, object]:
-            self._refuse_averaged()
-            return None, params
-
-        agree(self.comm, check, "arguments")
-        return shard_checkpoint.load(self.comm, self._shard, path, params=params)
-
-    def _refuse_averaged(self) -> None:
-        if self._shard.averages_are_in:
-            raise RuntimeError("the state was copied, saved or loaded within averaged()")
-
-    def register_step_pre_hook(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
-        """Have a callable called before every step; see `instep.Optimizer`."""
-        return self._shard.register_step_pre_hook(hook)
-
-    def register_step_post_hook(self, hook: Callable[[Any, StepResult], Any]) -> Callable[[], None]:
-        """Have a callable called after every step; see `instep.Optimizer`."""
-        return self._shard.register_step_post_hook(hook)
+        return shard_checkpoint.load(self.comm, self._own, path, params=params)
 
     def _look(self, begun: BegunStep, asked: dict[str, Any], given: Sequence[Any]) -> int | None:
         """Give norms to a step; return the number of the first gradient that stops it."""
-        shard = self._shard
-        norm = None
-        if asked["max_norm"] is not None:
-            squares = self._squares(begun, given)
-            norm = begun.clip(root([s for of_array in squares for s in of_array]))
-        if asked["nonfinite"] != "propagate" and not (norm is not None and math.isfinite(norm)):
+        shard = self._own
+
+        def squares(of_params: bool) -> list[list[float]]:
+            return self._squares(begun, given, of_params=of_params)
+
+        def first_nonfinite() -> int | None:
             part = begun.first_nonfinite(0, sum(begun.pieces))
             none = len(shard.members)
             own = np.array([none if part is None else shard.parts[part].array], np.int64)
             first = min(int(each[0]) for each in exchange(self.comm, own, [1] * self.comm.size))
-            if first < none:
-                return first
-        each = None
-        if asked["max_array_norm"] is not None or begun.needs_norms:
-            each = [root(squares) for squares in self._squares(begun, given)]
-        if each is not None and asked["max_array_norm"] is not None:
-            begun.clip_each([each[part.array] for part in shard.parts])
-        if each is not None and begun.needs_norms:
-            of_params = [root(s) for s in self._squares(begun, given, of_params=True)]
-            begun.set_norms(
-                [of_params[part.array] for part in shard.parts],
-                [each[part.array] for part in shard.parts],
-            )
+            return first if first < none else None
+
+        norms = look(begun, asked, squares, first_nonfinite)
+        if isinstance(norms, int):
+            return norms
+        norms.give(begun, asked, shard.parts)
         return None
 
     def _squares(
         self, begun: BegunStep, given: Sequence[Any], *, of_params: bool = False
     ) -> list[list[float]]:
         """Return the sums of squares of the pieces of each array, whoever made them."""
-        shard = self._shard
+        shard = self._own
         if of_params:
             shard.take_in(range(len(shard.parts)))
         own = begun.sums_of_squares(0, sum(begun.pieces), of_params=of_params)
@@ -403,7 +333,7 @@ class Sharded:
         flags = exchange(self.comm, is_own, [1] * self.comm.size)
         rank = next((rank for rank, flag in enumerate(flags) if flag[0]), None)
         who = "the sum of all ranks" if rank is None else f"rank {rank}"
-        return self._shard.blaming(f"{who}: {self._shard.members[bad].describe(1)}", begun)
+        return self._own.blaming(f"{who}: {self._own.members[bad].describe(1)}", begun)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -415,7 +345,7 @@ class Sharded:
             self._swap(False)
 
     def _swap(self, enter: bool) -> None:
-        shard = self._shard
+        shard = self._own
 
         def check() -> tuple[None, object]:
             shard._require_averages()

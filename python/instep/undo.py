@@ -2,10 +2,7 @@
 
 import os
 import tempfile
-import zlib
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from instep.chunked import Chunk, Chunked
 
@@ -19,8 +16,7 @@ def checksum(own: Chunked, chunk: Chunk) -> int:
     """Return a checksum of the parameters of a chunk in memory."""
     crc = 0
     for part in chunk.parts:
-        values = own.elements[part.array].get(part.start, part.stop)
-        crc = zlib.crc32(np.ascontiguousarray(values).data, crc)
+        crc = own.elements[part.array].checksum(part.start, part.stop, crc)
     return crc
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep.communicators import Communicator
+from instep.parts import Elements, Part, padded
 from instep.shard import Shard
-from instep.shards import Elements, Part, padded
 
 __all__ = ["Room", "Wire"]
 

@@ -5,11 +5,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from instep.chunked import Chunked
+from instep.parts import axes_in_memory
 
-__all__ = ["check_made", "said_when_made"]
+__all__ = ["check_manifest", "manifest"]
 
 
-def said_when_made(own: Chunked) -> dict[str, Any]:
+def manifest(own: Chunked) -> dict[str, Any]:
     """Return what a folder has to be opened with, as JSON has it."""
     said = own.said()
     return {
@@ -27,11 +28,10 @@ def said_when_made(own: Chunked) -> dict[str, Any]:
 
 def _axes(array: NDArray[Any]) -> list[int]:
     """Return the axes in the order of memory, but for those that have no say in it."""
-    axes = [axis for axis in range(array.ndim) if array.shape[axis] > 1]
-    return sorted(axes, key=lambda axis: -abs(array.strides[axis]))
+    return [axis for axis in axes_in_memory(array) if array.shape[axis] > 1]
 
 
-def check_made(path: str, has: dict[str, Any], given: dict[str, Any]) -> None:
+def check_manifest(path: str, has: dict[str, Any], given: dict[str, Any]) -> None:
     """Check that a folder is opened with what it was made with."""
     if has["rule"] != given["rule"]:
         raise ValueError(f"{path} was made by {has['rule']}; wanted {given['rule']}")
