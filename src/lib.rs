@@ -30,7 +30,7 @@
 //! The arithmetic of a rule is one pure function of one element in a file of `rules/`. The compiler
 //! makes packed code of it for every level. There are no intrinsics in it and no fused operations, but
 //! the floats that it is run with may divide and take roots by them, where a proof says that no bit can
-//! change (`division.rs`, `roots.rs`); so the bits are the same everywhere.
+//! change (`division.rs`, `roots.rs`); so the result is bit-for-bit identical at every level.
 //!
 //! Without the feature `python` the crate is plain Rust, and its tests need no Python.
 

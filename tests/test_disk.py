@@ -14,45 +14,22 @@ from typing import Any
 import instep
 import numpy as np
 import pytest
-from bits import Array, assert_same_bits, copy_with_buffers
+from bits import assert_same_bits
 from disk_faults import BROKEN, CALLS, FULL, READS, Faults, failing, failing_after
 from instep import chunked
 from instep.disk import Streamed
+from mixed_params import PIECE, Params, copied, drawn, make_params
 from optimizer_model import MODES, mode_name
 
-PIECE = 32_768
 P_NORM, G_NORM = instep.norm("p"), instep.norm("g")
-
-Params = dict[str, Array]
-
-
-def values(seed: int, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
-    return np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
-
-
-def make_params() -> Params:
-    """Return parameters of several layouts, sizes and dtypes."""
-    return {
-        "W": values(0, (300, 333)),
-        "b": values(1, (7,)),
-        "none": values(2, (0, 3)),
-        "V": values(3, (2 * PIECE + 5,), np.float64),
-        "F": np.asfortranarray(values(4, (200, 301))),
-        "strided": values(5, (90, 2, 800))[:, 0, ::2],
-        "one": np.array(0.5, np.float32),
-    }
 
 
 def make_grads(step: int) -> dict[str, Any]:
     grads = {
-        name: np.asarray(values(1000 + 10 * step + i, p.shape, p.dtype))
+        name: np.asarray(drawn(1000 + 10 * step + i, p.shape, p.dtype))
         for i, (name, p) in enumerate(make_params().items())
     }
     return {**grads, "W": np.asfortranarray(grads["W"])} if step % 2 else grads
-
-
-def copied(params: Params) -> Params:
-    return dict(zip(params, copy_with_buffers(list(params.values())), strict=True))
 
 
 def assert_same(own: Params, one: Any, theirs: Params, two: Streamed) -> None:
@@ -98,7 +75,7 @@ def run_both(
 @pytest.mark.parametrize(("rule", "mode"), MODES, ids=[mode_name(*mode) for mode in MODES])
 def test_every_rule_has_the_bits_of_memory(rule: Any, mode: dict[str, Any], tmp_path: Path) -> None:
     def make() -> Params:
-        return {"b": values(0, (7, 3)), "V": values(1, (PIECE + 5,), np.float64)}
+        return {"b": drawn(0, (7, 3)), "V": drawn(1, (PIECE + 5,), np.float64)}
 
     def grads_of(step: int) -> Params:
         return {name: np.sin(step + array) for name, array in make().items()}
@@ -192,15 +169,15 @@ def test_numbers_that_a_rule_carries_are_in_the_folder(tmp_path: Path) -> None:
 
 
 def test_memory_maps_are_parameters_and_gradients_too(tmp_path: Path) -> None:
-    own, shape = {"W": values(0, (3 * PIECE,))}, (3 * PIECE,)
+    own, shape = {"W": drawn(0, (3 * PIECE,))}, (3 * PIECE,)
     file = np.memmap(tmp_path / "W", np.float32, "w+", shape=shape)
     file[...] = own["W"]
     gradient = np.memmap(tmp_path / "G", np.float32, "w+", shape=shape)
-    gradient[...] = values(1, shape)
+    gradient[...] = drawn(1, shape)
     one = instep.Adam(own)
     with Streamed(instep.Adam, {"W": file}, folder=tmp_path / "folder", chunk=1) as two:
         for _ in range(2):
-            assert two.step({"W": gradient}) == one.step({"W": values(1, shape)})
+            assert two.step({"W": gradient}) == one.step({"W": drawn(1, shape)})
     assert_same_bits(np.fromfile(tmp_path / "W", np.float32), own["W"], "W")
 
 
@@ -468,14 +445,14 @@ def test_a_folder_refuses_what_it_was_not_made_with(tmp_path: Path) -> None:
         ("has the groups", {"groups": {"b": {"lr": 1.0}}}),
         ("'W' with the weight decay True; wanted False", {"weight_decay_mask": lambda n, a: False}),
         ("has the parameters", {"params": {"W": params["W"]}}),
-        (r"'b' with the shape \[7\]; wanted \[8\]", {"params": {**params, "b": values(0, (8,))}}),
+        (r"'b' with the shape \[7\]; wanted \[8\]", {"params": {**params, "b": drawn(0, (8,))}}),
         (
             "'b' with the dtype float32; wanted float64",
-            {"params": {**params, "b": values(0, (7,), np.float64)}},
+            {"params": {**params, "b": drawn(0, (7,), np.float64)}},
         ),
         (
             r"'F' with the order of axes in memory \[1, 0\]; wanted \[0, 1\]",
-            {"params": {**params, "F": values(0, (200, 301))}},
+            {"params": {**params, "F": drawn(0, (200, 301))}},
         ),
     ]
     for match, other in cases:

@@ -1,4 +1,4 @@
-"""The examples run, and say how much faster they are and that the bits are the same."""
+"""The examples run, and say how much faster they are and that results are bit-for-bit identical."""
 
 import re
 import subprocess

@@ -12,8 +12,9 @@ import pytest
 from bits import assert_same_bits
 from instep.crc import combined
 from instep.sharded import Sharded
+from mixed_params import PIECE, copied, make_params
 from ranks import ThreadRank, run
-from test_sharded import PIECE, copied, in_order, make_grads, make_params, summed
+from test_sharded import in_order, make_grads, summed
 
 BEFORE, AFTER = 2, 10
 

@@ -8,40 +8,21 @@ from typing import Any
 import instep
 import numpy as np
 import pytest
-from bits import Array, assert_same_bits, copy_with_buffers
+from bits import Array, assert_same_bits
 from instep.sharded import Sharded
+from mixed_params import PIECE, Params, copied, drawn, make_params
 from optimizer_model import MODES, mode_name
 from ranks import ThreadRank, run
 
-PIECE = 32_768
 P_NORM, G_NORM = instep.norm("p"), instep.norm("g")
 
 RULES = (instep.Adam, instep.AdamW)
-
-Params = dict[str, Array]
-
-
-def values(seed: int, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
-    return np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
-
-
-def make_params() -> Params:
-    """Return parameters of several layouts, sizes and dtypes."""
-    return {
-        "W": values(0, (300, 333)),
-        "b": values(1, (7,)),
-        "none": values(2, (0, 3)),
-        "V": values(3, (2 * PIECE + 5,), np.float64),
-        "F": np.asfortranarray(values(4, (200, 301))),
-        "strided": values(5, (90, 2, 800))[:, 0, ::2],
-        "one": np.array(0.5, np.float32),
-    }
 
 
 def make_grads(rank: int, step: int) -> Params:
     """Return a rank's gradients, each rank's of another layout."""
     grads = {
-        name: np.asarray(values(1000 * step + 10 * rank + i, p.shape, p.dtype))
+        name: np.asarray(drawn(1000 * step + 10 * rank + i, p.shape, p.dtype))
         for i, (name, p) in enumerate(make_params().items())
     }
     if rank % 2:
@@ -55,10 +36,6 @@ def summed(all_grads: list[Params]) -> Params:
         name: np.asarray(functools.reduce(np.add, [grads[name] for grads in all_grads]))
         for name in all_grads[0]
     }
-
-
-def copied(params: Params) -> Params:
-    return dict(zip(params, copy_with_buffers(list(params.values())), strict=True))
 
 
 def in_order(array: Array, like: Array) -> Array:
@@ -398,10 +375,10 @@ def test_hooks_and_cleared_gradients() -> None:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_many_small_arrays_travel_in_buckets_of_several(size: int) -> None:
-    params = {f"{i}": values(i, (9_001 + i,)) for i in range(60)}
+    params = {f"{i}": drawn(i, (9_001 + i,)) for i in range(60)}
 
     def grads_of(rank: int, step: int) -> Params:
-        return {n: values(100 * step + rank, p.shape) for n, p in params.items()}
+        return {n: drawn(100 * step + rank, p.shape) for n, p in params.items()}
 
     own = copied(params)
     one = instep.Adam(own)

@@ -80,13 +80,15 @@ impl DictUpdate {
             // Other mappings, subclasses of arrays, and errors are Python's.
             let hypers = PyTuple::new(py, hypers)?;
             let dicts = given.get_slice(0, self.count);
-            let step = "step";
-            return self.dicts.bind(py).call_method1(step, (&self.recipe, hypers, dicts)).map(drop);
+            return self
+                .dicts
+                .bind(py)
+                .call_method1("step", (&self.recipe, hypers, dicts))
+                .map(drop);
         };
         let name = |place: Place| {
-            let describe = "describe";
             let place = (0, place.role, place.parameter);
-            self.dicts.bind(py).call_method1(describe, place)?.extract()
+            self.dicts.bind(py).call_method1("describe", place)?.extract()
         };
         let (rule, level) = self.recipe.get().compiled();
         let rule = rule.bind(hypers)?;

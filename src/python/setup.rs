@@ -166,8 +166,7 @@ impl Setup {
 
 /// What errors call an array of an optimizer.
 pub(super) fn describe(optimizer: &Bound<'_, PyAny>, place: Place) -> PyResult<String> {
-    let describe = "_describe";
-    optimizer.call_method1(describe, (place.parameter, place.role))?.extract()
+    optimizer.call_method1("_describe", (place.parameter, place.role))?.extract()
 }
 
 /// Whether a tree still holds the arrays of these parameters.
