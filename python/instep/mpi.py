@@ -1,4 +1,4 @@
-"""Optimizers whose state is shared out over the ranks of MPI.
+"""Optimizers whose state is split over the ranks of MPI.
 
 Results are bit-for-bit identical to those of one process.
 

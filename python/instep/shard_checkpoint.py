@@ -1,4 +1,4 @@
-"""Checkpoints of optimizers that are shared out: one file, which all ranks write and read.
+"""Checkpoints of optimizers that are split over ranks: one file, which all ranks write and read.
 
 The file is that of `instep.checkpoint`. Each rank writes what it has, in place: the file's order is
 that of C. Of an array with another order in memory, elements go to who writes them, window by
@@ -167,7 +167,7 @@ def _of_all(
 def _of_shares(
     comm: Communicator, shard: Shard, share: NDArray[Any], member: Parameter, place: Place
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield what this rank writes of an array that is shared out, block by block."""
+    """Yield what this rank writes of an array that is split over ranks, block by block."""
     owned = shard.owned[member.name]
     own_first, own_last = owned[comm.rank]
     axes = _axes(member.array)
