@@ -94,7 +94,7 @@ def test_a_level_that_is_not_there_is_refused(old_cpu: OldCpu, isa: str) -> None
 
 
 def test_course_functions(old_cpu: OldCpu) -> None:
-    assert old_cpu.output("-c", COURSE).startswith("numpy")
+    assert old_cpu.output(COURSE).startswith("numpy")
 
 
 def drawn(rng: np.random.Generator, dtype: type, lengths: Iterable[int]) -> list[list[Array]]:
