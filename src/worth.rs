@@ -1,8 +1,7 @@
 //! Which tasks are worth sharing with workers.
 //!
 //! A small task never is, and one that takes longer than a time slice of the system always. In
-//! between that depends on how long workers take
-//! to come: no time at all while they look out for the next task, tens of microseconds when they
+//! between that depends on how long workers take to come: no time at all while they look out for the next task, tens of microseconds when they
 //! sleep, milliseconds when other work has their core. So what sharing has cost is held against it.
 
 use std::time::{Duration, Instant};
@@ -13,8 +12,8 @@ pub const SHARED_FROM: usize = 64 << 10;
 /// From as many bytes on workers that sleep are woken.
 pub(crate) const WOKEN_FROM: usize = 256 << 10;
 
-/// From as many bytes on everything is shared: tens of milliseconds.
-const ALWAYS_FROM: usize = 64 << 20;
+/// From as many bytes on everything is shared: a step alone takes longer than a worker that was stopped is away.
+const ALWAYS_FROM: usize = 16 << 20;
 
 /// Of a task that is shared whatever has been.
 #[cfg(test)]

@@ -1,7 +1,7 @@
 """How many threads a step may run on.
 
 A step runs on one thread if it has less than 64 KiB of parameters, counting all arrays of the call.
-From 64 MiB on, it runs on as many as it may. In between it uses several threads where instep has
+From 16 MiB on, it runs on as many as it may. In between it uses several threads where instep has
 measured that this saves time. That depends on how soon other threads can help: at once in a loop of
 steps, where they wait for the next step for at most 0.2 ms before they sleep, and late if other
 work uses their cores. The results are bit-for-bit identical for any number of threads.
