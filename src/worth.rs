@@ -1,8 +1,9 @@
 //! Which tasks are worth sharing with workers.
 //!
 //! A small task never is, and one that takes longer than a time slice of the system always. In
-//! between that depends on how long workers take to come: no time at all while they look out for the next task, tens of microseconds when they
-//! sleep, milliseconds when other work has their core. So what sharing has cost is held against it.
+//! between that depends on how long workers take to come: no time at all while they look out for the
+//! next task, tens of microseconds when they sleep, milliseconds when other work has their core. So
+//! what sharing has cost is held against it.
 
 use std::time::{Duration, Instant};
 
