@@ -786,7 +786,7 @@ class Optimizer(Rule):
 
     def _require_averages(self) -> None:
         if self._average is None:
-            raise ValueError("no averages are kept; make the optimizer with, say, average=0.999")
+            raise ValueError("no averages are kept; make the optimizer with average=0.999 or another decay")
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -182,7 +182,7 @@ def checked_state(
     seed = check_saved(state_dict["storage"], optimizer._storage)
     if (average is None) != (optimizer._average is None):
         has, wanted = ("no", "some") if average is None else ("some", "none")
-        remedy = "without average" if average is None else "with, say, average=0.999"
+        remedy = "without average" if average is None else "with average=0.999 or another decay"
         raise ValueError(
             f"state_dict has {has} averages of the parameters; wanted {wanted}: make the optimizer "
             f"{remedy}"
