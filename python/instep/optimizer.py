@@ -786,7 +786,9 @@ class Optimizer(Rule):
 
     def _require_averages(self) -> None:
         if self._average is None:
-            raise ValueError("no averages are kept; make the optimizer with average=0.999 or another decay")
+            raise ValueError(
+                "no averages are kept; make the optimizer with average=0.999 or another decay"
+            )
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
