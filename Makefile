@@ -10,8 +10,9 @@ BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_COMPILE=0 $(BIN)/python -m pip install --quiet
 # Of pytest: a process for each CPU. And what `make test-fast` leaves out: processes, other libraries, searches.
 PARALLEL := -n logical --dist loadgroup -p no:benchmark
-FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,autograd bench benches demo examples interop \
-	machine memory mpi peers processes rich run sklearn sklearn_adam thinc)) \
+FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,autograd bench benches demo disk examples fuzz interop \
+	isa machine memory mpi peers processes resuming rich run shard_checkpoint sharded sklearn sklearn_adam \
+	thinc workers)) \
 	$(addprefix --ignore=python/instep/,autograd.py bench demo mpi.py rich.py sklearn.py thinc.py) \
 	-k "not python_blocks and not any_values and not hard_values and not million and not baseline and not every_instruction_level"
 NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
@@ -43,12 +44,12 @@ demo: .venv/with-demo  ## 10 s | Train a network on real data, with NumPy and wi
 	$(BIN)/python -m instep demo
 
 .PHONY: test
-test: .venv/with-test  ## 5 min | Run every test, Rust and Python, docstring examples included
+test: .venv/with-test  ## 6 min | Run every test, Rust and Python, docstring examples included
 	cargo test --quiet
 	$(BIN)/python -m pytest $(PARALLEL)
 
 .PHONY: test-fast
-test-fast: .venv/with-test-fast  ## 50 s | Run the tests that find most, for the loop of work
+test-fast: .venv/with-test-fast  ## 90 s | Run the tests that find most, for the loop of work
 	$(BIN)/python -m pytest $(PARALLEL) $(FAST)
 
 SECONDS ?= 60
@@ -146,7 +147,7 @@ dist/built: $(BIN)/maturin pyproject.toml $(NATIVE) README.md $(wildcard LICENSE
 	@touch $@
 
 .PHONY: wheel
-wheel: dist/built .venv/with-wheel  ## 4 min | Build the wheel, dist/*.whl, and try it with the newest NumPy and the oldest
+wheel: dist/built .venv/with-wheel  ## 8 min | Build the wheel, dist/*.whl, and try it with the newest NumPy and the oldest
 	$(BIN)/python -m pytest tests/wheel_check.py
 
 .PHONY: old-cpu
