@@ -191,12 +191,12 @@ impl Default for Block {
     }
 }
 
-/// Axes in the order of the parameter's memory, the longest steps first, with those that run on from
-/// one another made one.
+/// Axes in the order of the memory of a role, or in that of places, the longest steps first, with those
+/// that run on from one another made one.
 #[must_use]
-pub fn in_order(mut axes: Vec<Axis>) -> Vec<Axis> {
+pub fn in_order(mut axes: Vec<Axis>, role: usize) -> Vec<Axis> {
     axes.retain(|axis| axis.len != 1);
-    axes.sort_by_key(|axis| cmp::Reverse(axis.steps[PARAMETER].unsigned_abs()));
+    axes.sort_by_key(|axis| cmp::Reverse(axis.steps[role].unsigned_abs()));
     axes.dedup_by(|inner, outer| {
         let reach = inner.steps.map(|step| step.wrapping_mul(inner.len.cast_signed()));
         let runs_on = outer.steps == reach;
@@ -625,11 +625,11 @@ mod tests {
         let (rows, axes) = if of_rows {
             let numbers: Vec<_> =
                 random.shuffled(lens[0]).into_iter().map(|i| i.cast_signed() as i64).collect();
-            let inner = in_order(axes.split_off(1));
+            let inner = in_order(axes.split_off(1), PARAMETER);
             axes.extend(inner);
             (Some(Arc::new(Indices::new(&numbers).expect("memory"))), axes)
         } else {
-            (None, in_order(axes))
+            (None, in_order(axes, PARAMETER))
         };
         let mut places = vec![[0; ROLES]];
         for (k, axis) in axes.iter().enumerate() {

@@ -459,7 +459,7 @@ def test_a_folder_refuses_what_it_was_not_made_with(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=match):
             made(**other)
     half = {"W": np.ones(3, np.float16)}
-    with pytest.raises(TypeError, match="in 16 bits"):
+    with pytest.raises(TypeError, match="in 16 or 8 bits"):
         Streamed(instep.Adam, half, folder=tmp_path / "half", master="float32")
     with pytest.raises(TypeError, match="rule is 'Adam'; wanted an optimizer's class"):
         made("Adam")

@@ -283,7 +283,7 @@ def test_optimizers_that_are_not_the_same_are_refused() -> None:
         with pytest.raises(ValueError, match="rank 1: lr is -1"):
             Sharded(instep.Adam, params, comm=comm, bucket_bytes=1, lr=0.1 - 1.1 * comm.rank)
         half = {"W": np.ones(10, np.float16)}
-        with pytest.raises(TypeError, match=r"rank 0: .*stored in 16 bits"):
+        with pytest.raises(TypeError, match=r"rank 0: .*stored in 16 or 8 bits"):
             Sharded(instep.Adam, half, comm=comm, bucket_bytes=1, master="float32")
         with pytest.raises(TypeError, match="rank 0: rule is 'Adam'; wanted an optimizer's class"):
             Sharded("Adam", params, comm=comm, bucket_bytes=1)  # type: ignore[arg-type]

@@ -138,7 +138,7 @@ class Stepper:
         params: Any,
         arrays: Sequence[Sequence[NDArray[Any]]],
         works: Sequence[tuple[int, bool]],
-        storages: Sequence[tuple[str, str, str | None, int, tuple[int, int]] | None],
+        storages: Sequence[tuple[str, str, str | None, Sequence[bool], tuple[int, int]] | None],
     ) -> None: ...
     def set_frozen(self, frozen: Sequence[bool]) -> None: ...
     def step(

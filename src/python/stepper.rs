@@ -134,8 +134,8 @@ impl Stepper {
 
     /// Adds the parameters of a tree.
     ///
-    /// `skeleton` has None for every leaf. `arrays` has, for each leaf, the parameter, its states and
-    /// its average if one is kept; `works` the number of its group, and whether weights decay;
+    /// `skeleton` has None for every leaf. `arrays` has, for each leaf, the parameter, its states, what
+    /// there is beside it, the exponents of states in 8 bits, and its average if one is kept; `works` the number of its group, and whether weights decay;
     /// `storages` how it is stored, or None for one whose arrays all have its own dtype.
     fn add_parameters(
         &self,
@@ -147,13 +147,21 @@ impl Stepper {
         storages: Vec<Option<storage::Said>>,
     ) -> PyResult<()> {
         let mut parameters = Vec::with_capacity(arrays.len());
-        for ((arrays, (group, decays)), storage) in iter::zip(iter::zip(arrays, works), storages) {
-            let kind = match storage {
-                Some(said) => Kind::Stored(Arc::new(Storage::of(&said)?)),
-                None => Kind::Floats,
-            };
+        for ((mut arrays, (group, decays)), storage) in
+            iter::zip(iter::zip(arrays, works), storages)
+        {
             let work = 2 * group + usize::from(!decays);
-            parameters.push(Parameter::new(arrays, work).with_kind(kind));
+            let Some(said) = storage else {
+                parameters.push(Parameter::new(arrays, work));
+                continue;
+            };
+            let storage = Storage::of(&said)?;
+            let first = storage.average() - 1;
+            let last = (first + storage.exponents()).min(arrays.len());
+            let exponents: Vec<_> = arrays.drain(first.min(last)..last).collect();
+            let kind = Kind::Stored(Arc::new(storage));
+            let parameter = Parameter::new(arrays, work).with_exponents(exponents);
+            parameters.push(parameter.with_kind(kind));
         }
         let root = Root::new(skeleton, params, &parameters)?;
         self.change(py, |setup| setup.add(root, parameters));

@@ -42,6 +42,8 @@ STORAGES = (
     Storage("all bfloat16", 14, BFLOAT16, {"state_dtype": "bfloat16"}),
     Storage("split", 26, BFLOAT16, {"master": "split"}),
     Storage("split, bfloat16 states", 18, BFLOAT16, {"master": "split", "state_dtype": "bfloat16"}),
+    Storage("8-bit states", 16, options={"state_dtype": "8bit"}),
+    Storage("bfloat16, 8-bit states", 10, BFLOAT16, {"state_dtype": "8bit"}),
     Storage("bfloat16, float32 gradients", 24, BFLOAT16, gradient=np.float32),
     Storage("bfloat16, Fortran order", 22, BFLOAT16, order="F"),
 )
