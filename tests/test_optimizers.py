@@ -5,8 +5,10 @@ word here.
 """
 
 import doctest
+import importlib
 import inspect
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +22,7 @@ import numpy as np
 import pytest
 from bits import LAYOUTS, Array, Layout, dense, every_second, misaligned
 from hypothesis import given, settings
-from instep import Optimizer, _instep, optimizers, reference, schedules
+from instep import Optimizer, _instep, optimizers, reference, rules, schedules
 from instep.rule import LearningRate
 from optimizer_model import (
     MODES,
@@ -130,10 +132,16 @@ def assert_steps_agree(
 
 
 def test_every_rule_is_a_public_class() -> None:
+    modules = [
+        importlib.import_module(f"instep.rules.{module.name}")
+        for module in pkgutil.iter_modules(rules.__path__)
+    ]
     found = {
         value.__name__
-        for value in vars(optimizers).values()
-        if isinstance(value, type) and issubclass(value, Optimizer) and value is not Optimizer
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Optimizer)
+        if value.__module__ == module.__name__ and not value.__name__.startswith("_")
     }
     assert found == set(optimizers.__all__) == {rule.__name__ for rule in RULES}
     assert len(RULES) >= 10

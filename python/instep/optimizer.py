@@ -6,6 +6,7 @@
 import importlib
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -36,7 +37,13 @@ from instep.tree import Tree, called
 if TYPE_CHECKING:
     import mmap
 
-__all__ = ["BegunStep", "Common", "Nonfinite", "Optimizer", "StepResult"]
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    # Only type checkers look at it, and they take the other branch.
+    Unpack = list
+
+__all__ = ["BegunStep", "Common", "Nonfinite", "Optimizer", "StepResult", "Unpack"]
 
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 
