@@ -8,6 +8,7 @@ import doctest
 import importlib
 import inspect
 import os
+import pickle
 import pkgutil
 import subprocess
 import sys
@@ -148,6 +149,13 @@ def test_every_rule_is_a_public_class() -> None:
     for rule in RULES:
         assert getattr(instep, rule.__name__) is rule
         assert rule.__name__ in instep.__all__
+
+
+def test_pickles_of_before_the_rules_had_modules_load() -> None:
+    for module in (optimizers, schedules):
+        for name in module.__all__:
+            by_name = f"c{module.__name__}\n{name}\n.".encode()
+            assert pickle.loads(by_name) is getattr(module, name)
 
 
 def test_every_recipe_is_reached_and_has_a_reference() -> None:
