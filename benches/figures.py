@@ -36,7 +36,7 @@ those with "twice", each row comes two times, and its gradients are summed first
 
 The closest cases are both SGD: rows of a 1-D parameter, where a step first checks that all rows
 exist and that none comes twice, and columns of a matrix with other gradients at each step. They
-take as long as NumPy's line, within what differs from one run to the next (ratios of 0.97 to 1.05).
+take as long as NumPy's line, within what differs from one run to the next (ratios of 0.97 to 1.12).
 """,
 }
 
