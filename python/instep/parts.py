@@ -216,6 +216,8 @@ class InParts(Optimizer):
             key: copy(value) if isinstance(value, (dict, list)) else value
             for key, value in self.__getstate__().items()
         }
+        own["_forest"] = copy(self._forest)
+        own["_forest"].trees = list(self._forest.trees)
         grown: Any = type(self).__new__(type(self))
         grown.__setstate__(own)
         grown._hooks, grown._make_state = self._hooks, self._make_state
