@@ -8,13 +8,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Without pip's own news, and without compiling modules that are never imported.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_COMPILE=0 $(BIN)/python -m pip install --quiet
-# Of pytest: a process for each CPU. And what `make test-fast` leaves out: processes, other libraries, searches.
+# Of pytest: a process for each CPU. And what `make test-fast` leaves out: processes, other libraries,
+# searches, and float64 where float32 has the same test.
 PARALLEL := -n logical --dist loadgroup -p no:benchmark
 FAST := $(addprefix --ignore=tests/test_,$(addsuffix .py,autograd bench benches demo disk examples fuzz interop \
 	isa machine memory mpi peers processes resuming rich run shard_checkpoint sharded sklearn sklearn_adam \
 	thinc workers)) \
 	$(addprefix --ignore=python/instep/,autograd.py bench demo mpi.py rich.py sklearn.py thinc.py) \
-	-k "not python_blocks and not any_values and not hard_values and not million and not baseline and not every_instruction_level"
+	-k "not python_blocks and not any_values and not hard_values and not million and not baseline \
+	and not every_instruction_level and not every_length_and_layout and not without_memory and not resident_set and not 300_steps \
+	and not (float64 and (test_bits or test_optimizers or test_rule_formulas or test_checkpoint))"
 NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .PHONY: help
@@ -49,7 +52,7 @@ test: .venv/with-test  ## 6 min | Run every test, Rust and Python, docstring exa
 	$(BIN)/python -m pytest $(PARALLEL)
 
 .PHONY: test-fast
-test-fast: .venv/with-test-fast  ## 90 s | Run the tests that find most, for the loop of work
+test-fast: .venv/with-test-fast  ## 1 min | Run the tests that find most, for the loop of work
 	$(BIN)/python -m pytest $(PARALLEL) $(FAST)
 
 SECONDS ?= 60

@@ -101,7 +101,7 @@ def test_a_late_step_of_nadam_costs_no_more_than_an_early_one(
 
 
 def test_the_product_of_a_late_step_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instep.optimizers._SINGLE_FACTORS", 1000)
+    monkeypatch.setattr("instep.rules.nadam._SINGLE_FACTORS", 1000)
     counted = Counted(monkeypatch)
     opt = instep.NAdam(np.ones(2), **SLOW)
     counted.since()

@@ -5,8 +5,11 @@ word here.
 """
 
 import doctest
+import importlib
 import inspect
 import os
+import pickle
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +23,7 @@ import numpy as np
 import pytest
 from bits import LAYOUTS, Array, Layout, dense, every_second, misaligned
 from hypothesis import given, settings
-from instep import Optimizer, _instep, optimizers, reference, schedules
+from instep import Optimizer, _instep, optimizers, reference, rules, schedules
 from instep.rule import LearningRate
 from optimizer_model import (
     MODES,
@@ -130,16 +133,29 @@ def assert_steps_agree(
 
 
 def test_every_rule_is_a_public_class() -> None:
+    modules = [
+        importlib.import_module(f"instep.rules.{module.name}")
+        for module in pkgutil.iter_modules(rules.__path__)
+    ]
     found = {
         value.__name__
-        for value in vars(optimizers).values()
-        if isinstance(value, type) and issubclass(value, Optimizer) and value is not Optimizer
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Optimizer)
+        if value.__module__ == module.__name__ and not value.__name__.startswith("_")
     }
     assert found == set(optimizers.__all__) == {rule.__name__ for rule in RULES}
     assert len(RULES) >= 10
     for rule in RULES:
         assert getattr(instep, rule.__name__) is rule
         assert rule.__name__ in instep.__all__
+
+
+def test_pickles_of_before_the_rules_had_modules_load() -> None:
+    for module in (optimizers, schedules):
+        for name in module.__all__:
+            by_name = f"c{module.__name__}\n{name}\n.".encode()
+            assert pickle.loads(by_name) is getattr(module, name)
 
 
 def test_every_recipe_is_reached_and_has_a_reference() -> None:

@@ -31,6 +31,7 @@ from instep.schedules import (
     StepDecay,
     Warmup,
 )
+from instep.schedules.schedule import CheckedSchedule
 
 CLASSES = [
     getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "Constant")
@@ -620,9 +621,9 @@ def test_fields_cannot_be_set() -> None:
 
 def test_base_has_no_rate() -> None:
     with pytest.raises(NotImplementedError):
-        schedules._Schedule()(0)
+        CheckedSchedule()(0)
     with pytest.raises(NotImplementedError):
-        schedules._Schedule().__post_init__()
+        CheckedSchedule().__post_init__()
 
 
 NAN = math.nan

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from bits import LAYOUTS, Array, assert_same_bits
 from instep import _instep, codecs
+from instep.disk import Streamed
 from optimizer_model import MODES, mode_name
 from stored_steps import BFLOAT16, CODED, FLOAT16, FLOAT32, Model, load, store
 
@@ -441,3 +442,10 @@ def test_exponents_that_a_gradient_has_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shares memory with"):
         opt.step(grads)
     assert (state_bytes(opt), opt.t) == (before, 1)
+
+
+def test_parts_are_refused(tmp_path: Path) -> None:
+    params = {"W": np.ones(300, np.float32)}
+    with pytest.raises(TypeError, match="state_dtype is '8bit', which is not built for states in"):
+        Streamed(instep.Adam, params, folder=tmp_path / "run", state_dtype="8bit")
+    assert not (tmp_path / "run").exists()

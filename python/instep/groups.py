@@ -1,6 +1,6 @@
 """Parameters and their groups: which arrays go together, with which options."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep import _instep
-from instep.checks import check_flag, check_keys, check_like, kind_of
+from instep.checks import check_flag, check_keys, check_like, check_plain, kind_of
 from instep.rule import Options, Rule, check_rate
-from instep.storage import Stored, exponents_of
+from instep.storage import BESIDE, Storage, Stored, exponents_of
 from instep.tree import Tree, called
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "check_flags",
     "flags",
     "match",
+    "new_parameters",
     "set_decay",
     "started",
     "with_own_options",
@@ -83,6 +84,14 @@ class Parameter:
         if role - 2 < len(states):
             return f'state["{self.name}"]["{states[role - 2]}"]'
         return f'averages["{self.name}"]'
+
+    def decoded(self, of_rule: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return copies of the numbers of the array, ``"p"``, and of the states of the rule."""
+        array, states, stored = self.array, self.states, self.stored
+        if stored is None:
+            return {"p": array.copy(), **{state: own.copy() for state, own in states.items()}}
+        beside = [states[state] for state in states if state in BESIDE]
+        return {"p": stored.numbers(array, *beside), **stored.decoded(states, tuple(of_rule))}
 
 
 class Group:
@@ -228,6 +237,40 @@ def work(
     decay = 0.0 if "weight_decay" in recipe.hypers else checked["weight_decay"]
     around = sign, decay, rule.decouples(checked)
     return recipe, rule.hypers(checked, rate, t), around, carried
+
+
+def new_parameters(
+    tree: Tree,
+    params: Any,
+    storage: Storage,
+    average: float | None,
+    by_name: Mapping[str, Parameter],
+    by_array: Mapping[int, Parameter],
+) -> list[Parameter]:
+    """Return the parameters of a tree, checked, which has none of those that are there already."""
+    names: dict[str, Parameter] = {}
+    arrays: dict[int, Parameter] = {}
+    leaves = tree.leaves(params, "params")
+    for path, name, array in zip(tree.paths, tree.names, leaves, strict=True):
+        label, name = called("params", path), name or "params"
+        check_plain(label, array)
+        parameter = Parameter(name, path, array, storage.of(label, name, array))
+        if average is not None and array.dtype.name == "float16":
+            raise TypeError(
+                f"{label} has dtype float16, and average was given; averages are kept of "
+                "float32, float64 and bfloat16 parameters"
+            )
+        other = arrays.get(id(array)) or by_array.get(id(array))
+        if other is not None:
+            raise ValueError(
+                f"{parameter.describe(0)} is the same array as {other.describe(0)}; give it "
+                "under one name, and as its gradient the sum of both: "
+                f"{other.describe(1)} + {parameter.describe(1)}"
+            )
+        if name in names or name in by_name:
+            raise ValueError(f"params has two arrays named {name!r}; rename a key")
+        names[name] = arrays[id(array)] = parameter
+    return list(names.values())
 
 
 def flags(

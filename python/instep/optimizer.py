@@ -6,6 +6,7 @@
 import importlib
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from instep import _instep
 from instep._instep import BegunStep, StepResult
-from instep.checks import check_flag, check_integer, check_number, check_plain, kind_of
+from instep.checks import check_flag, check_integer, check_number, kind_of
+from instep.forest import Forest
 from instep.groups import (
     Group,
     MakeState,
@@ -25,18 +27,25 @@ from instep.groups import (
     check_flags,
     flags,
     match,
+    new_parameters,
     set_decay,
     with_own_options,
 )
 from instep.mapped import maps_of, sequential
 from instep.rule import TOO_MANY_STEPS, Options, Rule
-from instep.storage import BESIDE, NO_STORAGE, Bits, Master, StateDtype, Storage
-from instep.tree import Tree, called
+from instep.storage import NO_STORAGE, Bits, Master, StateDtype, Storage
+from instep.tree import Tree
 
 if TYPE_CHECKING:
     import mmap
 
-__all__ = ["BegunStep", "Common", "Nonfinite", "Optimizer", "StepResult"]
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    # Only type checkers look at it, and they take the other branch.
+    Unpack = list
+
+__all__ = ["BegunStep", "Common", "Nonfinite", "Optimizer", "StepResult", "Unpack"]
 
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 
@@ -176,16 +185,14 @@ class Optimizer(Rule):
         self._by_name: dict[str, Parameter] = {}
         self._by_array: dict[int, Parameter] = {}
         self._groups: list[Group] = []
-        # Each with the lists and dicts themselves, and how many groups it has.
-        self._trees: list[tuple[Tree, Any, int]] = []
-        self._is_list = _is_list_of_groups(params)
+        self._forest = Forest(params)
         self._hooks: dict[str, list[Callable[[Any, Any], Any]]] = {"before": [], "after": []}
-        self._stepper = _instep.Stepper(self._is_list, 0)
+        self._stepper = _instep.Stepper(self._forest.is_list, 0)
         self._stepper.seed = seed
         # Of parameters and states, where those are large and in files.
         self._maps: list[mmap.mmap] = []
         self.zero_grads = zero_grads
-        if not self._is_list:
+        if not self._forest.is_list:
             self._add_only_tree(params, groups)
         elif groups is not None:
             raise ValueError("groups was given, and params is a list of groups; wanted one of both")
@@ -506,7 +513,7 @@ class Optimizer(Rule):
             An option that the rule does not have, or that is out of its range; an optimizer that
             was not made with a list of groups; an array or a name that it already has.
         """
-        if not self._is_list:
+        if not self._forest.is_list:
             raise ValueError("params was not a list of groups, so no group can be added")
         if not isinstance(group, dict) or "params" not in group:
             raise ValueError(f"group is {group!r}; wanted a dict with the key 'params'")
@@ -539,29 +546,8 @@ class Optimizer(Rule):
     ) -> tuple[Tree, list[Parameter]]:
         """Look at the arrays of a tree."""
         tree = Tree(params, path)
-        names: dict[str, Parameter] = {}
-        arrays: dict[int, Parameter] = {}
-        leaves = tree.leaves(params, "params")
-        for place, name, array in zip(tree.paths, tree.names, leaves, strict=True):
-            label, name = called("params", place), name or "params"
-            check_plain(label, array)
-            parameter = Parameter(name, place, array, self._storage.of(label, name, array))
-            if self._average is not None and array.dtype.name == "float16":
-                raise TypeError(
-                    f"{label} has dtype float16, and average was given; averages are kept of "
-                    "float32, float64 and bfloat16 parameters"
-                )
-            other = arrays.get(id(array)) or self._by_array.get(id(array))
-            if other is not None:
-                raise ValueError(
-                    f"{parameter.describe(0)} is the same array as {other.describe(0)}; give it "
-                    "under one name, and as its gradient the sum of both: "
-                    f"{other.describe(1)} + {parameter.describe(1)}"
-                )
-            if parameter.name in names or parameter.name in self._by_name:
-                raise ValueError(f"params has two arrays named {parameter.name!r}; rename a key")
-            names[parameter.name] = arrays[id(array)] = parameter
-        return tree, list(names.values())
+        known = self._by_name, self._by_array
+        return tree, new_parameters(tree, params, self._storage, self._average, *known)
 
     def _add(
         self, tree: Tree, params: Any, groups: list[tuple[dict[str, Any], list[Parameter]]]
@@ -579,7 +565,7 @@ class Optimizer(Rule):
         place = {path: number for number, path in enumerate(tree.paths)}
         members.sort(key=lambda parameter: place[parameter.path])
         self._groups += added
-        self._trees.append((tree, params, len(added)))
+        self._forest.trees.append((tree, params, len(added)))
         self._parameters += members
         self._by_name |= {parameter.name: parameter for parameter in members}
         self._by_array |= {id(parameter.array): parameter for parameter in members}
@@ -679,42 +665,13 @@ class Optimizer(Rule):
         return self._parameters[parameter].describe(role)
 
     def _leaves(self, tree: Any, argument: str = "grads") -> tuple[Any, ...]:
-        """Return the leaves of gradients, or of another tree like the parameters."""
-        if not self._is_list:
-            return self._trees[0][0].leaves(tree, argument)
-        if not isinstance(tree, (list, tuple)):
-            raise TypeError(
-                f"{argument} is {kind_of(tree)}; wanted a list, with a tree for each group"
-            )
-        if len(tree) != len(self._trees):
-            has, wanted = len(tree), len(self._trees)
-            raise ValueError(f"{argument} has length {has}; wanted {wanted}, one for each group")
-        pairs = zip(self._trees, tree, strict=True)
-        return tuple(leaf for (own, *_), part in pairs for leaf in own.leaves(part, argument))
+        return self._forest.leaves(tree, argument)
 
     def _build(self, leaves: Iterable[Any]) -> Any:
-        """Return a tree like the parameters, with other leaves."""
-        remaining = iter(leaves)
-        trees = [tree.build(remaining) for tree, *_ in self._trees]
-        return trees if self._is_list else trees[0]
+        return self._forest.build(leaves)
 
     def _refuse_detached(self) -> None:
-        """Say which list or dict of parameters holds another array than it did."""
-        remedy = "assign in place, as in params['W'][...] = new, or make a new optimizer"
-        own = iter(self._parameters)
-        for tree, params, _ in self._trees:
-            try:
-                leaves = tree.leaves(params, "params")
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"params was changed after the optimizer was made ({error.args[0]}); {remedy}"
-                ) from None
-            for leaf, parameter in zip(leaves, own, strict=False):
-                if leaf is not parameter.array:
-                    raise ValueError(
-                        f"{parameter.describe(0)} is no longer the array that the optimizer steps; "
-                        f"{remedy}"
-                    )
+        self._forest.refuse_detached(self._parameters)
 
     @property
     def state(self) -> dict[str, dict[str, NDArray[Any]]]:
@@ -756,15 +713,9 @@ class Optimizer(Rule):
             known = ", ".join(map(repr, self._by_name))
             raise KeyError(f"name is {name!r}; wanted one of {known}")
         parameter = self._by_name[name]
-        array, stored = parameter.array, parameter.stored
-        states = parameter.states
-        if stored is None:
-            return {"p": array.copy(), **{state: own.copy() for state, own in states.items()}}
-        if array.dtype.itemsize == 2 and self._stepper.averages_are_in:
+        if parameter.array.dtype.itemsize == 2 and self._stepper.averages_are_in:
             raise RuntimeError("decoded was called within averaged()")
-        of_rule = self._groups[parameter.group].states
-        beside = [states[state] for state in states if state in BESIDE]
-        return {"p": stored.numbers(array, *beside), **stored.decoded(states, of_rule)}
+        return parameter.decoded(self._groups[parameter.group].states)
 
     @property
     def average(self) -> float | None:
@@ -1090,17 +1041,21 @@ class Optimizer(Rule):
         skips = state.pop("skips", 0)  # an older version left it out, and what follows
         seed = state.pop("seed", 0)
         state.setdefault("_storage", NO_STORAGE)
+        if "_trees" in state:  # an older version had two attributes in the place of the forest
+            state["_forest"] = Forest(())
+            state["_forest"].is_list = state.pop("_is_list")
+            state["_forest"].trees = state.pop("_trees")
         self.__dict__.update(state)
         self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
         self._hooks = {"before": [], "after": []}
         self._make_state = None
         self._maps = []
-        self._stepper = _instep.Stepper(self._is_list, t)
+        self._stepper = _instep.Stepper(self._forest.is_list, t)
         self._stepper.skips = skips
         self._stepper.seed = seed
         self.zero_grads = zero_grads
         members, groups = iter(self._parameters), iter(self._groups)
-        for tree, params, count in self._trees:
+        for tree, params, count in self._forest.trees:
             of_tree = list(itertools.islice(members, len(tree.paths)))
             self._show(tree, params, list(itertools.islice(groups, count)), of_tree)
         self._stepper.set_frozen([parameter.is_frozen for parameter in self._parameters])
@@ -1140,11 +1095,3 @@ def _name_copied(role: int, index: int) -> str:
 def _later(name: str) -> ModuleType:
     """Import what copies, saves and loads when it is first used: most programs never do."""
     return importlib.import_module(f"instep.{name}")
-
-
-def _is_list_of_groups(params: Any) -> bool:
-    return (
-        isinstance(params, (list, tuple))
-        and len(params) > 0
-        and all(isinstance(group, dict) and "params" in group for group in params)
-    )

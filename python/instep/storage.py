@@ -3,13 +3,17 @@
 `instep.codecs` has the arithmetic.
 """
 
-from typing import Any, Literal, TypeAlias
+import math
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instep import codecs
 from instep.checks import check_dtype, check_integer, check_keys, check_mode
+
+if TYPE_CHECKING:
+    from instep import _instep
 
 __all__ = [
     "BESIDE",
@@ -165,7 +169,11 @@ class Stored:
     """
 
     first = 0
-    """The place of the first element, where the array is a part of a larger one."""
+    """The number of the first element, where the array is a part of a larger one."""
+
+    order: tuple[tuple[int, int], ...] = ()
+    """The axes of the larger one, the outermost in memory first: their lengths, and how far apart
+    the places of their elements are. Empty if they are in C order, where numbers are places."""
 
     never_negative: tuple[bool, ...] = ()
     """Of each state in 8 bits whether it has no sign."""
@@ -206,10 +214,34 @@ class Stored:
             )
         self.never_negative = tuple(state in _NEVER_NEGATIVE for state in states)
 
-    def said(self, count: int) -> tuple[str, str, str | None, tuple[bool, ...], tuple[int, int]]:
+    def part(self, first: int, array: NDArray[Any], axes: list[int]) -> "Stored":
+        """Return how some elements of an array are stored, from a number on in memory's order.
+
+        `axes` are those of the array, from the outermost in memory to the innermost.
+        """
+        own = Stored(self.name, self.parameter, self.master, self.states)
+        own.first = first
+        axes = [axis for axis in axes if array.shape[axis] > 1]
+        if axes != sorted(axes):
+            steps = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
+            own.order = tuple((array.shape[axis], steps[axis]) for axis in axes)
+        return own
+
+    def places(self, shape: tuple[int, ...]) -> NDArray[np.integer[Any]]:
+        """Return the places of the elements of an array, or of a part."""
+        numbers = self.first + np.arange(math.prod(shape)).reshape(shape)
+        if not self.order:
+            return numbers
+        places = np.zeros_like(numbers)
+        for length, step in reversed(self.order):
+            places += numbers % length * step
+            numbers //= length
+        return places
+
+    def said(self, count: int) -> "_instep._Storage":
         """Return what a compiled stepper takes, for a parameter with so many states."""
         self._know()
-        places = codecs.stream(self.name, 0), self.first
+        places = codecs.stream(self.name, 0), self.first, self.order
         signs = self.never_negative or (False,) * count
         return self.parameter, self.states, self.master, signs, places
 
@@ -223,22 +255,39 @@ class Stored:
             return np.array(array, np.float32, order="C")
         return codecs.from_bfloat16(array)
 
-    def state(self, array: NDArray[Any], numbers: Any, number: int, seed: int) -> NDArray[Any]:
-        """Return a new state like a parameter, with these numbers in it, rounded as of step 0."""
-        dtype: np.dtype[Any]
+    @staticmethod
+    def load(array: NDArray[Any], numbers: NDArray[np.float32]) -> None:
+        """Write the numbers of an array, whatever its dtype, into one of float32."""
+        if array.dtype.itemsize == 4 or array.dtype == np.float16:
+            numbers[...] = array
+        else:
+            np.left_shift(as_bits(array), 16, out=numbers.view(np.uint32), dtype=np.uint32)
+
+    @property
+    def beside_names(self) -> tuple[str, ...]:
+        """The names of what there is beside a parameter and its states."""
+        return () if self.master is None else (_NAMES[self.master],)
+
+    def dtypes(self, count: int) -> list[np.dtype[Any]]:
+        """Return the dtypes of so many states, and of what there is beside them."""
+        state: np.dtype[Any]
         if self.states == "bfloat16":
             from instep import ml_dtypes
 
-            dtype = ml_dtypes.BFLOAT16
+            state = ml_dtypes.BFLOAT16
         else:
-            dtype = np.dtype(self.states)
-        state = np.zeros_like(array, dtype, subok=False)
+            state = np.dtype(self.states)
+        beside = np.dtype(np.int16 if self.master == "split" else np.float32)
+        return [state] * count + [beside] * len(self.beside_names)
+
+    def state(self, array: NDArray[Any], numbers: Any, number: int, seed: int) -> NDArray[Any]:
+        """Return a new state like a parameter, with these numbers in it, rounded as of step 0."""
+        state = np.zeros_like(array, self.dtypes(1)[0], subok=False)
         numbers = np.broadcast_to(np.asarray(numbers, np.float32), array.shape)
-        if dtype.itemsize == 4:
+        if state.dtype.itemsize == 4:
             state[...] = numbers
         elif np.count_nonzero(numbers):
-            places = self.first + np.arange(array.size).reshape(array.shape)
-            random = codecs.state_noise(seed, 0, self.name, number, places)
+            random = codecs.state_noise(seed, 0, self.name, number, self.places(array.shape))
             state.view(np.uint16)[...] = codecs.to_bfloat16(numbers, random)
         return state
 
@@ -247,8 +296,9 @@ class Stored:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return a new state in 8 bits, in C order, and its exponents."""
         numbers = np.broadcast_to(np.asarray(numbers, np.float32), array.shape)
-        places = self.first + np.arange(array.size).reshape(array.shape)
-        random = codecs.noise(seed, 0, codecs.stream(self.name, 2 + number), places)
+        random = codecs.noise(
+            seed, 0, codecs.stream(self.name, 2 + number), self.places(array.shape)
+        )
         return codecs.to_codes(numbers, random, signed=not self.never_negative[number])
 
     def decoded(self, states: dict[str, NDArray[Any]], of_rule: tuple[str, ...]) -> dict[str, Any]:
@@ -264,13 +314,12 @@ class Stored:
 
     def beside(self, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return what there is beside a new parameter and its states, by name."""
-        if self.master is None:
-            return {}
-        dtype = np.int16 if self.master == "split" else np.float32
-        other = np.zeros_like(array, dtype, subok=False)
-        if self.master == "float32":
-            other[...] = array
-        return {_NAMES[self.master]: other}
+        found = {}
+        for name, dtype in zip(self.beside_names, self.dtypes(0), strict=True):
+            found[name] = np.zeros_like(array, dtype, subok=False)
+            if self.master == "float32":
+                found[name][...] = array
+        return found
 
 
 def exponents_of(state: str) -> str:

@@ -19,7 +19,7 @@ pub(super) enum Master {
 }
 
 /// How the arrays of a parameter are stored, and what the noise is that rounds them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Storage {
     parameter: Dtype,
     pub(super) master: Master,
@@ -30,13 +30,16 @@ pub(super) struct Storage {
     unsigned: [bool; MAX_STATES],
     /// The stream of its parameter's noise; that of a role is as much later as its number says.
     pub(super) stream: u64,
-    /// The place of its first element in the array that it may be a part of.
+    /// The number of its first element in the array that it may be a part of.
     pub(super) first: u64,
+    /// The axes of that array, from the outermost in memory to the innermost: how long they are, and
+    /// how far apart the places of their elements. None if the numbers are the places, as in C order.
+    order: Vec<(u64, u64)>,
 }
 
 /// As Python says it: the dtypes of parameter and states, the master; of each state whether it is never
-/// negative; stream and first place.
-pub(super) type Said = (String, String, Option<String>, Vec<bool>, (u64, u64));
+/// negative; stream, number of the first element, and the order of the axes.
+pub(super) type Said = (String, String, Option<String>, Vec<bool>, (u64, u64, Vec<(u64, u64)>));
 
 impl Storage {
     /// The storage that Python asks for.
@@ -44,7 +47,7 @@ impl Storage {
     /// # Errors
     /// When there is none like that.
     pub(super) fn of(said: &Said) -> Result<Self, Error> {
-        let (parameter, states, master, never_negative, (stream, first)) = said;
+        let (parameter, states, master, never_negative, (stream, first, order)) = said;
         let count = never_negative.len();
         let dtype = |name: &str| {
             let known = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::U16, Dtype::U8];
@@ -62,14 +65,14 @@ impl Storage {
         else {
             return Err(unknown());
         };
-        let is_of_blocks = first.is_multiple_of(BLOCK as u64);
+        let is_of_blocks = first.is_multiple_of(BLOCK as u64) && order.is_empty();
         if count > MAX_STATES || states == Dtype::U8 && !is_of_blocks {
             return Err(unknown());
         }
         let mut unsigned = [false; MAX_STATES];
         unsigned[..count].copy_from_slice(never_negative);
-        let (stream, first) = (*stream, *first);
-        Ok(Self { parameter, master, states, count, unsigned, stream, first })
+        let (stream, first, order) = (*stream, *first, order.clone());
+        Ok(Self { parameter, master, states, count, unsigned, stream, first, order })
     }
 
     /// Whether the states have 8 bits.
@@ -85,6 +88,34 @@ impl Storage {
     /// What the 8 bits of the state of a role are.
     pub(super) fn code(&self, role: usize) -> Code {
         if self.unsigned[role - FIRST_STATE] { Code::Unsigned } else { Code::Signed }
+    }
+
+    /// Whether it is of a part of an array whose elements are not in C order.
+    pub(super) fn has_order(&self) -> bool {
+        self.run_len().is_some()
+    }
+
+    /// How many places are the same step apart, of an array that has an order.
+    pub(super) fn run_len(&self) -> Option<u64> {
+        self.order.last().map(|&(len, _)| len)
+    }
+
+    /// Whether all places are below `2**32`, if they are not simply the numbers of the elements.
+    pub(super) fn places_are_short(&self) -> bool {
+        let count = self.order.iter().try_fold(1_u64, |count, (len, _)| count.checked_mul(*len));
+        count.is_some_and(|count| count <= 1 << 32)
+    }
+
+    /// The place of the element that comes so many after the first, how far the next ones are apart, and
+    /// how many there are of these; of an array that has an order.
+    pub(super) fn places_from(&self, start: u64) -> (u64, u64, u64) {
+        let (mut place, mut rest) = (0, self.first + start);
+        for &(len, step) in self.order.iter().rev() {
+            place += step * (rest % len);
+            rest /= len;
+        }
+        let (len, step) = self.order[self.order.len() - 1];
+        (place, step, len - (self.first + start) % len)
     }
 
     /// The role of what there is beside the parameter and its states.

@@ -1,1 +1,1 @@
-"""The younger rules, a module each, as they are in `src/rules`; `instep.optimizers` names all."""
+"""The rules, a module for each family; `instep.optimizers` names all of them."""

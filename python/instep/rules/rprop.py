@@ -1,19 +1,12 @@
 """Rprop."""
 
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from instep.checks import check_mode, check_numbers
-from instep.optimizer import Common, Optimizer
+from instep.optimizer import Common, Optimizer, Unpack
 from instep.rule import LearningRate, Options, check_rate
-
-if sys.version_info >= (3, 11):
-    from typing import Unpack
-else:
-    # Only type checkers look at it, and they take the other branch.
-    Unpack = list
 
 
 class Rprop(Optimizer):

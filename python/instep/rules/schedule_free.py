@@ -1,6 +1,5 @@
 """Schedule-free learning: SGD and AdamW."""
 
-import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep.checks import check_betas, check_number
-from instep.optimizer import Common, Optimizer
+from instep.optimizer import Common, Optimizer, Unpack
 from instep.rule import LearningRate, Options, check_rate
-
-if sys.version_info >= (3, 11):
-    from typing import Unpack
-else:
-    # Only type checkers look at it, and they take the other branch.
-    Unpack = list
 
 
 class _ScheduleFree(Optimizer):

@@ -1,18 +1,11 @@
 """Yogi."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from instep.checks import check_betas, check_number
-from instep.optimizer import Common, Optimizer
+from instep.optimizer import Common, Optimizer, Unpack
 from instep.rule import LearningRate, Options
-
-if sys.version_info >= (3, 11):
-    from typing import Unpack
-else:
-    # Only type checkers look at it, and they take the other branch.
-    Unpack = list
 
 
 class Yogi(Optimizer):

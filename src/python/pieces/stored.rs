@@ -50,7 +50,7 @@ impl Piece<'_> {
         match &work.rule {
             BoundRule::Recipe(recipe, c) => {
                 let combination = storage.combination(self.job.gradient);
-                match combination.filter(|_| self.has_runs() && stored::does(&work.extras)) {
+                match combination.filter(|_| self.has_runs(storage) && stored::does(&work.extras)) {
                     Some(combination) => self.sweep_stored(work, storage, combination, recipe, c),
                     None => {
                         self.sweep_tiles(work, storage, &|p, g, s| {
@@ -79,44 +79,48 @@ impl Piece<'_> {
         Key::new(work.seed, work.t, storage.stream.wrapping_add(role as u64))
     }
 
-    /// Parts of a dense piece whose places have the same upper 32 bits: where they start, how long they
-    /// are, at most `most`, and both halves of the first place.
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what it is about")]
+    /// Tiles of at most `most` elements whose places have the same upper 32 bits: where they start, how long
+    /// they are, and these.
     fn parts(
         &self,
         storage: &Storage,
         most: usize,
-    ) -> impl Iterator<Item = (usize, usize, u32, u32)> + use<> {
+    ) -> impl Iterator<Item = (usize, usize, u32)> + use<> {
         let (len, first) = (self.len, storage.first.wrapping_add(self.start as u64));
+        // Elsewhere all upper halves are 0.
+        let has_high = self.job.is_dense() && !storage.has_order();
         let mut start = 0;
         std::iter::from_fn(move || {
-            let place = first.wrapping_add(start as u64);
-            let (high, low) = ((place >> 32) as u32, place as u32);
-            // What is left of these 2**32 places.
-            let same = usize::try_from((1 << 32) - u64::from(low)).unwrap_or(usize::MAX);
-            let n = most.min(len - start).min(same);
-            let part = (start, n, high, low);
+            let place = if has_high { first.wrapping_add(start as u64) } else { 0 };
+            let n = most.min(len - start).min(left_of_these(place));
+            let part = (start, n, high_half(place));
             start += n;
             (n > 0).then_some(part)
         })
     }
 
     /// Whether its elements are in runs that a loop can take.
-    fn has_runs(&self) -> bool {
+    fn has_runs(&self, storage: &Storage) -> bool {
         let is_long = |walk: &Walk| walk.places_from(0).2 >= SHORTEST_RUN;
-        self.job.is_one_run() && self.job.walk.as_deref().is_none_or(is_long)
+        self.job.is_one_run()
+            && self.job.walk.as_deref().is_none_or(is_long)
+            && storage.run_len().is_none_or(|len| len >= SHORTEST_RUN as u64)
     }
 
     /// Of the places of elements, from `start` of this piece on in order: how many are a step apart and
     /// have the same upper 32 bits, these, and the lower ones of the first with the step.
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is what it is about")]
     fn places_from(&self, storage: &Storage, start: usize) -> (usize, u32, Places) {
+        if storage.has_order() {
+            // As where there is a walk.
+            let (first, step, n) = storage.places_from((self.start + start) as u64);
+            let n = usize::try_from(n).unwrap_or(usize::MAX).min(self.len - start);
+            return (n, 0, Places { first: first as u32, step: step as u32 });
+        }
         let Some(walk) = &self.job.walk else {
             let first = storage.first.wrapping_add((self.start + start) as u64);
-            // What is left of these 2**32 places.
-            let same = usize::try_from((1 << 32) - (first & u64::from(u32::MAX)));
-            let n = (self.len - start).min(same.unwrap_or(usize::MAX));
-            return (n, (first >> 32) as u32, Places { first: first as u32, step: 1 });
+            let n = (self.len - start).min(left_of_these(first));
+            return (n, high_half(first), Places { first: first as u32, step: 1 });
         };
         // Here all upper halves are 0.
         let (first, step, n) = walk.places_from(self.start + start);
@@ -163,13 +167,8 @@ impl Piece<'_> {
         let has_extra = Extras { average: None, ..work.extras } != Extras::NONE;
         // Of rows, the next block is elsewhere.
         let most = if self.job.is_dense() { TILE } else { BLOCK };
-        for (start, n, high, first) in self.parts(storage, most) {
-            // Where there is a walk, all upper halves are 0.
-            let (high, first) = if self.job.is_dense() {
-                (high, first)
-            } else {
-                (0, self.places(start, &mut places[..n]))
-            };
+        for (start, n, high) in self.parts(storage, most) {
+            let first = self.places(storage, start, &mut places[..n]);
             let block = self.block(start, places[0]);
             for (&role, tile) in iter::zip(roles, &mut numbers) {
                 // What is to come is fetched while there is arithmetic to do.
@@ -347,13 +346,26 @@ impl Piece<'_> {
         }
     }
 
-    /// The places of elements in their array, from `start` of this piece on in order, where there is a
-    /// walk; and the lower half of the place of that array.
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-    fn places(&self, start: usize, to: &mut [u32]) -> u32 {
-        let walk = self.job.walk.as_ref().expect("a walk");
-        let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
+    /// The places of elements, from `start` of this piece on in order, less a number, of which the lower
+    /// half is returned. Those of a dense piece are `to` itself: it has to begin as [`IN_A_ROW`].
+    #[expect(clippy::cast_possible_truncation, reason = "a tile is short, and halves are meant")]
+    fn places(&self, storage: &Storage, start: usize, to: &mut [u32]) -> u32 {
         let mut done = 0;
+        let Some(walk) = &self.job.walk else {
+            let (n, _, Places { first, step }) = self.places_from(storage, start);
+            if step == 1 && n >= to.len() && !storage.has_order() {
+                return first;
+            }
+            while done < to.len() {
+                let (n, _, Places { first, step }) = self.places_from(storage, start + done);
+                for (i, place) in to[done..].iter_mut().take(n).enumerate() {
+                    *place = first.wrapping_add(step.wrapping_mul(i as u32));
+                }
+                done += n;
+            }
+            return 0;
+        };
+        let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
         while done < to.len() {
             walk.set_stretch(self.start + start + done, to.len() - done, &mut block);
             let Copying { offset, rows, loops } = walk.copying(PLACE, &block, &mut loops);
@@ -384,6 +396,15 @@ fn number(loops: &[Loop], from: u32, at: usize, to: &mut [u32]) {
         let from = from.wrapping_add(low_half(outer.step).wrapping_mul(i as u32));
         number(inner, from, at + outer.place * i, to);
     }
+}
+
+/// How many places from this one on have the same upper half.
+fn left_of_these(place: u64) -> usize {
+    usize::try_from((1 << 32) - (place & u64::from(u32::MAX))).unwrap_or(usize::MAX)
+}
+
+fn high_half(place: u64) -> u32 {
+    (place >> 32) as u32
 }
 
 /// What is added modulo 2**32.

@@ -1,0 +1,20 @@
+"""Numbers between two learning rates."""
+
+import math
+
+
+def mean(start: float, start_weight: float, end: float, end_weight: float) -> float:
+    """Mix two rates by weights that add up to 1: exact at both ends, and never outside of them."""
+    if start <= end:
+        low, high, weight = start, end, end_weight
+    else:
+        low, high, weight = end, start, start_weight
+    # Rounded, low + (high - low) may miss high; with a weight below 1 it cannot pass it.
+    return high if weight == 1.0 else low + (high - low) * weight
+
+
+def cosine(start: float, end: float, step: float, steps: float) -> float:
+    """Go from one rate to another along half a cosine."""
+    quarter = math.pi / 2
+    left = math.sin(quarter * ((steps - step) / steps)) ** 2
+    return mean(start, left, end, math.sin(quarter * (step / steps)) ** 2)
