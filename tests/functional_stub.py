@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from instep.rows import Rows
 from instep.rule import LearningRate
+from instep.storage import Bits, Master, StateDtype
 
 __all__ = ["states"]
 
@@ -33,6 +34,15 @@ _Gradients: TypeAlias = NDArray[Any] | Rows | Sequence[NDArray[Any] | Rows | Non
 
 def states(rule: str, **options: Any) -> tuple[str, ...]: ...
 """
+
+
+STORED = (
+    "master: Master | None = None",
+    'state_dtype: StateDtype = "float32"',
+    "seed: int = 0",
+    "bits: Bits | None = None",
+    "name: str | Sequence[str] | None = None",
+)
 
 
 def options_of(rule: Rule) -> list[str]:
@@ -70,7 +80,7 @@ def functions_of(rule: Rule) -> str:
     text = ""
     for own in choices:
         arrays = ["p: _Arrays", "g: _Gradients", *(f"{state}: _Arrays" for state in own), "/"]
-        lines = [*arrays, "*", "t: int", *options_of(rule)]
+        lines = [*arrays, "*beside: _Arrays", "t: int", *STORED, *options_of(rule)]
         text += "@overload\n" if len(choices) > 1 else ""
         text += f"def {name}(\n" + "".join(f"    {line},\n" for line in lines) + ") -> None: ...\n"
     return text

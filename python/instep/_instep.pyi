@@ -94,6 +94,8 @@ class Recipe:
         describe: Callable[[int, int, int], str],
         around: _Around | None = None,
         update: tuple[dict[str, Any], dict[str, Any]] | None = None,
+        # Of each parameter; the number of the step, and the seed.
+        storages: tuple[Sequence[_Storage], int, int] | None = None,
         /,
     ) -> None: ...
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from instep import _instep
 from instep.checks import check_flag, check_keys, check_like, check_plain, kind_of
 from instep.rule import Options, Rule, check_rate
-from instep.storage import BESIDE, Storage, Stored, exponents_of
+from instep.storage import BESIDE, FIRST_EXPONENTS, Storage, Stored, exponents_of
 from instep.tree import Tree, called
 
 __all__ = [
@@ -34,10 +34,6 @@ Mask: TypeAlias = Callable[[str, NDArray[Any]], bool] | Any
 
 MakeState: TypeAlias = Callable[[str, str, tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 """A callable of the names of parameter and state, shape and dtype, which returns an array."""
-
-
-_EXPONENTS = 8
-"""The first role that is none of whole arrays, in the compiled stepper."""
 
 
 class Parameter:
@@ -79,8 +75,8 @@ class Parameter:
         if self.stored is not None and self.stored.has_codes:
             exponents = len(self.stored.never_negative)
             states, last = states[: len(states) - exponents], states[len(states) - exponents :]
-            if role >= _EXPONENTS:
-                return f'state["{self.name}"]["{last[role - _EXPONENTS]}"]'
+            if role >= FIRST_EXPONENTS:
+                return f'state["{self.name}"]["{last[role - FIRST_EXPONENTS]}"]'
         if role - 2 < len(states):
             return f'state["{self.name}"]["{states[role - 2]}"]'
         return f'averages["{self.name}"]'

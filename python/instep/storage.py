@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BESIDE",
+    "FIRST_EXPONENTS",
     "NO_STORAGE",
     "Bits",
     "Master",
@@ -48,6 +49,9 @@ _NEVER_NEGATIVE = ("v", "v_max", "u")
 """Their states that have no sign."""
 
 _NAMES = {"split": "p_low", "float32": "p_master"}
+
+FIRST_EXPONENTS = 8
+"""The role of the exponents of the first state in 8 bits, which come after all whole arrays."""
 
 BESIDE = frozenset(_NAMES.values())
 """What is among the states of a parameter, and is none of its rule."""
@@ -111,6 +115,17 @@ class Storage:
         if self.state_dtype == "8bit":
             return "uint8"
         return "uint16" if self.state_dtype == "bfloat16" and self.bits else self.state_dtype
+
+    def is_used(self, array: Any) -> bool:
+        """Return whether an array has 16 bits, or its states have other bits than float32."""
+        is_plain = self.master is None and self.state_dtype == "float32"
+        return isinstance(array, np.ndarray) and (array.dtype.itemsize == 2 or not is_plain)
+
+    def beside(self, states: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of what there is beside a parameter that has the master, and states."""
+        master = () if self.master is None else (_NAMES[self.master],)
+        codes = states if self.state_dtype == "8bit" else ()
+        return *master, *map(exponents_of, codes)
 
     def check_use(self, all_stored: "list[Stored | None]") -> None:
         """Check that there is an array for each option."""
@@ -244,6 +259,11 @@ class Stored:
         places = codecs.stream(self.name, 0), self.first, self.order
         signs = self.never_negative or (False,) * count
         return self.parameter, self.states, self.master, signs, places
+
+    def said_of(self, recipe: str, states: tuple[str, ...]) -> "_instep._Storage":
+        """Return the same for one whose states were not made here."""
+        self.take_states(recipe, states)
+        return self.said(len(states))
 
     def numbers(self, array: NDArray[Any], low: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the float32 numbers of an array, and of what there is beside it, in C order."""

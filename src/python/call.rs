@@ -8,7 +8,7 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
 use super::once::Once;
-use super::storage::Storage;
+use super::storage::{self, Storage};
 use super::view::Array;
 use crate::error::Error;
 use crate::walk::{GRADIENT, Indices, MAX_ROLES};
@@ -47,8 +47,22 @@ impl Parameter {
         Self { arrays, exponents: Vec::new(), work, kind: Kind::Floats }
     }
 
-    pub(super) fn with_exponents(self, exponents: impl IntoIterator<Item: Into<Array>>) -> Self {
-        Self { exponents: exponents.into_iter().map(Into::into).collect(), ..self }
+    /// The arrays of a storage, in the order of their roles, with the exponents of the states before the
+    /// average.
+    ///
+    /// # Errors
+    /// When there is no such storage.
+    pub(super) fn stored<A: Into<Array>>(
+        mut arrays: Vec<A>,
+        work: usize,
+        said: &storage::Said,
+    ) -> Result<Self, Error> {
+        let storage = Storage::of(said)?;
+        let first = (storage.average() - 1).min(arrays.len());
+        let last = (first + storage.exponents()).min(arrays.len());
+        let exponents: Vec<A> = arrays.drain(first..last).collect();
+        let own = Self::new(arrays, work).with_kind(Kind::Stored(Arc::new(storage)));
+        Ok(Self { exponents: exponents.into_iter().map(Into::into).collect(), ..own })
     }
 
     pub(super) fn with_kind(self, kind: Kind) -> Self {

@@ -21,7 +21,7 @@ use super::result::StepResult;
 use super::setup::{Root, Setup, describe};
 use super::state::{Shared, State, Updates, conclude, lock, update};
 use super::step::{Arguments, Asked};
-use super::storage::{self, Storage};
+use super::storage;
 use super::turn::Turn;
 use super::view::Quiet;
 use crate::error::Error;
@@ -147,21 +147,12 @@ impl Stepper {
         storages: Vec<Option<storage::Said>>,
     ) -> PyResult<()> {
         let mut parameters = Vec::with_capacity(arrays.len());
-        for ((mut arrays, (group, decays)), storage) in
-            iter::zip(iter::zip(arrays, works), storages)
-        {
+        for ((arrays, (group, decays)), storage) in iter::zip(iter::zip(arrays, works), storages) {
             let work = 2 * group + usize::from(!decays);
-            let Some(said) = storage else {
-                parameters.push(Parameter::new(arrays, work));
-                continue;
-            };
-            let storage = Storage::of(&said)?;
-            let first = storage.average() - 1;
-            let last = (first + storage.exponents()).min(arrays.len());
-            let exponents: Vec<_> = arrays.drain(first.min(last)..last).collect();
-            let kind = Kind::Stored(Arc::new(storage));
-            let parameter = Parameter::new(arrays, work).with_exponents(exponents);
-            parameters.push(parameter.with_kind(kind));
+            parameters.push(match storage {
+                Some(said) => Parameter::stored(arrays, work, &said)?,
+                None => Parameter::new(arrays, work),
+            });
         }
         let root = Root::new(skeleton, params, &parameters)?;
         self.change(py, |setup| setup.add(root, parameters));

@@ -41,6 +41,15 @@ pub(super) struct Storage {
 /// negative; stream, number of the first element, and the order of the axes.
 pub(super) type Said = (String, String, Option<String>, Vec<bool>, (u64, u64, Vec<(u64, u64)>));
 
+/// How many arrays there are of a parameter beside itself, its gradient and its states.
+///
+/// # Errors
+/// As [`Storage::of`].
+pub(super) fn beside(said: &Said) -> Result<usize, Error> {
+    let storage = Storage::of(said)?;
+    Ok(usize::from(storage.master != Master::None) + storage.exponents())
+}
+
 impl Storage {
     /// The storage that Python asks for.
     ///

@@ -171,8 +171,6 @@ impl Piece<'_> {
             let first = self.places(storage, start, &mut places[..n]);
             let block = self.block(start, places[0]);
             for (&role, tile) in iter::zip(roles, &mut numbers) {
-                // What is to come is fetched while there is arithmetic to do.
-                self.prefetch(role, start + n, n);
                 self.load_role(level, storage, role, (start, block), &mut tile[..n]);
             }
             let (own_p, own_g, mut own) = self.in_place(start, n, &roles[FIRST_STATE..]);
@@ -188,7 +186,8 @@ impl Piece<'_> {
                 let shares = k >= FIRST_STATE && k % 2 == 1 && !self.is_coded(role);
                 let (key, shift) = if shares { (keys[k - 1], 16) } else { (keys[k], 0) };
                 let rounding = Rounding { noise: key.noise(high), shift, first, places };
-                self.store_role(level, storage, role, (start, block), &tile[..n], rounding);
+                let next = roles[(k + 2) % roles.len()];
+                self.store_role(level, storage, (role, next), (start, block), &tile[..n], rounding);
             }
         }
     }
@@ -226,30 +225,38 @@ impl Piece<'_> {
         }
     }
 
-    /// Stores them.
+    /// Stores them. Meanwhile as many elements of the role `next` are fetched, which come after these: in
+    /// parts, for the CPU waits where it fetches too much at once.
     fn store_role(
         &mut self,
         level: Level,
         storage: &Storage,
-        role: usize,
+        (role, next): (usize, usize),
         (start, block): (usize, usize),
         numbers: &[f32],
         rounding: Rounding<'_>,
     ) {
-        if role == GRADIENT {
-            // It is only read.
-        } else if self.is_coded(role) {
-            let (n, code) = (numbers.len(), storage.code(role));
-            let (exponents, own) = self.codes(role, start, n, block);
+        let (n, after) = (numbers.len(), start + numbers.len());
+        if !self.is_coded(role) {
+            self.prefetch(next, after, n);
+            if role != GRADIENT && !self.is_in_place(role) {
+                self.store(level, role, start, numbers, rounding);
+            }
+            return;
+        }
+        let code = storage.code(role);
+        for (at, n) in cuts(n, BLOCK) {
+            self.prefetch(next, after + at, n);
+            let (numbers, places) = (&numbers[at..at + n], &rounding.places[at..at + n]);
+            let rounding = Rounding { places, ..rounding };
+            let (exponents, own) = self.codes(role, start + at, n, block + at / BLOCK);
             if let Some(codes) = own {
                 storage::to_codes(level, code, numbers, rounding, codes, exponents);
             } else {
                 let mut codes = [0; BLOCK];
                 storage::to_codes(level, code, numbers, rounding, &mut codes[..n], exponents);
-                self.scatter(role, start, &codes[..n]);
+                self.scatter(role, start + at, &codes[..n]);
             }
-        } else if !self.is_in_place(role) {
-            self.store(level, role, start, numbers, rounding);
         }
     }
 
