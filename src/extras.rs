@@ -51,6 +51,9 @@ impl Extras {
         average: Option<&mut [F]>,
         scratch: &mut [F],
     ) {
+        // What is read first in the next tile comes in while this one is worked on.
+        isa::prefetch(p, p.len(), p.len());
+        isa::prefetch(g, p.len(), p.len());
         if self.shrink.to_bits() != 1.0_f64.to_bits() {
             isa::run(level, Shrink { by: self.shrink, p });
         }

@@ -59,6 +59,45 @@ def same_bits() -> None:
                     assert opt.state[name][state].tobytes() == flat.tobytes(), (name, state)
 
 
+def halves() -> None:
+    """Compare 16 bits with one process, also of a group that is added, and a file of all ranks."""
+    random = np.random.default_rng(1)
+    numbers = [random.standard_normal(shape) for shape in ((300, 401), (70_000,))]
+    first, second = ((x * 2**10).astype(np.uint16).T for x in numbers)
+    options: dict[str, Any] = {"bits": "bfloat16", "state_dtype": "bfloat16", "seed": 5}
+
+    def given(rank: int, step: int) -> list[Any]:
+        random = np.random.default_rng((rank, step))
+        arrays = (first, second)[: 1 + (step > 1)]
+        return [random.standard_normal(a.shape).astype(np.float32) for a in arrays]
+
+    own, wanted = ([first.copy("K"), second.copy()] for _ in range(2))
+    opt = Sharded(instep.Adam, [{"params": own[0]}], bucket_bytes=PIECE, **options)
+    one = instep.Adam([{"params": wanted[0]}], **options)
+    for step in range(4):
+        if step == 2:
+            opt.add_param_group({"params": own[1], "lr": 0.1})
+            one.add_param_group({"params": wanted[1], "lr": 0.1})
+        every = [given(rank, step) for rank in range(COMM.size)]
+        result = opt.step(given(COMM.rank, step), max_norm=1.0)
+        assert (
+            one.step([functools.reduce(np.add, g) for g in zip(*every, strict=True)], max_norm=1.0)
+            == result
+        )
+    for array, other in zip(own, wanted, strict=True):
+        assert array.tobytes() == other.tobytes()
+    opt.save(sys.argv[2], params=True)
+    COMM.Barrier()
+    two = [np.zeros_like(array) for array in own]
+    again = instep.Adam([{"params": array} for array in two], **options)
+    again.param_groups[1]["lr"] = 0.1
+    again.load(sys.argv[2])
+    for name, states in one.state.items():
+        for state, array in states.items():
+            assert again.state[name][state].tobytes() == array.tobytes(), (name, state)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(two, own, strict=True))
+
+
 def errors() -> None:
     """Have each rank be wrong in turn."""
     own = params()
@@ -144,6 +183,6 @@ def raises() -> None:
 
 
 if __name__ == "__main__":
-    calls = [same_bits, errors, killed, killed_saving, loads, raises]
+    calls = [same_bits, halves, errors, killed, killed_saving, loads, raises]
     {call.__name__: call for call in calls}[sys.argv[1]]()
     print("done")

@@ -88,12 +88,22 @@ class ThreadRank:
 def run(size: int, call: Callable[[ThreadRank], Any]) -> list[Any]:
     """Return what a call returns on each of so many ranks."""
     post = Post(size)
+    return _run(post, [partial(call, ThreadRank(post, rank)) for rank in range(size)])
+
+
+def run_again(opts: Sequence[Any], call: Callable[[Any], Any]) -> list[Any]:
+    """Return what a call returns of the optimizer of each rank, which one `run` has made."""
+    return _run(opts[0].comm.post, [partial(call, opt) for opt in opts])
+
+
+def _run(post: Post, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    size = len(calls)
     results: list[Any] = [None] * size
     errors: list[BaseException] = []
 
     def target(rank: int) -> None:
         try:
-            results[rank] = call(ThreadRank(post, rank))
+            results[rank] = calls[rank]()
         except BaseException as error:
             errors.append(error)
             with post.changed:

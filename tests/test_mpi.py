@@ -41,6 +41,13 @@ def test_ranks_have_the_bits_of_one_process(ranks: int) -> None:
     assert done.stdout.split() == ["done"] * ranks
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_ranks_in_16_bits_have_those_of_one_process(ranks: int, tmp_path: Path) -> None:
+    done = mpiexec(ranks, str(STEPS), "halves", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done"] * ranks
+
+
 def test_what_is_wrong_on_one_rank_raises_on_all() -> None:
     done = mpiexec(3, str(STEPS), "errors")
     assert done.returncode == 0, done.stderr

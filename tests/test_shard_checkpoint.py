@@ -114,7 +114,7 @@ def test_an_error_on_one_rank_is_everyones_and_leaves_the_old_file(
             opt.save(path, params=True)
         with pytest.raises(TypeError, match="rank 1: extra"):
             opt.save(path, extra={1} if comm.rank == 1 else None)
-        with pytest.raises(ValueError, match="rank 1 has other states, extra or path"):
+        with pytest.raises(ValueError, match="extra differs: '0' on rank 0; '1' on rank 1"):
             opt.save(path, extra=comm.rank)
 
     run(2, each)

@@ -2,6 +2,8 @@
 
 import functools
 import math
+import re
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ from bits import Array, assert_same_bits
 from instep.sharded import Sharded
 from mixed_params import PIECE, Params, copied, drawn, make_params
 from optimizer_model import MODES, mode_name
-from ranks import ThreadRank, run
+from ranks import ThreadRank, run, run_again
 
 P_NORM, G_NORM = instep.norm("p"), instep.norm("g")
 
@@ -197,21 +199,62 @@ def test_shares_are_even_to_a_piece_for_each_array() -> None:
     params = {f"{i}": np.zeros(10 * PIECE + i, np.float32) for i in range(5)}
     total = sum(array.size for array in params.values())
 
-    def each(comm: ThreadRank) -> tuple[int, int, dict[str, tuple[int, int]]]:
+    def each(comm: ThreadRank) -> tuple[int, dict[str, tuple[int, int]]]:
         opt = Sharded(instep.Adam, params, comm=comm, bucket_bytes=1 << 20)
         opt.step({name: np.ones_like(array) for name, array in params.items()})
         states = sum(a.nbytes for states in opt.state.values() for a in states.values())
-        buffers = [*opt._room.sent, *opt._room.received, opt._room.kept]
-        return states, sum(buffer.nbytes for buffer in buffers), opt.owned
+        return states, opt.owned
 
     results = run(4, each)
-    for states, buffers, _ in results:
+    for states, _ in results:
         assert abs(states / 8 - total / 4) <= PIECE
-        assert buffers <= 5 * ((1 << 20) + 4 * PIECE * 4)
     for name, array in params.items():
-        bounds = [owned[name] for *_, owned in results if owned[name][1] > owned[name][0]]
+        bounds = [owned[name] for _, owned in results if owned[name][1] > owned[name][0]]
         assert [start for start, _ in bounds] == [0, *(stop for _, stop in bounds[:-1])]
         assert bounds[-1][1] == array.size
+
+
+MODELS: dict[str, Callable[[], Params]] = {
+    "one array": lambda: {"W": np.zeros(100 * PIECE + 7, np.float32)},
+    "twice as large": lambda: {"W": np.zeros(200 * PIECE + 7, np.float32)},
+    "float64": lambda: {"W": np.zeros(60 * PIECE + 7), "V": np.zeros(9)},
+    "small ones": lambda: {f"{i}": np.zeros(3_000 + i, np.float32) for i in range(1_000)},
+    "strided ones": lambda: {f"{i}": np.zeros((2, 500_001), np.float32).T for i in range(4)},
+    "16 bits": lambda: {"W": np.zeros(200 * PIECE, np.float16)},
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_step_takes_no_more_memory_than_5_buckets_whatever_the_model(model: str) -> None:
+    ranks, bucket = 3, 1 << 20
+    all_params = [MODELS[model]() for _ in range(ranks)]
+    grads = {name: np.ones_like(p) for name, p in all_params[0].items()}
+    options = {"master": "float32"} if model == "16 bits" else {}
+
+    def make(comm: ThreadRank) -> Any:
+        opt = Sharded(instep.SGD, all_params[comm.rank], comm=comm, bucket_bytes=bucket, **options)
+        assert sum(buffer.nbytes for buffer in [*opt._room.sent, *opt._room.received]) == 0
+        return opt
+
+    def step(opt: Any) -> int:
+        opt.step(grads)
+        buffers = [*opt._room.sent, *opt._room.received, opt._room.kept]
+        return sum(buffer.nbytes for buffer in buffers)
+
+    opts = run(ranks, make)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        buffers = run_again(opts, step)
+        run_again(opts, step)
+        most = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert max(buffers) <= 5 * bucket
+    # Beside the buffers, Python's own objects, and room for the numbers of a piece.
+    objects = (1 << 18) + 4_096 * len(grads)
+    assert most <= ranks * (5 * bucket + objects)
+    assert sum(g.nbytes for g in grads.values()) > 2 * 5 * bucket
 
 
 @pytest.mark.parametrize("bad_rank", [0, 1, 2])
@@ -229,9 +272,14 @@ def test_what_is_wrong_on_one_rank_raises_on_all_and_changes_nothing(bad_rank: i
         (TypeError, "wanted a numpy.ndarray", no_array, good),
         (ValueError, "lr is -1", lambda g: g, {"lr": -1.0}),
         (ValueError, "nonfinite is 'no'", lambda g: g, {"nonfinite": "no"}),
-        (ValueError, "other gradients, options", lambda g: {**g, "W": None}, good),
-        (ValueError, "other gradients, options", lambda g: g, {"lr": 0.3}),
-        (ValueError, "other gradients, options", lambda g: g, {"max_norm": 0.3}),
+        (ValueError, "DIFFERS", lambda g: {**g, "W": None}, good),
+        (ValueError, "DIFFERS", lambda g: g, {"lr": 0.3}),
+        (ValueError, "DIFFERS", lambda g: g, {"max_norm": 0.3}),
+        (ValueError, "DIFFERS", lambda g: g, {"grad_scale": 0.5}),
+        (ValueError, "DIFFERS", lambda g: g, {"max_value": 2.0}),
+        (ValueError, "DIFFERS", lambda g: g, {"max_array_norm": 2.0}),
+        (ValueError, "DIFFERS", lambda g: g, {"nonfinite": "skip"}),
+        (ValueError, "DIFFERS", lambda g: g, {"max_skips": 2}),
     ]
 
     def each(comm: ThreadRank) -> None:
@@ -244,12 +292,18 @@ def test_what_is_wrong_on_one_rank_raises_on_all_and_changes_nothing(bad_rank: i
             grads = make_grads(comm.rank, 1)
             if comm.rank == bad_rank:
                 grads = spoil(grads)
-            with pytest.raises(kind, match=match) as raised:
+            if match != "DIFFERS":
+                match = f"rank {bad_rank}: .*{match}"
+            with pytest.raises(kind, match=match if match != "DIFFERS" else "differs") as raised:
                 opt.step(grads, **(asked if comm.rank == bad_rank else {}))
-            if match.startswith("other"):
-                assert f"rank {bad_rank or 1} has" in str(raised.value)
-            else:
-                assert f"rank {bad_rank}: " in str(raised.value)
+            if match == "DIFFERS":
+                name, value = next(iter(asked.items()), ('grads["W"]', None))
+                usual = {"grad_scale": 1.0, "nonfinite": "propagate", 'grads["W"]': "float32"}
+                others = ", ".join(str(rank) for rank in range(3) if rank != bad_rank)
+                said = [f"{value!r} on rank {bad_rank}", f"{usual.get(name)!r} on ranks {others}"]
+                said = said if bad_rank == 0 else said[::-1]
+                wanted = f"{name} differs: {'; '.join(said)}; wanted the same on all ranks"
+                assert str(raised.value) == wanted
         for word in ("raise", "skip"):
             grads = make_grads(comm.rank, 1)
             if comm.rank == bad_rank:
@@ -276,20 +330,29 @@ def test_what_is_wrong_on_one_rank_raises_on_all_and_changes_nothing(bad_rank: i
 def test_optimizers_that_are_not_the_same_are_refused() -> None:
     def each(comm: ThreadRank) -> None:
         params = {"W": np.ones(10, np.float32)}
-        with pytest.raises(ValueError, match="rank 1 has other parameters or options"):
+        name = re.escape("param_groups[0]['lr'] differs: 0.1 on rank 0; 0.2 on rank 1; wanted")
+        with pytest.raises(ValueError, match=name):
             Sharded(instep.Adam, params, comm=comm, bucket_bytes=1, lr=0.1 * (1 + comm.rank))
-        with pytest.raises(ValueError, match="rank 1 has other parameters or options"):
+        with pytest.raises(ValueError, match="rule differs: 'Adam' on rank 0; 'AdamW' on rank 1"):
             Sharded(RULES[comm.rank], params, comm=comm, bucket_bytes=1)
+        with pytest.raises(ValueError, match="bucket_bytes differs: 1 on rank 0; 2 on rank 1"):
+            Sharded(instep.Adam, params, comm=comm, bucket_bytes=1 + comm.rank)
+        with pytest.raises(ValueError, match="rank 0: bucket_bytes is 0"):
+            Sharded(instep.Adam, params, comm=comm, bucket_bytes=0)
+        with pytest.raises(ValueError, match="seed differs: 0 on rank 0; 1 on rank 1"):
+            Sharded(instep.Adam, params, comm=comm, bucket_bytes=1, seed=comm.rank)
+        others = {"W" if comm.rank == 0 else "V": np.ones(10, np.float32)}
+        with pytest.raises(
+            ValueError, match=r'dtype of params\["W"\] differs: .*; missing on rank 1'
+        ):
+            Sharded(instep.Adam, others, comm=comm, bucket_bytes=1)
         with pytest.raises(ValueError, match="rank 1: lr is -1"):
             Sharded(instep.Adam, params, comm=comm, bucket_bytes=1, lr=0.1 - 1.1 * comm.rank)
-        half = {"W": np.ones(10, np.float16)}
-        with pytest.raises(TypeError, match=r"rank 0: .*stored in 16 bits"):
-            Sharded(instep.Adam, half, comm=comm, bucket_bytes=1, master="float32")
         with pytest.raises(TypeError, match="rank 0: rule is 'Adam'; wanted an optimizer's class"):
             Sharded("Adam", params, comm=comm, bucket_bytes=1)  # type: ignore[arg-type]
         opt = Sharded(instep.Adam, params, comm=comm, bucket_bytes=1)
         rows = instep.Rows(np.array([0]), np.ones(1, np.float32))
-        with pytest.raises(TypeError, match="rank 0: a gradient is Rows"):
+        with pytest.raises(TypeError, match=r'rank 0: grads\["W"\] is Rows'):
             opt.step({"W": rows})
 
     run(2, each)
@@ -301,7 +364,8 @@ def test_parameters_of_other_values_are_refused(name: str) -> None:
         params = copied(make_params())
         if comm.rank == 1:
             params[name].flat[-1] += 1
-        with pytest.raises(ValueError, match="rank 1 has other parameters or options"):
+        said = rf'checksum of params\["{name}"\] differs: \d+ on rank 0; \d+ on rank 1; wanted'
+        with pytest.raises(ValueError, match=said):
             Sharded(instep.Adam, params, comm=comm, bucket_bytes=PIECE)
 
     run(2, each)
@@ -394,3 +458,99 @@ def test_many_small_arrays_travel_in_buckets_of_several(size: int) -> None:
             assert_same_bits(theirs[name], array, name)
 
     run(size, each)
+
+
+def groups_of(params: Params) -> list[dict[str, Any]]:
+    """Return two groups: one to begin with, and one that is added."""
+    first = ("W", "b", "F")
+    own = [{n: p for n, p in params.items() if (n in first) == is_first} for is_first in (1, 0)]
+    return [{"params": own[0], "lr": 0.3}, {"params": own[1], "weight_decay": 0.2}]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("rule", [instep.NAdam, instep.AdamW])
+def test_a_group_that_is_added_has_the_bits_of_one_process(size: int, rule: Any) -> None:
+    """The state of the first group stays where it is, and goes on."""
+    options: dict[str, Any] = {
+        "lr": 0.1,
+        "average": 0.9,
+        "weight_decay_mask": lambda name, _: "V" not in name,
+    }
+    params = make_params()
+    asked: list[dict[str, Any]] = [{}, {}, {"max_norm": 1.0}, {"nonfinite": "skip"}]
+
+    def grads_of(rank: int, step: int) -> list[Params]:
+        grads = make_grads(rank, step)
+        if step == 3:
+            grads["V"][0] = np.nan
+        return [group["params"] for group in groups_of(grads)][: 1 + (step > 1)]
+
+    own = copied(params)
+    groups = groups_of(own)
+    one = rule(groups[:1], **options)
+    wanted = []
+    for step, how in enumerate(asked):
+        if step == 2:
+            one.add_param_group(groups[1])
+        every = [grads_of(rank, step) for rank in range(size)]
+        sums = [summed([each[number] for each in every]) for number in range(len(every[0]))]
+        wanted.append(repr(one.step(sums, **how)))
+
+    def each(comm: ThreadRank) -> None:
+        theirs = copied(params)
+        groups = groups_of(theirs)
+        opt = Sharded(rule, groups[:1], comm=comm, bucket_bytes=PIECE, **options)
+        seen: list[int] = []
+        opt.register_step_post_hook(lambda _, result: seen.append(result.t))
+        for step, how in enumerate(asked):
+            if step == 2:
+                first = opt.param_groups[0]
+                opt.add_param_group(groups[1])
+                assert opt.param_groups[0] is first
+            assert repr(opt.step(grads_of(comm.rank, step), **how)) == wanted[step]
+        assert (opt.t, opt.skips) == (one.t, one.skips) == (3, 1)
+        assert seen == [1, 2, 3, 3]
+        averages = {n: a for group in opt.averages for n, a in group.items()}
+        for name, array in own.items():
+            assert_same_bits(theirs[name], array, name)
+            key = f"{0 if name in groups[0]['params'] else 1}.{name}"
+            start, stop = opt.owned[key]
+            for state, whole in one.state[key].items():
+                assert_same_bits(opt.state[key][state], in_order(whole, array)[start:stop], state)
+            whole = {n: a for group in one.averages for n, a in group.items()}[name]
+            assert_same_bits(averages[name], in_order(whole, array)[start:stop], "average")
+
+    run(size, each)
+
+
+@pytest.mark.parametrize("bad_rank", [0, 1])
+def test_a_group_that_is_wrong_on_one_rank_is_added_on_none(bad_rank: int) -> None:
+    def each(comm: ThreadRank) -> None:
+        groups = groups_of(copied(make_params()))
+        opt = Sharded(instep.Adam, groups[:1], comm=comm, bucket_bytes=PIECE, average=0.5)
+        gradient = {n: np.ones_like(p) for n, p in groups[0]["params"].items()}
+        opt.step([gradient])
+        is_bad = comm.rank == bad_rank
+        cases: list[tuple[type[Exception], str, Any]] = [
+            (TypeError, f"rank {bad_rank}: params", {"params": [3]}),
+            (ValueError, f"rank {bad_rank}: params has a group", {**groups[1], "beta": 1}),
+            (ValueError, r"\['lr'\] differs: ", {**groups[1], "lr": 0.7}),
+            (ValueError, "rank .: .* same array as", groups[0]),
+            (ValueError, r'checksum of params\["1\.0"\] differs', {"params": [np.ones(3)]}),
+        ]
+        for kind, match, group in cases:
+            good = {"params": [np.zeros(3)]} if "checksum" in match else groups[1]
+            with pytest.raises(kind, match=match):
+                opt.add_param_group(group if is_bad else good)
+            assert len(opt.param_groups) == 1
+            assert opt.owned.keys() == {"0.W", "0.b", "0.F"}
+            opt.step([gradient])
+        with opt.averaged(), pytest.raises(RuntimeError, match="within averaged"):
+            opt.add_param_group(groups[1])
+        opt.add_param_group(groups[1])
+        opt.step([gradient, {n: np.ones_like(p) for n, p in groups[1]["params"].items()}])
+        assert opt.t == 7
+        with pytest.raises(ValueError, match="rank 0: params was not a list of groups"):
+            Sharded(instep.Adam, np.ones(3), comm=comm, bucket_bytes=1).add_param_group(groups[1])
+
+    run(2, each)

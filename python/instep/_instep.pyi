@@ -9,6 +9,10 @@ _Around: TypeAlias = tuple[float, float, float]
 # Recipe, its numbers; sign, weight decay, whether it is decoupled, and averaging around it.
 _Work: TypeAlias = tuple[Recipe, tuple[float, ...], tuple[float, float, bool, float | None]]
 _Updates: TypeAlias = Sequence[tuple[dict[str, Any], dict[str, Any]]]
+# Of the axes of an array, from the outermost in memory on: length, and how far places are apart.
+_Order: TypeAlias = Sequence[tuple[int, int]]
+# The dtypes of parameter and states, the master, the number of states; stream, first, and order.
+_Storage: TypeAlias = tuple[str, str, str | None, int, tuple[int, int, _Order]]
 # The work; the learning rate; whether it stays; and what to update after the step.
 _Said: TypeAlias = tuple[_Work, float, bool, _Updates]
 
@@ -138,7 +142,7 @@ class Stepper:
         params: Any,
         arrays: Sequence[Sequence[NDArray[Any]]],
         works: Sequence[tuple[int, bool]],
-        storages: Sequence[tuple[str, str, str | None, int, tuple[int, int]] | None],
+        storages: Sequence[_Storage | None],
     ) -> None: ...
     def set_frozen(self, frozen: Sequence[bool]) -> None: ...
     def step(

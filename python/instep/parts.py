@@ -9,6 +9,7 @@ import math
 import operator
 import zlib
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "look",
     "padded",
     "root",
+    "typed",
 ]
 
 PIECE = 32_768
@@ -76,11 +78,17 @@ class Elements:
 
     def __init__(self, array: NDArray[Any], like: NDArray[Any]) -> None:
         self._view = np.asarray(array).transpose(axes_in_memory(like))
-        self._flat = self._view.reshape(-1) if self._view.flags.c_contiguous else None
+        flags = self._view.flags
+        self._flat = self._view.reshape(-1) if flags.c_contiguous and flags.aligned else None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the array."""
+        return self._view.dtype
 
     @property
     def is_dense(self) -> bool:
-        """Whether they are one run of memory."""
+        """Whether they are one run of aligned memory."""
         return self._flat is not None
 
     def get(self, start: int, stop: int) -> NDArray[Any]:
@@ -98,8 +106,14 @@ class Elements:
         """Return a checksum of some of them, after what another one is of."""
         for first in range(start, stop, PIECE):
             values = self.get(first, min(stop, first + PIECE))
-            crc = zlib.crc32(np.ascontiguousarray(values).data, crc)
+            crc = zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data, crc)
         return crc
+
+
+def typed(part: Part, data: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the elements of a part in the bytes of its chunk."""
+    nbytes = (part.stop - part.start) * dtype.itemsize
+    return np.asarray(data)[part.at : part.at + nbytes].view(dtype)
 
 
 def padded(nbytes: int) -> int:
@@ -193,6 +207,31 @@ class InParts(Optimizer):
         # The states are of parts, and shown with those.
         return [parameter.array]
 
+    def with_group(self, group: Any) -> Any:
+        """Return an optimizer with one group more; this one stays as it is.
+
+        Both have the same options, arrays and hooks: use only one of them.
+        """
+        own: dict[str, Any] = {
+            key: copy(value) if isinstance(value, (dict, list)) else value
+            for key, value in self.__getstate__().items()
+        }
+        own["_forest"] = copy(self._forest)
+        own["_forest"].trees = list(self._forest.trees)
+        grown: Any = type(self).__new__(type(self))
+        grown.__setstate__(own)
+        grown._hooks, grown._make_state = self._hooks, self._make_state
+        grown.add_param_group(group)
+        return grown
+
+    def storage_of(self, part: Part) -> "_instep._Storage | None":
+        """Return how the arrays of a part are stored, as a compiled stepper takes it."""
+        member = self._parameters[part.array]
+        if member.stored is None:
+            return None
+        own = member.stored.part(part.start, member.array, axes_in_memory(member.array))
+        return own.said(len(self._groups[member.group].states))
+
     def find_elements(self) -> None:
         """Look anew where the elements of all parameters are."""
         self.elements = [Elements(p.array, p.array) for p in self._parameters]
@@ -202,11 +241,13 @@ class InParts(Optimizer):
     ) -> _instep.Stepper:
         """Return a stepper of some parts: of each the elements of the parameter, then the rest."""
         stepper = _instep.Stepper(False, self.t)
+        stepper.seed = self._stepper.seed
         for group in self._groups:
             stepper.add_group(group.options)
         members, none = self._parameters, [None] * len(parts)
         works = [(members[part.array].group, members[part.array].decays) for part in parts]
-        stepper.add_parameters(none, [own for own, *_ in arrays], arrays, works, none)
+        storages = [self.storage_of(part) for part in parts]
+        stepper.add_parameters(none, [own for own, *_ in arrays], arrays, works, storages)
         return stepper
 
 

@@ -1,5 +1,6 @@
 """The part of an optimizer that one rank holds: all parameters, and the state of its share."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,13 @@ from numpy.typing import NDArray
 
 from instep._instep import BegunStep, StepResult
 from instep.groups import Group, Parameter
-from instep.parts import Asked, Elements, InParts, Part, in_parts
+from instep.parts import Asked, Elements, InParts, Part, axes_in_memory, in_parts
 from instep.shards import chunks, shares
 from instep.tree import Tree
 
-__all__ = ["Shard", "shard_of"]
+__all__ = ["Shard", "shard_of", "shard_with"]
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 class Shard(InParts):
@@ -38,14 +41,39 @@ class Shard(InParts):
         """The number of chunks of the rank that has most."""
         return max(map(len, self.chunks))
 
-    def options_said(self) -> object:
-        """Return the options of all groups as what their `repr` shows, but for callables."""
+    def options_said(self) -> dict[str, Any]:
+        """Return what has to be the same on all ranks: options, and counts of steps."""
         groups = [
-            {name: "callable" if callable(o) else o for name, o in group.own_options().items()}
+            {name: "a callable" if callable(o) else o for name, o in group.own_options().items()}
             for group in self._groups
         ]
-        decays = [(p.group, p.decays, p.is_frozen) for p in self._parameters]
-        return groups, decays, self._average, self.zero_grads
+        members = self._parameters
+        return {
+            "param_groups": groups,
+            "the groups of parameters": [p.group for p in members],
+            "weight_decay_mask": [p.decays for p in members],
+            "freeze": [p.is_frozen for p in members],
+            "average": self._average,
+            "zero_grads": self.zero_grads,
+            **self._storage.options(),
+            "seed": self._stepper.seed,
+            "t": self.t,
+            "skips": self.skips,
+        }
+
+    def arrays_said(self, first: int = 0) -> dict[str, Any]:
+        """Return what has to be the same of the parameters from a number on."""
+        said: dict[str, Any] = {}
+        pairs = zip(self._parameters, self.elements, strict=True)
+        for parameter, elements in itertools.islice(pairs, first, None):
+            array, name = parameter.array, parameter.describe(0)
+            said |= {
+                f"the dtype of {name}": array.dtype.name,
+                f"the shape of {name}": array.shape,
+                f"the strides of {name}": array.strides,
+                f"the checksum of {name}": elements.checksum(0, array.size),
+            }
+        return said
 
     def _add(
         self, tree: Tree, params: Any, groups: list[tuple[dict[str, Any], list[Parameter]]]
@@ -59,23 +87,21 @@ class Shard(InParts):
         self.loads = loads
 
     def _start(self, group: Group, parameter: Parameter) -> None:
-        self.refuse_storage(parameter)
         start, stop = self.owned[parameter.name][self.rank]
-        array = np.array(Elements(parameter.array, parameter.array).get(start, stop))
-        own = Parameter(parameter.name, parameter.path, array)
+        whole, stored = parameter.array, parameter.stored
+        if stored is not None:
+            stored = stored.part(start, whole, axes_in_memory(whole))
+        array = np.array(Elements(whole, whole).get(start, stop))
+        own = Parameter(parameter.name, parameter.path, array, stored)
         super()._start(group, own)
         parameter.states, parameter.average = own.states, own.average
 
-    def _show(
-        self, tree: Tree, params: Any, groups: list[Group], parameters: list[Parameter]
-    ) -> None:
-        super()._show(tree, params, groups, parameters)
-        self._cut()
-
-    def _cut(self) -> None:
+    def cut(self) -> None:
         """Cut all shares into chunks, and show this rank's parts to a stepper of their own."""
         members = self._parameters
-        sizes = [p.array.itemsize for p in members]
+        self.labels = [p.describe(1) for p in members]
+        self.sum_dtypes = [p.array.dtype if p.stored is None else _FLOAT32 for p in members]
+        sizes = [dtype.itemsize for dtype in self.sum_dtypes]
         self.find_elements()
         self.chunks = [
             chunks(
@@ -95,19 +121,10 @@ class Shard(InParts):
         self._parts = self.stepper_of(self.parts, arrays)
         self.give_counts()
 
-    def nbytes(self, part: Part) -> int:
-        """Return how many bytes the elements of a part have."""
-        return (part.stop - part.start) * self._parameters[part.array].array.itemsize
-
     def chunk_bytes(self, k: int) -> int:
-        """Return the bytes of a chunk of this rank, with what pads its parts; 0 after the last."""
+        """Return the bytes of the sums of a chunk of this rank; 0 after the last."""
         own = self.chunks[self.rank]
         return own[k][1] if k < len(own) else 0
-
-    def typed(self, part: Part, chunk: NDArray[Any]) -> NDArray[Any]:
-        """Return the elements of a part in the bytes of its chunk."""
-        own = chunk[part.at : part.at + self.nbytes(part)]
-        return own.view(self._parameters[part.array].array.dtype)
 
     def parts_of(self, k: int) -> range:
         """Return the numbers of the parts of a chunk of this rank."""
@@ -147,8 +164,9 @@ class Shard(InParts):
         self._stepper.t, self._stepper.skips = self._parts.t, self._parts.skips
 
     def give_counts(self) -> None:
-        """Have the stepper of the parts count on from here."""
+        """Have the stepper of the parts go on from here."""
         self._parts.t, self._parts.skips = self._stepper.t, self._stepper.skips
+        self._parts.seed = self._stepper.seed
 
     @property
     def averages_are_in(self) -> bool:
@@ -185,4 +203,12 @@ def shard_of(
     shard: Shard = kind.__new__(kind)
     shard._begin_sharing(place)
     shard.__init__(params, **options)  # type: ignore[misc]
+    shard.cut()
     return shard
+
+
+def shard_with(shard: Shard, group: Any) -> Shard:
+    """Return a shard with one group more, as `InParts.with_group`."""
+    grown: Shard = shard.with_group(group)
+    grown.cut()
+    return grown

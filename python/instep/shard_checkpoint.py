@@ -25,6 +25,7 @@ from instep.parts import axes_in_memory
 from instep.safetensors import Place
 from instep.shard import Shard
 from instep.state import arrays_of, checked_state, live
+from instep.storage import as_bits
 
 __all__ = ["load", "save"]
 
@@ -50,25 +51,27 @@ def save(
         arrays, texts = checkpoint.content(
             state_dict, arrays_of(parameters) if params else {}, text
         )
+        arrays = {key: as_bits(array) for key, array in arrays.items()}
         # Each array's bytes by its key; of shares, the parameter has the shape.
         kinds = _keys(own, params=params)
         described = {
             key: (array.dtype, own[kinds[key][1]].array.shape) for key, array in arrays.items()
         }
         target = os.path.realpath(os.fspath(path))
-        return (arrays, texts, kinds, described, own), (texts, target)
+        said = {"path": target, "params": params, **texts}
+        return (arrays, texts, kinds, described, own), said
 
-    arrays, texts, kinds, described, own = agree(comm, describe, "states, extra or path")
+    arrays, texts, kinds, described, own = agree(comm, describe)
     _, places = safetensors.header(described, {**texts, "crc32": "0" * 8})
     with ExitStack() as stack:
         # Rank 0 makes the file, and puts it in its place.
         def create() -> tuple[Any, None]:
             return (stack.enter_context(replacing(path)) if comm.rank == 0 else None), None
 
-        file = agree(comm, create, "files")
+        file = agree(comm, create)
         temporary = _told(comm, file)
 
-        writer = agree(comm, lambda: (_Writer(temporary), None), "files")
+        writer = agree(comm, lambda: (_Writer(temporary), None))
         with writer:
             for number, key in enumerate(sorted(places)):
                 array, member = arrays[key], own[kinds[key][1]]
@@ -78,7 +81,7 @@ def save(
                     blocks = _of_shares(comm, shard, array, member, places[key])
                 for start, values in blocks:
                     writer.write(number, places[key], start, values)
-            agree(comm, writer.finish, "files")
+            agree(comm, writer.finish)
         crcs = _crcs(comm, writer.rows)
 
         def end() -> tuple[None, None]:
@@ -91,7 +94,7 @@ def save(
                 stack.close()
             return None, None
 
-        agree(comm, end, "files")
+        agree(comm, end)
 
 
 def _owners(shard: Shard) -> dict[str, Parameter]:
@@ -245,9 +248,9 @@ def load(comm: Communicator, shard: Shard, path: str | os.PathLike[str], *, para
         shard.refuse_averages()
         check_flag("params", params)
         found = safetensors.places(path, lambda texts: checkpoint.check_texts(name, texts))
-        return found, (params, sorted(found[1].items()))
+        return found, {"params": params, "the file": dict(sorted(found[1].items()))}
 
-    places, texts = agree(comm, look, "arguments or content in the file")
+    places, texts = agree(comm, look)
     keys = sorted(places)
 
     def check() -> tuple[Any, None]:
@@ -262,7 +265,7 @@ def load(comm: Communicator, shard: Shard, path: str | os.PathLike[str], *, para
                     rows.append((number, start, data.size, zlib.crc32(data.data)))
         return rows, None
 
-    crcs = _crcs(comm, agree(comm, check, "files"))
+    crcs = _crcs(comm, agree(comm, check))
 
     def read() -> tuple[tuple[Callable[[], None], Any], None]:
         said = dict(texts)
@@ -277,12 +280,16 @@ def load(comm: Communicator, shard: Shard, path: str | os.PathLike[str], *, para
         members = _owners(shard)
         with Path(path).open("rb", buffering=0) as file:
             for of, states in state_dict["state"].items():
+                member = members.get(of)
                 for state in states:
+                    own = None if member is None else member.states.get(state)
                     label = f'state["{of}"]["{state}"]'
-                    states[state] = _share(file, shard, members.get(of), states[state], label)
+                    states[state] = _share(file, shard, member, own, states[state], label)
             for of, place in state_dict["averages"].items():
+                member = members.get(of)
+                own = None if member is None else member.average
                 label = f'averages["{of}"]'
-                state_dict["averages"][of] = _share(file, shard, members.get(of), place, label)
+                state_dict["averages"][of] = _share(file, shard, member, own, place, label)
             loads = bool(own_params) and params
             whole = {of: _whole(file, place) for of, place in own_params.items() if loads}
         try:
@@ -291,7 +298,7 @@ def load(comm: Communicator, shard: Shard, path: str | os.PathLike[str], *, para
             raise ValueError(f"{name}: {error}") from None
         return (write, extra), None
 
-    write, extra = agree(comm, read, "files")
+    write, extra = agree(comm, read)
     write()
     shard.give_counts()
     return extra
@@ -308,17 +315,22 @@ def _fill(file: Any, data: NDArray[Any], at: int) -> None:
 
 
 def _share(
-    file: Any, shard: Shard, member: Parameter | None, place: Place, label: str
+    file: Any,
+    shard: Shard,
+    member: Parameter | None,
+    own: NDArray[Any] | None,
+    place: Place,
+    label: str,
 ) -> NDArray[Any]:
-    """Return this rank's share of an array in a file."""
-    if member is None:
-        # What comes next says that there is no such parameter.
+    """Return what a file has for this rank's share of an array, which is `own`."""
+    if member is None or own is None:
+        # What comes next says that there is no such parameter or state.
         return np.empty(0, place.dtype)
-    array = member.array
-    if (place.dtype, place.shape) != (array.dtype, array.shape):
+    array, dtype = member.array, as_bits(own).dtype
+    if (place.dtype, place.shape) != (dtype, array.shape):
         raise ValueError(
             f"{file.name}: {label} has the shape {place.shape} and the dtype {place.dtype}; wanted "
-            f"{array.shape} and {array.dtype}"
+            f"{array.shape} and {dtype}"
         )
     first, last = shard.owned[member.name][shard.rank]
     share = np.empty(last - first, place.dtype)

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from instep import shard_checkpoint
 from instep._instep import BegunStep, StepResult
+from instep.checks import check_integer
 from instep.communicators import Communicator, agree, exchange
 from instep.optimizer import Nonfinite
 from instep.parts import PIECE, look
 from instep.partwise import Partwise
 from instep.rows import Rows
-from instep.shard import Shard, shard_of
+from instep.shard import Shard, shard_of, shard_with
 from instep.state import checked_state
 from instep.wire import Room, Wire
 
@@ -38,13 +39,13 @@ class Sharded(Partwise[Shard]):
     rule : type
         The optimizer's class, such as `instep.AdamW`.
     params : tree of ndarray, or list of groups
-        As for the class, of float32 and float64. **Steps write them in place**, on every rank.
+        As for the class, in all dtypes. **Steps write them in place**, on every rank.
     comm : Communicator
         The ranks.
     bucket_bytes : int
         About how many bytes are sent at a time.
     **options
-        The options of the rule and those of every optimizer, without 16 bits.
+        The options of the rule and those of every optimizer.
 
     Attributes
     ----------
@@ -73,24 +74,40 @@ class Sharded(Partwise[Shard]):
         self.comm = comm
 
         def make() -> tuple[Shard, object]:
+            check_integer("bucket_bytes", bucket_bytes, least=1)
             shard = shard_of(rule, params, options, (comm.rank, comm.size, bucket_bytes))
-            return shard, self._said(shard, bucket_bytes, self._values(shard))
+            said = {"rule": type(shard).__name__, "bucket_bytes": bucket_bytes}
+            return shard, {**said, **shard.options_said(), **shard.arrays_said()}
 
-        self._own = agree(comm, make, "parameters or options")
+        self._own = agree(comm, make)
         self._room = Room(comm.size)
 
-    @staticmethod
-    def _said(shard: Shard, *more: object) -> object:
-        arrays = [
-            (p.name, p.array.shape, p.array.strides, p.array.dtype.str) for p in shard.members
-        ]
-        return type(shard).__name__, arrays, shard.options_said(), more
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Add a group of parameters on all ranks; their state starts now.
 
-    @staticmethod
-    def _values(shard: Shard) -> list[tuple[str, int]]:
-        """Return a checksum of each parameter, which has to be the same on all ranks."""
-        members = zip(shard.members, shard.elements, strict=True)
-        return [(p.name, elements.checksum(0, p.array.size)) for p, elements in members]
+        Parameters
+        ----------
+        group : dict
+            As for `instep.Optimizer.add_param_group`, the same on all ranks. What ranks hold
+            already stays where it is, and the new parameters even out the shares.
+
+        Raises
+        ------
+        TypeError, ValueError
+            What it raises there, on any rank; parameters or options that differ from those of
+            another rank. All ranks raise the error, and nothing has changed on any.
+        RuntimeError
+            A call within `averaged`.
+        """
+        own = self._own
+
+        def grow() -> tuple[Shard, object]:
+            if own.averages_are_in:
+                raise RuntimeError("add_param_group was called within averaged()")
+            grown = shard_with(own, group)
+            return grown, {**grown.options_said(), **grown.arrays_said(len(own.members))}
+
+        self._own = agree(self.comm, grow)
 
     @property
     def state(self) -> dict[str, dict[str, NDArray[Any]]]:
@@ -171,18 +188,23 @@ class Sharded(Partwise[Shard]):
         def begin() -> tuple[tuple[tuple[Any, ...], BegunStep, bool], object]:
             grads_of[0] = self._before(grads_of[0])
             given = shard.check(grads_of[0])
-            if any(isinstance(leaf, Rows) for leaf in shard._leaves(grads_of[0])):
-                raise TypeError("a gradient is Rows, which can't be shared; wanted numpy.ndarray")
+            for label, leaf in zip(shard.labels, shard._leaves(grads_of[0]), strict=True):
+                if isinstance(leaf, Rows):
+                    raise TypeError(
+                        f"{label} is Rows, which can't be split over ranks; wanted a numpy.ndarray"
+                    )
             are_there = [g is not None for g in given]
             keeps = looks
             begun = shard.begin_parts(room.gradients(shard, are_there, keeps=keeps), asked)
             if begun.needs_norms and not keeps:
                 keeps = True
                 begun = shard.begin_parts(room.gradients(shard, are_there, keeps=True), asked)
-            said = shard.t, shard.skips, are_there, begun.lr, asked, shard.options_said()
+            kinds = [None if g is None else g.dtype.name for g in given]
+            grads_said = dict(zip(shard.labels, kinds, strict=True))
+            said = {**asked, **grads_said, **shard.options_said(), "the learning rate": begun.lr}
             return (given, begun, keeps), said
 
-        given, begun, keeps = agree(self.comm, begin, "gradients, options or arguments")
+        given, begun, keeps = agree(self.comm, begin)
         wire = Wire(self.comm, shard, room, given)
         if keeps:
             wire.reduce_all()
@@ -225,7 +247,7 @@ class Sharded(Partwise[Shard]):
             shares = ("state", "averages")
             return write, {key: v for key, v in state_dict.items() if key not in shares}
 
-        agree(self.comm, check, "state dict")()
+        agree(self.comm, check)()
         shard.give_counts()
 
     def save(
@@ -329,7 +351,8 @@ class Sharded(Partwise[Shard]):
     def _skip(self, begun: BegunStep, bad: int, given: Sequence[Any]) -> StepResult:
         """Skip a step because of a gradient, or raise on all ranks, naming the first."""
         own = given[bad]
-        is_own = np.array([not np.isfinite(own).all()])
+        stored = self._own.members[bad].stored
+        is_own = np.array([not np.isfinite(own if stored is None else stored.numbers(own)).all()])
         flags = exchange(self.comm, is_own, [1] * self.comm.size)
         rank = next((rank for rank, flag in enumerate(flags) if flag[0]), None)
         who = "the sum of all ranks" if rank is None else f"rank {rank}"
@@ -354,9 +377,9 @@ class Sharded(Partwise[Shard]):
             for member in shard.members:
                 if not member.array.flags.writeable:
                     raise ValueError(f"{member.describe(0)} is read-only; make it writable")
-            return None, (shard.t, enter)
+            return None, {"t": shard.t, "whether averaged() begins": enter}
 
-        agree(self.comm, check, "calls of averaged()")
+        agree(self.comm, check)
         shard.swap(enter)
         wire = Wire(self.comm, shard, self._room, [p.array for p in shard.members])
         wire.step(lambda k: None, is_reduced=True)

@@ -40,20 +40,25 @@ def shares(sizes: Sequence[int], loads: list[int]) -> list[list[tuple[int, int]]
 def chunks(
     owned: Sequence[tuple[int, int]], itemsizes: Sequence[int], nbytes: int
 ) -> list[tuple[list[Part], int]]:
-    """Cut what one rank owns into chunks of about `nbytes`, or a piece; with their bytes."""
+    """Cut what one rank owns into chunks of at most `nbytes`, or a piece; with their bytes."""
     found: list[tuple[list[Part], int]] = []
     parts: list[Part] = []
     size = 0
+    # As a padded part fills it.
+    nbytes -= nbytes % padded(1)
     for array, ((start, stop), itemsize) in enumerate(zip(owned, itemsizes, strict=True)):
         while start < stop:
-            room = max(1, (nbytes - size) // (PIECE * itemsize)) * PIECE
-            end = min(stop, start + room)
+            room = max(0, nbytes - size) // itemsize
+            if stop - start > room:
+                room -= room % PIECE
+            if not room and parts:
+                found.append((parts, size))
+                parts, size = [], 0
+                continue
+            end = min(stop, start + (room or PIECE))
             parts.append(Part(array, start, end, size))
             size += padded((end - start) * itemsize)
             start = end
-            if size >= nbytes:
-                found.append((parts, size))
-                parts, size = [], 0
     if parts:
         found.append((parts, size))
     return found

@@ -3,13 +3,17 @@
 `instep.codecs` has the arithmetic.
 """
 
-from typing import Any, Literal, TypeAlias
+import math
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instep import codecs
 from instep.checks import check_dtype, check_integer, check_keys, check_mode
+
+if TYPE_CHECKING:
+    from instep import _instep
 
 __all__ = [
     "BESIDE",
@@ -155,7 +159,11 @@ class Stored:
     """
 
     first = 0
-    """The place of the first element, where the array is a part of a larger one."""
+    """The number of the first element, where the array is a part of a larger one."""
+
+    order: tuple[tuple[int, int], ...] = ()
+    """The axes of the larger one, the outermost in memory first: their lengths, and how far apart
+    the places of their elements are. Empty if they are in C order, where numbers are places."""
 
     def __init__(self, name: str, parameter: str, master: str | None, states: str) -> None:
         self.name = name
@@ -169,10 +177,34 @@ class Stored:
         if "bfloat16" in (self.parameter, self.states):
             from instep import ml_dtypes  # noqa: F401
 
-    def said(self, count: int) -> tuple[str, str, str | None, int, tuple[int, int]]:
+    def part(self, first: int, array: NDArray[Any], axes: list[int]) -> "Stored":
+        """Return how some elements of an array are stored, from a number on in memory's order.
+
+        `axes` are those of the array, from the outermost in memory to the innermost.
+        """
+        own = Stored(self.name, self.parameter, self.master, self.states)
+        own.first = first
+        axes = [axis for axis in axes if array.shape[axis] > 1]
+        if axes != sorted(axes):
+            steps = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
+            own.order = tuple((array.shape[axis], steps[axis]) for axis in axes)
+        return own
+
+    def places(self, shape: tuple[int, ...]) -> NDArray[np.integer[Any]]:
+        """Return the places of the elements of an array, or of a part."""
+        numbers = self.first + np.arange(math.prod(shape)).reshape(shape)
+        if not self.order:
+            return numbers
+        places = np.zeros_like(numbers)
+        for length, step in reversed(self.order):
+            places += numbers % length * step
+            numbers //= length
+        return places
+
+    def said(self, count: int) -> "_instep._Storage":
         """Return what a compiled stepper takes, for a parameter with so many states."""
         self._know()
-        places = codecs.stream(self.name, 0), self.first
+        places = codecs.stream(self.name, 0), self.first, self.order
         return self.parameter, self.states, self.master, count, places
 
     def numbers(self, array: NDArray[Any], low: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -184,6 +216,14 @@ class Stored:
         if array.dtype.itemsize == 4 or array.dtype == np.float16:
             return np.array(array, np.float32, order="C")
         return codecs.from_bfloat16(array)
+
+    @staticmethod
+    def load(array: NDArray[Any], numbers: NDArray[np.float32]) -> None:
+        """Write the numbers of an array, whatever its dtype, into one of float32."""
+        if array.dtype.itemsize == 4 or array.dtype == np.float16:
+            numbers[...] = array
+        else:
+            np.left_shift(as_bits(array), 16, out=numbers.view(np.uint32), dtype=np.uint32)
 
     def state(self, array: NDArray[Any], numbers: Any, number: int, seed: int) -> NDArray[Any]:
         """Return a new state like a parameter, with these numbers in it, rounded as of step 0."""
@@ -199,8 +239,7 @@ class Stored:
         if dtype.itemsize == 4:
             state[...] = numbers
         elif np.count_nonzero(numbers):
-            places = self.first + np.arange(array.size).reshape(array.shape)
-            random = codecs.state_noise(seed, 0, self.name, number, places)
+            random = codecs.state_noise(seed, 0, self.name, number, self.places(array.shape))
             state.view(np.uint16)[...] = codecs.to_bfloat16(numbers, random)
         return state
 

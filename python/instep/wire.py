@@ -7,20 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep.communicators import Communicator
-from instep.parts import Elements, Part, padded
+from instep.parts import PIECE, Elements, Part, padded, typed
 from instep.shard import Shard
+from instep.storage import Stored
 
 __all__ = ["Room", "Wire"]
 
 
 class Room:
-    """The buffers of a rank: three buckets to send, two to receive, and kept gradients."""
+    """The buffers of a rank: three buckets to send, two to receive, and sums that are kept."""
 
     def __init__(self, ranks: int) -> None:
         self.ranks = ranks
         self.sent = [np.empty(0, np.uint8)] * 3
         self.received = [np.empty(0, np.uint8)] * 2
         self.kept = np.empty(0, np.uint8)
+        # For the numbers of a gradient in 16 bits, while they are added.
+        self.numbers = np.empty(PIECE, np.float32)
 
     def fit(self, shard: Shard) -> None:
         """Have room for the chunks of a shard."""
@@ -50,7 +53,9 @@ class Room:
             self._places.append(self.kept[start : start + nbytes] if keeps else ring)
             start += nbytes
         return [
-            shard.typed(part, self._places[k]) if are_there[part.array] else None
+            typed(part, self._places[k], shard.sum_dtypes[part.array])
+            if are_there[part.array]
+            else None
             for k, (parts, _) in enumerate(own)
             for part in parts
         ]
@@ -108,23 +113,32 @@ class Wire:
         if finish is not None:
             finish()
 
-    def _parts(self, k: int, rank: int) -> tuple[list[Part], list[Part], int]:
+    def _parts(
+        self, k: int, rank: int, elements: Sequence[Elements | None]
+    ) -> tuple[list[Part], int]:
         """Return the parts of a chunk that have gradients, as they travel, and how many bytes do.
 
         One that travels alone needs no padding: most are sent from where they are.
         """
-        own = self.shard.chunks[rank]
-        parts, nbytes = own[k] if k < len(own) else ([], 0)
-        there = [part for part in parts if self.grads[part.array] is not None]
-        if len(there) == 1:
-            return there, [there[0]._replace(at=0)], self.shard.nbytes(there[0])
-        return there, there, nbytes if there else 0
+        parts, end = [], 0
+        for part in self._chunk(k, rank):
+            of = elements[part.array]
+            assert of is not None
+            start = padded(end)
+            end = start + (part.stop - part.start) * of.dtype.itemsize
+            parts.append(part._replace(at=start))
+        return parts, end
 
-    def _regions(self, k: int) -> list[NDArray[Any]]:
+    def _chunk(self, k: int, rank: int) -> list[Part]:
+        own = self.shard.chunks[rank]
+        parts = own[k][0] if k < len(own) else []
+        return [part for part in parts if self.grads[part.array] is not None]
+
+    def _regions(self, k: int, elements: Sequence[Elements | None]) -> list[NDArray[Any]]:
         """Return where each rank's part of a chunk is packed."""
         buffer, at, regions = self.room.sent[k % 3], 0, []
         for rank in range(self.comm.size):
-            nbytes = self._parts(k, rank)[2]
+            nbytes = self._parts(k, rank, elements)[1]
             regions.append(buffer[at : at + nbytes])
             at += padded(nbytes)
         return regions
@@ -138,17 +152,17 @@ class Wire:
             assert of is not None
             if len(parts) == 1 and of.is_dense:
                 return of.get(part.start, part.stop).view(np.uint8)
-            self.shard.typed(part, region)[...] = of.get(part.start, part.stop)
+            typed(part, region, of.dtype)[...] = of.get(part.start, part.stop)
         return region
 
     def _reduce(self, k: int) -> Callable[[], None]:
         """Send gradients to their owners; what is returned waits, and sums this rank's."""
-        comm, rank = self.comm, self.comm.rank
+        comm, rank, grads = self.comm, self.comm.rank, self.grads
         send = [
-            self._packed(self.grads, self._parts(k, other)[1], region)
-            for other, region in enumerate(self._regions(k))
+            self._packed(grads, self._parts(k, other, grads)[0], region)
+            for other, region in enumerate(self._regions(k, grads))
         ]
-        parts, wire, nbytes = self._parts(k, rank)
+        wire, nbytes = self._parts(k, rank, grads)
         ring, slot = self.room.received[k % 2], self.shard.chunk_bytes(k)
         receive = [ring[q * slot : q * slot + nbytes] for q in range(comm.size)]
         request = comm.all_to_all(send, receive)
@@ -156,22 +170,37 @@ class Wire:
         def finish() -> None:
             request.wait()
             sources = [send[q] if q == rank else receive[q] for q in range(comm.size)]
-            for part, at in zip(parts, wire, strict=True):
-                out = self.shard.typed(part, self.room.sum_of(k))
-                first, *others = [self.shard.typed(at, source) for source in sources]
-                if not others:
-                    out[...] = first
-                for number, other in enumerate(others):
-                    np.add(out if number else first, other, out=out)
+            for part, at in zip(self._chunk(k, rank), wire, strict=True):
+                of = grads[part.array]
+                assert of is not None
+                out = typed(part, self.room.sum_of(k), self.shard.sum_dtypes[part.array])
+                self._add([typed(at, source, of.dtype) for source in sources], out)
 
         return finish
+
+    def _add(self, sources: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
+        """Add arrays in their order: those in 16 bits as float32."""
+        first, *others = sources
+        if first.dtype == out.dtype:
+            if not others:
+                out[...] = first
+            for number, other in enumerate(others):
+                np.add(out if number else first, other, out=out)
+            return
+        for start in range(0, out.size, PIECE):
+            block = out[start : start + PIECE]
+            Stored.load(first[start : start + PIECE], block)
+            numbers = self.room.numbers[: block.size]
+            for other in others:
+                Stored.load(other[start : start + PIECE], numbers)
+                block += numbers
 
     def _gather(self, k: int) -> Callable[[], None]:
         """Send this rank's parameters to all; what is returned waits, and unpacks theirs."""
         buffers, unpacked = [], []
         elements = self.shard.elements
-        for rank, region in enumerate(self._regions(k)):
-            parts = self._parts(k, rank)[1]
+        for rank, region in enumerate(self._regions(k, elements)):
+            parts = self._parts(k, rank, elements)[0]
             is_there = len(parts) == 1 and elements[parts[0].array].is_dense
             if rank == self.comm.rank or is_there:
                 buffers.append(self._packed(elements, parts, region))
@@ -183,7 +212,7 @@ class Wire:
         def finish() -> None:
             request.wait()
             for part, region in unpacked:
-                values = self.shard.typed(part, region)
-                elements[part.array].put(part.start, part.stop, values)
+                of = elements[part.array]
+                of.put(part.start, part.stop, typed(part, region, of.dtype))
 
         return finish

@@ -162,10 +162,13 @@ impl Job {
     /// Whether the places of its elements can be told, if it has a storage: of more than 2**32 only
     /// where they go on from one another.
     pub(super) fn places_are_known(&self) -> bool {
-        let first = self.storage.as_ref().map_or(0, |storage| storage.first);
-        let Some(walk) = self.walk.as_ref().filter(|_| self.storage.is_some()) else { return true };
+        let Some(storage) = &self.storage else { return true };
+        if storage.has_order() {
+            return self.is_dense() && storage.places_are_short();
+        }
+        let Some(walk) = &self.walk else { return true };
         walk.last_place()
-            .and_then(|last| first.checked_add(last))
+            .and_then(|last| storage.first.checked_add(last))
             .is_some_and(|last| last >> 32 == 0)
     }
 

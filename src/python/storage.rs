@@ -17,7 +17,7 @@ pub(super) enum Master {
 }
 
 /// How the arrays of a parameter are stored, and what the noise is that rounds them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Storage {
     parameter: Dtype,
     pub(super) master: Master,
@@ -26,13 +26,16 @@ pub(super) struct Storage {
     count: usize,
     /// The stream of its parameter's noise; that of a role is as much later as its number says.
     pub(super) stream: u64,
-    /// The place of its first element in the array that it may be a part of.
+    /// The number of its first element in the array that it may be a part of.
     pub(super) first: u64,
+    /// The axes of that array, from the outermost in memory to the innermost: how long they are, and
+    /// how far apart the places of their elements. None if the numbers are the places, as in C order.
+    order: Vec<(u64, u64)>,
 }
 
-/// As Python says it: the dtypes of parameter and states, the master, the number of states; stream
-/// and first place.
-pub(super) type Said = (String, String, Option<String>, usize, (u64, u64));
+/// As Python says it: the dtypes of parameter and states, the master, the number of states; stream,
+/// number of the first element, and the order of the axes.
+pub(super) type Said = (String, String, Option<String>, usize, (u64, u64, Vec<(u64, u64)>));
 
 impl Storage {
     /// The storage that Python asks for.
@@ -40,7 +43,7 @@ impl Storage {
     /// # Errors
     /// When there is none like that.
     pub(super) fn of(said: &Said) -> Result<Self, Error> {
-        let (parameter, states, master, count, (stream, first)) = said;
+        let (parameter, states, master, count, (stream, first, order)) = said;
         let dtype = |name: &str| {
             let known = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::U16];
             known.into_iter().find(|dtype| dtype.name() == name)
@@ -56,7 +59,36 @@ impl Storage {
         else {
             return Err(Error::Value(format!("the storage is {said:?}, which does not exist")));
         };
-        Ok(Self { parameter, master, states, count: *count, stream: *stream, first: *first })
+        let (count, stream, first, order) = (*count, *stream, *first, order.clone());
+        Ok(Self { parameter, master, states, count, stream, first, order })
+    }
+
+    /// Whether it is of a part of an array whose elements are not in C order.
+    pub(super) fn has_order(&self) -> bool {
+        self.run_len().is_some()
+    }
+
+    /// How many places are the same step apart, of an array that has an order.
+    pub(super) fn run_len(&self) -> Option<u64> {
+        self.order.last().map(|&(len, _)| len)
+    }
+
+    /// Whether all places are below `2**32`, if they are not simply the numbers of the elements.
+    pub(super) fn places_are_short(&self) -> bool {
+        let count = self.order.iter().try_fold(1_u64, |count, (len, _)| count.checked_mul(*len));
+        count.is_some_and(|count| count <= 1 << 32)
+    }
+
+    /// The place of the element that comes so many after the first, how far the next ones are apart, and
+    /// how many there are of these; of an array that has an order.
+    pub(super) fn places_from(&self, start: u64) -> (u64, u64, u64) {
+        let (mut place, mut rest) = (0, self.first + start);
+        for &(len, step) in self.order.iter().rev() {
+            place += step * (rest % len);
+            rest /= len;
+        }
+        let (len, step) = self.order[self.order.len() - 1];
+        (place, step, len - (self.first + start) % len)
     }
 
     /// The role of what there is beside the parameter and its states.

@@ -38,7 +38,7 @@ impl Piece<'_> {
         match &work.rule {
             BoundRule::Recipe(recipe, c) => {
                 let combination = storage.combination(self.job.gradient);
-                let does = self.has_runs() && stored::does(level, &work.extras);
+                let does = self.has_runs(storage) && stored::does(level, &work.extras);
                 match combination.filter(|_| does) {
                     Some(combination) => self.sweep_stored(work, storage, combination, recipe, c),
                     None => {
@@ -68,40 +68,43 @@ impl Piece<'_> {
         Key::new(work.seed, work.t, storage.stream.wrapping_add(role as u64))
     }
 
-    /// Parts of a dense piece whose places have the same upper 32 bits: where they start, how long they
-    /// are, and both halves of the first place.
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what it is about")]
-    fn parts(&self, storage: &Storage) -> impl Iterator<Item = (usize, usize, u32, u32)> + use<> {
+    /// Tiles whose places have the same upper 32 bits: where they start, how long they are, and these.
+    fn parts(&self, storage: &Storage) -> impl Iterator<Item = (usize, usize, u32)> + use<> {
         let (len, first) = (self.len, storage.first.wrapping_add(self.start as u64));
+        // Elsewhere all upper halves are 0.
+        let has_high = self.job.is_dense() && !storage.has_order();
         let mut start = 0;
         std::iter::from_fn(move || {
-            let place = first.wrapping_add(start as u64);
-            let (high, low) = ((place >> 32) as u32, place as u32);
-            // What is left of these 2**32 places.
-            let same = usize::try_from((1 << 32) - u64::from(low)).unwrap_or(usize::MAX);
-            let n = TILE.min(len - start).min(same);
-            let part = (start, n, high, low);
+            let place = if has_high { first.wrapping_add(start as u64) } else { 0 };
+            let n = TILE.min(len - start).min(left_of_these(place));
+            let part = (start, n, high_half(place));
             start += n;
             (n > 0).then_some(part)
         })
     }
 
     /// Whether its elements are in runs that a loop can take.
-    fn has_runs(&self) -> bool {
+    fn has_runs(&self, storage: &Storage) -> bool {
         let is_long = |walk: &Walk| walk.places_from(0).2 >= SHORTEST_RUN;
-        self.job.is_one_run() && self.job.walk.as_deref().is_none_or(is_long)
+        self.job.is_one_run()
+            && self.job.walk.as_deref().is_none_or(is_long)
+            && storage.run_len().is_none_or(|len| len >= SHORTEST_RUN as u64)
     }
 
     /// Of the places of elements, from `start` of this piece on in order: how many are a step apart and
     /// have the same upper 32 bits, these, and the lower ones of the first with the step.
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is what it is about")]
     fn places_from(&self, storage: &Storage, start: usize) -> (usize, u32, Places) {
+        if storage.has_order() {
+            // As where there is a walk.
+            let (first, step, n) = storage.places_from((self.start + start) as u64);
+            let n = usize::try_from(n).unwrap_or(usize::MAX).min(self.len - start);
+            return (n, 0, Places { first: first as u32, step: step as u32 });
+        }
         let Some(walk) = &self.job.walk else {
             let first = storage.first.wrapping_add((self.start + start) as u64);
-            // What is left of these 2**32 places.
-            let same = usize::try_from((1 << 32) - (first & u64::from(u32::MAX)));
-            let n = (self.len - start).min(same.unwrap_or(usize::MAX));
-            return (n, (first >> 32) as u32, Places { first: first as u32, step: 1 });
+            let n = (self.len - start).min(left_of_these(first));
+            return (n, high_half(first), Places { first: first as u32, step: 1 });
         };
         // Here all upper halves are 0.
         let (first, step, n) = walk.places_from(self.start + start);
@@ -139,10 +142,8 @@ impl Piece<'_> {
         let mut scratch = Scratch::new();
         let states = work.rule.states();
         let average = work.extras.average.is_some().then(|| storage.average());
-        for (start, n, high, low) in self.parts(storage) {
-            self.places(start, low, &mut places[..n]);
-            // Where there is a walk, all upper halves are 0.
-            let high = if self.job.is_dense() { high } else { 0 };
+        for (start, n, high) in self.parts(storage) {
+            self.places(storage, start, &mut places[..n]);
             let [p, g, others @ ..] = &mut numbers;
             let (p, g) = (&mut p[..n], &mut g[..n]);
             self.load(level, PARAMETER, start, p);
@@ -264,19 +265,22 @@ impl Piece<'_> {
         }
     }
 
-    /// The lower halves of the places of elements, from `start` of this piece on in order, of which the
-    /// first has the place `low` if the piece is dense.
+    /// The lower halves of the places of elements, from `start` of this piece on in order.
     #[expect(clippy::cast_possible_truncation, reason = "a tile is short, and halves are meant")]
-    fn places(&self, start: usize, low: u32, to: &mut [u32]) {
+    fn places(&self, storage: &Storage, start: usize, to: &mut [u32]) {
+        let mut done = 0;
         let Some(walk) = &self.job.walk else {
-            for (i, place) in to.iter_mut().enumerate() {
-                *place = low.wrapping_add(i as u32);
+            while done < to.len() {
+                let (n, _, Places { first, step }) = self.places_from(storage, start + done);
+                for (i, place) in to[done..].iter_mut().take(n).enumerate() {
+                    *place = first.wrapping_add(step.wrapping_mul(i as u32));
+                }
+                done += n;
             }
             return;
         };
-        let first = self.job.storage.as_ref().map_or(0, |storage| storage.first as u32);
+        let first = storage.first as u32;
         let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
-        let mut done = 0;
         while done < to.len() {
             walk.set_stretch(self.start + start + done, to.len() - done, &mut block);
             let Copying { offset, rows, loops } = walk.copying(PLACE, &block, &mut loops);
@@ -306,6 +310,15 @@ fn number(loops: &[Loop], from: u32, at: usize, to: &mut [u32]) {
         let from = from.wrapping_add(low_half(outer.step).wrapping_mul(i as u32));
         number(inner, from, at + outer.place * i, to);
     }
+}
+
+/// How many places from this one on have the same upper half.
+fn left_of_these(place: u64) -> usize {
+    usize::try_from((1 << 32) - (place & u64::from(u32::MAX))).unwrap_or(usize::MAX)
+}
+
+fn high_half(place: u64) -> u32 {
+    (place >> 32) as u32
 }
 
 /// What is added modulo 2**32.
