@@ -116,7 +116,77 @@ def main(root: Path) -> None:
                 if is_over:
                     break
                 points, at = points + 1, at + 1
-    print(points)
+    print(points + kill_additions(root))
+
+
+def groups_of(params: Params) -> list[dict[str, Any]]:
+    """Return a group to begin with, and one with a state more, which is added."""
+    first = {"W": params["W"], "b": params["b"]}
+    return [{"params": first, "momentum": 0.0}, {"params": {"V": params["V"]}, "momentum": 0.9}]
+
+
+def groups_opened(folder: Path, params: Params, count: int) -> Streamed:
+    groups = groups_of(params)[:count]
+    return Streamed(instep.SGD, groups, folder=folder, lr=0.1, average=0.9, chunk=1)
+
+
+def kill_additions(root: Path) -> int:
+    """Kill at every point of the addition of a group; return how many there were."""
+    params = make_params()
+    groups = groups_of(params)
+    one = instep.SGD(groups[:1], lr=0.1, average=0.9)
+    all_grads = [[group["params"] for group in groups_of(make_grads(step))] for step in (0, 2)]
+    start, folder = root / "one group", root / "groups"
+    with groups_opened(start, make_params(), 1) as opt:
+        for each in (one, opt):
+            each.step(all_grads[0][:1])
+    before = b"".join(np.asarray(array).tobytes() for array in params.values())
+    one.add_param_group(groups[1])
+    one.step(all_grads[1])
+    after = b"".join(np.asarray(array).tobytes() for array in params.values())
+
+    def run(folder: Path, faults: Faults) -> None:
+        theirs = make_params()
+        opt = groups_opened(folder, theirs, 1)
+        with faults.installed():
+            opt.add_param_group(groups_of(theirs)[1])
+
+    points = outcomes = 0
+    for act in (kill_halfway, kill_after):
+        at = 0
+        while True:
+            shutil.copytree(start, folder)
+            faults = Faults(CALLS, at, act)
+            status = in_child(lambda x=faults: run(folder, x))  # type: ignore[misc]
+            is_over = status == 0
+            assert is_over or os.WTERMSIG(status) == signal.SIGKILL, status
+            theirs = make_params()
+            try:
+                opt = groups_opened(folder, theirs, 2)
+                outcomes |= 1
+            except ValueError:
+                theirs = make_params()
+                opt = groups_opened(folder, theirs, 1)
+                outcomes |= 2
+            with opt:
+                assert opt.t == 1
+                found = b"".join(np.asarray(array).tobytes() for array in theirs.values())
+                assert found == before, (act, at)
+                if len(opt.param_groups) == 1:
+                    opt.add_param_group(groups_of(theirs)[1])
+                opt.step(all_grads[1])
+                found = b"".join(np.asarray(array).tobytes() for array in theirs.values())
+                assert found == after, (act, at)
+                for name, states in one.state.items():
+                    for state, array in states.items():
+                        assert np.asarray(opt.state[name][state]).tobytes() == array.tobytes()
+            shutil.rmtree(folder)
+            if is_over:
+                break
+            points, at = points + 1, at + 1
+    assert outcomes == 3
+    assert points > 20, points
+    return points
 
 
 if __name__ == "__main__":

@@ -246,29 +246,46 @@ def test_a_process_has_no_more_memory_than_the_ring_whatever_the_states(tmp_path
 
 
 def test_chunks_have_every_element_once_and_large_arrays_follow_each_other() -> None:
-    sizes, itemsizes = [5, 3 * PIECE + 1, 0, 9, 2 * PIECE, 70_000, 1], [4, 4, 4, 8, 8, 4, 4]
+    sizes, widths = [5, 3 * PIECE + 1, 0, 9, 2 * PIECE, 70_000, 1], [4, 4, 4, 8, 8, 4, 2]
+    # What a third file has is of other widths, and not of all arrays.
+    itemsizes = [{0: n, 1: n} | ({2: 2} if i % 2 else {}) for i, n in enumerate(widths)]
     for nbytes in (1, 4 * PIECE, 1 << 20, 1 << 30):
-        chunks = chunked.layout(sizes, itemsizes, nbytes)
-        end = 0
-        places: dict[int, list[tuple[int, int, int]]] = {}
-        for chunk in chunks:
-            assert chunk.offset == end
-            assert chunk.nbytes % 4096 == 0
-            end += chunk.nbytes
-            last = 0
-            for part in chunk.parts:
-                assert part.at >= last
-                last = part.at + (part.stop - part.start) * itemsizes[part.array]
-                place = (part.start, part.stop, chunk.offset + part.at)
-                places.setdefault(part.array, []).append(place)
-            assert last <= chunk.nbytes
-        for array, size in enumerate(sizes):
-            of_array = places.get(array, [])
-            assert sum(stop - start for start, stop, _ in of_array) == size
-            for start, _, at in of_array:
-                assert at == of_array[0][2] + start * itemsizes[array]
-            own = [c for c in chunks if any(part.array == array for part in c.parts)]
-            assert len(own) < 2 or all(len(chunk.parts) == 1 for chunk in own)
+        ends: dict[int, int] = {}
+        chunks = chunked.layout(sizes[:4], itemsizes[:4], nbytes, ends)
+        chunks += chunked.layout(sizes[4:], itemsizes[4:], nbytes, ends, 4)
+        for file in range(3):
+            end = 0
+            places: dict[int, list[tuple[int, int, int]]] = {}
+            for chunk in chunks:
+                own = [file in itemsizes[part.array] for part in chunk.parts]
+                if file not in chunk.spans:
+                    assert not any(own)
+                    continue
+                span = chunk.spans[file]
+                assert span.offset == end
+                assert span.nbytes % 4096 == 0
+                end += span.nbytes
+                last = 0
+                for part, at, is_there in zip(chunk.parts, span.at, own, strict=True):
+                    if not is_there:
+                        assert at is None
+                        continue
+                    assert at is not None
+                    assert at >= last
+                    last = at + (part.stop - part.start) * itemsizes[part.array][file]
+                    place = (part.start, part.stop, span.offset + at)
+                    places.setdefault(part.array, []).append(place)
+                assert last <= span.nbytes
+            assert end == ends[file]
+            for array, size in enumerate(sizes):
+                of_array = places.get(array, [])
+                itemsize = itemsizes[array].get(file)
+                assert sum(stop - start for start, stop, _ in of_array) == (size if itemsize else 0)
+                for start, _, at in of_array:
+                    assert at == of_array[0][2] + start * (itemsize or 0)
+        for array in range(len(sizes)):
+            of_chunks = [c for c in chunks if any(part.array == array for part in c.parts)]
+            assert len(of_chunks) < 2 or all(len(chunk.parts) == 1 for chunk in of_chunks)
 
 
 def test_killed_at_any_point_a_folder_is_that_of_before_or_after(tmp_path: Path) -> None:
@@ -281,8 +298,8 @@ def test_killed_at_any_point_a_folder_is_that_of_before_or_after(tmp_path: Path)
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    # Of making a folder, and of two steps.
-    assert int(run.stdout) > 60
+    # Of making a folder, of two steps, and of adding a group.
+    assert int(run.stdout) > 90
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -458,9 +475,8 @@ def test_a_folder_refuses_what_it_was_not_made_with(tmp_path: Path) -> None:
     for match, other in cases:
         with pytest.raises(ValueError, match=match):
             made(**other)
-    half = {"W": np.ones(3, np.float16)}
-    with pytest.raises(TypeError, match="in 16 bits"):
-        Streamed(instep.Adam, half, folder=tmp_path / "half", master="float32")
+    with pytest.raises(ValueError, match="was made with seed 0, and is opened with 1"):
+        made(seed=1)
     with pytest.raises(TypeError, match="rule is 'Adam'; wanted an optimizer's class"):
         made("Adam")
     with pytest.raises(TypeError, match="state was given"):

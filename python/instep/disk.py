@@ -8,33 +8,26 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from instep._instep import BegunStep, StepResult
 from instep.checks import check_integer
 from instep.chunked import Chunked, chunked
 from instep.generations import Generations
-from instep.manifest import check_manifest, manifest
+from instep.manifest import check_manifest, grown, manifest
 from instep.mapped import maps_of, sequential
 from instep.optimizer import Nonfinite
-from instep.parts import Elements, axes_in_memory
-from instep.partwise import Partwise
-from instep.ring import Region, Ring, StateFile, Task
-from instep.state import load_state_dict
+from instep.parts import Elements
+from instep.ring import Region
+from instep.streaming import Streaming
 from instep.undo import Undo, checksum
 
 __all__ = ["Streamed"]
 
-Look: TypeAlias = Callable[[int, list[Region]], None]
 
-Transfer: TypeAlias = Callable[[StateFile, Region, int], None]
-
-
-class Streamed(Partwise[Chunked]):
+class Streamed(Streaming):
     """An optimizer whose states are in files, which a step reads and writes chunk by chunk.
 
     There are two generations of the files. A step reads states from one, without the page cache,
@@ -48,7 +41,7 @@ class Streamed(Partwise[Chunked]):
     rule : type
         The optimizer's class, such as `instep.AdamW`.
     params : tree of ndarray, or list of groups
-        As for the class, of float32 and float64, in memory or as `numpy.memmap`. **Steps write them
+        As for the class, in all dtypes, in memory or as `numpy.memmap`. **Steps write them
         in place.** If the folder has an optimizer, **they are overwritten with its parameters.**
     folder : str or path
         Where the files are. It is made if it does not exist.
@@ -57,7 +50,7 @@ class Streamed(Partwise[Chunked]):
         at least 32,768 elements. The ring has room for 6 chunks. A folder keeps the chunk size of
         its first use.
     **options
-        The options of the rule and those of every optimizer, without `state` and 16 bits.
+        The options of the rule and those of every optimizer, without `state`.
 
     Attributes
     ----------
@@ -123,114 +116,73 @@ class Streamed(Partwise[Chunked]):
         self._turn = threading.RLock()
         self._is_stepping = False
         self._broken: BaseException | None = None
+        # What to put back, within averaged().
+        self._averaged: Undo | None = None
         self._folder = Generations(folder)
         try:
             record = self._folder.record
-            nbytes = chunk if record is None else record["chunk"]
-            self._own = chunked(rule, params, options, nbytes)
-            self._made = manifest(self._own)
-            chunks = self._own.chunks
-            self._ring = Ring(self._own.arrays, max((c.nbytes for c in chunks), default=0))
-            # Of the parameters of each chunk, as the last step left them.
-            self._left = [0] * len(chunks)
-            self._generations = [0] * len(chunks)
+            self._own = chunked(rule, params, options)
+            own = self._own
+            self._made = manifest(own)
             if record is None:
-                self._create(chunk)
+                self._cut(own, max(1, chunk // own.count_arrays()), [len(own.members)])
+                self._create()
             else:
+                check_manifest(str(self._folder.path), record["made"], self._made)
+                self._made = record["made"]
+                self._cut(own, record["chunk"], record["batches"])
                 self._resume(record)
         except BaseException:
             self._folder.close()
             raise
 
-    def _create(self, chunk: int) -> None:
-        own, folder = self._own, self._folder
-        folder.open(own.arrays, self._file_bytes(), is_new=True)
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Add a group of parameters; their state starts now, and is in the folder at once.
 
-        def fill(number: int, regions: list[Region]) -> None:
-            own.fill(own.chunks[number], regions)
-            self._left[number] = checksum(own, own.chunks[number])
+        Parameters
+        ----------
+        group : dict
+            As for `instep.Optimizer.add_param_group`. To open the folder again, give all groups in
+            the list of parameters.
 
-        record = self._record(own.said(), self._generations, chunk)
-        try:
-            self._stream(range(len(own.chunks)), fill, reads=(), writes=range(own.arrays), step=0)
-            self._flush([0] * len(own.chunks))
-            folder.commit(record)
-        except BaseException:
-            if not folder.is_committed(record):
-                folder.remove(own.arrays)
-            raise
+        Raises
+        ------
+        TypeError, ValueError
+            What it raises there.
+        OSError
+            A file could not be written; the disk is full. Nothing has changed, in the folder
+            neither.
+        RuntimeError
+            As for `step`.
 
-    def _resume(self, record: dict[str, Any]) -> None:
-        own, folder = self._own, self._folder
-        check_manifest(str(folder.path), record["made"], self._made)
-        folder.open(own.arrays, self._file_bytes(), is_new=False)
-        self._generations = list(record["generations"])
-        states: dict[str, Any] = {p.name: {} for p in own.members}
-        load_state_dict(own, {**record["optimizer"], "state": states, "averages": {}})
-        for member in own.members:
-            if not member.array.flags.writeable:
-                raise ValueError(f"{member.describe(0)} is read-only; make it writable")
-        self._put_back(list(range(len(own.chunks))))
-
-    def _record(
-        self, said: dict[str, Any], generations: list[int], chunk: int | None = None
-    ) -> dict[str, Any]:
-        record = self._folder.record
-        if chunk is None:
-            assert record is not None
-            chunk = record["chunk"]
-        return {
-            "chunk": int(chunk),
-            "made": self._made if record is None else record["made"],
-            "optimizer": said,
-            "generations": generations,
-        }
-
-    def _file_bytes(self) -> int:
-        return sum(chunk.nbytes for chunk in self._own.chunks)
-
-    def _stream(
-        self,
-        numbers: range | list[int],
-        work: Callable[[int, list[Region]], None],
-        *,
-        reads: range | tuple[()],
-        writes: range | tuple[()],
-        step: int = 1,
-        looks: tuple[list[Look], list[Look]] = ([], []),
-    ) -> None:
-        """Have chunks read, worked on, and written, `step` generations on.
-
-        `looks` has a look at each before and after that, while others are worked on.
+        Notes
+        -----
+        If the program is killed here, the folder has all of the group or nothing of it.
         """
-        before, after = looks
-
-        def transfers(
-            call: Transfer, number: int, arrays: range | tuple[()], generation: int
-        ) -> list[Task]:
-            chunk = self._own.chunks[number]
-            files = self._folder.files[generation]
-            return [
-                partial(_transfer, call, files[array], array, chunk.offset)
-                for array in self._own.arrays_of_chunk(chunk)
-                if array in arrays
-            ]
-
-        def chunks() -> Iterator[tuple[int, int, list[Task], list[Task]]]:
-            for number in numbers:
-                generation = self._generations[number]
-                read = transfers(StateFile.read, number, reads, generation)
-                written = transfers(StateFile.write, number, writes, (generation + step) % 2)
-                read += [partial(look, number) for look in before]
-                written += [partial(look, number) for look in after]
-                yield number, self._own.chunks[number].nbytes, read, written
-
-        self._ring.run(chunks(), work)
-
-    def _flush(self, generations: list[int]) -> None:
-        for generation in sorted(set(generations)):
-            for file in self._folder.files[generation]:
-                file.flush()
+        with self._reading():
+            self._check_not_averaged("add_param_group")
+            own, cuts = self._own, self._cuts
+            new: Chunked = own.with_group(group)
+            before = own, cuts, self._made, self._ring, self._left, self._generations
+            count = len(new.members) - len(own.members)
+            self._own, self._made = new, grown(self._made, new)
+            self._cut(new, cuts["chunk"], [*cuts["batches"], count])
+            self._left[: len(before[4])] = before[4]
+            self._generations[: len(before[5])] = before[5]
+            record: dict[str, Any] | None = None
+            try:
+                self._folder.grow(new.sizes)
+                self._fill(range(len(own.chunks), len(new.chunks)))
+                record = self._record(new.said(), self._generations, self._left)
+                self._folder.commit(record)
+            except BaseException as error:
+                if record is not None and self._folder.is_committed(record):
+                    self._broken = error
+                else:
+                    own, self._cuts, self._made, self._ring, self._left, self._generations = before
+                    self._own = own
+                    self._folder.shrink(own.sizes)
+                raise
 
     @property
     def folder(self) -> str:
@@ -250,14 +202,7 @@ class Streamed(Partwise[Chunked]):
         get them again after each step.
         """
         with self._reading():
-            maps: dict[tuple[int, int], NDArray[Any]] = {}
-            return {
-                p.name: {
-                    state: self._view(number, array, maps)
-                    for array, state in enumerate(self._own.states_of(p), 1)
-                }
-                for number, p in enumerate(self._own.members)
-            }
+            return self._views().states()
 
     @property
     def averages(self) -> Any:
@@ -270,36 +215,77 @@ class Streamed(Partwise[Chunked]):
         """
         self._own._require_averages()
         with self._reading():
-            maps: dict[tuple[int, int], NDArray[Any]] = {}
-            last = self._own.arrays - 1
-            return self._own._build(
-                self._view(number, last, maps) for number in range(len(self._own.members))
-            )
+            return self._own._build(self._views().averages())
 
-    def _view(
-        self, number: int, array: int, maps: dict[tuple[int, int], NDArray[Any]]
-    ) -> NDArray[Any]:
-        """Return an array of a parameter as a map of its file, in the layout of the parameter."""
-        like = self._own.members[number].array
-        start = next(
-            (
-                (chunk.offset + part.at, self._generations[at])
-                for at, chunk in enumerate(self._own.chunks)
-                for part in chunk.parts
-                if part.array == number
-            ),
-            None,
-        )
-        if start is None:
-            empty = np.empty(like.shape, like.dtype)
-            empty.flags.writeable = False
-            return empty
-        offset, generation = start
-        if (generation, array) not in maps:
-            maps[generation, array] = self._folder.map(generation, array)
-        flat = maps[generation, array][offset : offset + like.nbytes].view(like.dtype)
-        axes = axes_in_memory(like)
-        return flat.reshape([like.shape[axis] for axis in axes]).transpose(np.argsort(axes))
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averages into the arrays of the parameters, and the parameters back at the end.
+
+        As `instep.Optimizer.averaged`. The averages are read from the folder at the beginning, and
+        the parameters at the end, with all changes that the program made since the last step. What
+        changes within the block is lost.
+
+        Raises
+        ------
+        ValueError
+            An optimizer that was made without ``average``; a parameter that is read-only.
+        OSError
+            A file could not be read. At the beginning nothing has changed; at the end all later
+            calls raise: open the folder again.
+        RuntimeError
+            A call within another one, or as for `step`.
+        """
+        self._enter_averages()
+        try:
+            yield
+        finally:
+            self._leave_averages()
+
+    def _enter_averages(self) -> None:
+        own = self._own
+        own._require_averages()
+        with self._reading():
+            self._check_not_averaged("averaged")
+            self._check_writable()
+            undo = Undo(own, self._left, self.folder)
+            found: dict[int, int] = {}
+
+            def look(number: int, _: list[Region]) -> None:
+                found[number] = checksum(own, own.chunks[number])
+
+            def put(number: int, regions: list[Region]) -> None:
+                undo.note(number, found.pop(number))
+                own.put_averages(own.chunks[number], regions[1])
+
+            self._broken = RuntimeError("it was interrupted")
+            try:
+                numbers = range(len(own.chunks))
+                self._stream(numbers, put, reads=range(1, 2), writes=(), looks=([look], []))
+            except BaseException as error:
+                self._broken = error
+                self._put_back(undo.put_back())
+                self._broken = None
+                undo.close()
+                raise
+            self._averaged, self._broken = undo, None
+
+    def _leave_averages(self) -> None:
+        with self._reading():
+            undo, self._averaged = self._averaged, None
+            assert undo is not None
+            self._broken = RuntimeError("it was interrupted")
+            try:
+                self._put_back(undo.put_back())
+            except BaseException as error:
+                self._broken = error
+                raise
+            finally:
+                undo.close()
+            self._broken = None
+
+    def _check_not_averaged(self, what: str) -> None:
+        if self._averaged is not None:
+            raise RuntimeError(f"{what} was called within averaged()")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -390,6 +376,7 @@ class Streamed(Partwise[Chunked]):
             raise TypeError(f"progress is {progress!r}; wanted a callable of two integers")
         with self._turn:
             self._check_open()
+            self._check_not_averaged("step")
             self._is_stepping = True
             try:
                 return self._step(grads, asked, progress)
@@ -433,7 +420,7 @@ class Streamed(Partwise[Chunked]):
         generations, left, done = list(self._generations), list(self._left), 0
         for number in numbers:
             generations[number] = 1 - generations[number]
-        record = self._record(own.said_after(looked), generations)
+        record = self._record(own.said_after(looked), generations, left)
         undo = Undo(own, self._left, self.folder)
         found: dict[int, int] = {}
 
@@ -477,20 +464,10 @@ class Streamed(Partwise[Chunked]):
         self._broken = None
         return self._end(result, given)
 
-    def _put_back(self, numbers: list[int]) -> None:
-        """Put back the parameters of chunks, as the last step left them."""
-        own = self._own
-
-        def put(number: int, regions: list[Region]) -> None:
-            own.put_back(own.chunks[number], regions[0])
-            self._left[number] = checksum(own, own.chunks[number])
-
-        self._stream(numbers, put, reads=range(1), writes=())
-
     def _skip(self, begun: BegunStep, bad: int) -> StepResult:
         own = self._own
         result = begun.skip(bad)
-        record = self._record(own.said(), self._generations)
+        record = self._record(own.said(), self._generations, self._left)
         try:
             self._folder.commit(record)
         except BaseException as error:
@@ -505,6 +482,7 @@ class Streamed(Partwise[Chunked]):
         with self._turn:
             if self._is_stepping:
                 raise RuntimeError("a step is under way; wait until it has returned")
+            self._check_not_averaged("close")
             self._folder.close()
 
     def __enter__(self) -> "Streamed":
@@ -523,9 +501,3 @@ class Streamed(Partwise[Chunked]):
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Refuse to be copied or pickled: two that write one folder would break it."""
         raise TypeError("a Streamed optimizer can't be copied; open its folder in another process")
-
-
-def _transfer(
-    call: Transfer, file: StateFile, array: int, offset: int, regions: list[Region]
-) -> None:
-    call(file, regions[array], offset)

@@ -7,6 +7,7 @@ folder is that of one moment between two steps, whenever the program ends.
 import errno
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,8 @@ class Generations:
         own: dict[str, Any] = record
         return own
 
-    def open(self, arrays: int, nbytes: int, *, is_new: bool) -> None:
-        """Open or make the files: of each generation one for each array of chunks.
+    def open(self, sizes: Sequence[int], *, is_new: bool) -> None:
+        """Open or make the files of both generations, which have so many bytes.
 
         Raises
         ------
@@ -107,7 +108,7 @@ class Generations:
             New ones, and there are files of these names; or they are to be there, and are not.
         """
         # Files that an earlier try has left are there together with this one.
-        making = self.path / _MAKING
+        making, arrays = self.path / _MAKING, len(sizes)
         if is_new and not making.exists():
             for there in (self.file(g, a) for g in range(2) for a in range(arrays)):
                 if there.exists():
@@ -119,7 +120,7 @@ class Generations:
         try:
             for generation in range(2):
                 self.files.append([])
-                for array in range(arrays):
+                for array, nbytes in enumerate(sizes):
                     path = str(self.file(generation, array))
                     self.files[-1].append(StateFile(path, nbytes, is_new=is_new))
         except FileNotFoundError as error:
@@ -128,6 +129,26 @@ class Generations:
             if is_new:
                 self.remove(arrays)
             raise
+
+    def grow(self, sizes: Sequence[int]) -> None:
+        """Make the files longer, and make those that are not there yet."""
+        for generation, files in enumerate(self.files):
+            for file, nbytes in zip(files, sizes, strict=False):
+                file.resize(nbytes)
+            for array in range(len(files), len(sizes)):
+                path = str(self.file(generation, array))
+                files.append(StateFile(path, sizes[array], is_new=True))
+
+    def shrink(self, sizes: Sequence[int]) -> None:
+        """Undo `grow` as far as the disk lets it: what is left over does no harm."""
+        for generation, files in enumerate(self.files):
+            while len(files) > len(sizes):
+                files.pop().close()
+                with suppress(OSError):
+                    self.file(generation, len(files)).unlink()
+            for file, nbytes in zip(files, sizes, strict=True):
+                with suppress(OSError):
+                    file.resize(nbytes)
 
     def remove(self, arrays: int) -> None:
         """Remove the files, of a folder that could not be made."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from instep.chunked import Chunked
 from instep.parts import axes_in_memory
 
-__all__ = ["check_manifest", "manifest"]
+__all__ = ["check_manifest", "grown", "manifest"]
 
 
 def manifest(own: Chunked) -> dict[str, Any]:
@@ -16,6 +16,7 @@ def manifest(own: Chunked) -> dict[str, Any]:
     return {
         "rule": said["rule"],
         "average": said["average"],
+        "storage": said["storage"],
         "parameters": [
             [p.name, p.array.dtype.name, list(p.array.shape), _axes(p.array), p.decays]
             for p in own.members
@@ -24,6 +25,13 @@ def manifest(own: Chunked) -> dict[str, Any]:
             {key: group[key] for key in ("names", "recipe", "options")} for group in said["groups"]
         ],
     }
+
+
+def grown(made: dict[str, Any], own: Chunked) -> dict[str, Any]:
+    """Return what a folder has to be opened with after a group was added to its optimizer."""
+    now = manifest(own)
+    added = {key: [*made[key], *now[key][len(made[key]) :]] for key in ("parameters", "groups")}
+    return {**made, **added}
 
 
 def _axes(array: NDArray[Any]) -> list[int]:
@@ -49,6 +57,7 @@ def check_manifest(path: str, has: dict[str, Any], given: dict[str, Any]) -> Non
     if groups[0] != groups[1]:
         raise ValueError(f"{path} has the groups {groups[0]}; wanted {groups[1]}, as given now")
     pairs = [("average", has["average"], given["average"])]
+    pairs += [(name, has["storage"][name], value) for name, value in given["storage"].items()]
     for number, (old, new) in enumerate(zip(has["groups"], given["groups"], strict=True)):
         for option in {**old["options"], **new["options"]}:
             values = (group["options"].get(option) for group in (old, new))
@@ -56,11 +65,10 @@ def check_manifest(path: str, has: dict[str, Any], given: dict[str, Any]) -> Non
         pairs.append((f"the recipe of param_groups[{number}]", old["recipe"], new["recipe"]))
     for name, one, other in pairs:
         if one != other:
+            # An option of a group that is stored as None is a callable.
+            is_option = "]['" in name or '["' in name
             one, other = (
-                "a callable"
-                if v is None and "recipe" not in name and name != "average"
-                else repr(v)
-                for v in (one, other)
+                "a callable" if v is None and is_option else repr(v) for v in (one, other)
             )
             raise ValueError(
                 f"{path} was made with {name} {one}, and is opened with {other}; open it with the "

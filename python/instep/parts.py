@@ -195,14 +195,6 @@ class InParts(Optimizer):
         """The parameters, in order."""
         return self._parameters
 
-    def refuse_storage(self, parameter: Parameter) -> None:
-        """Refuse a parameter or states in 16 bits."""
-        if parameter.stored is not None:
-            raise TypeError(
-                f"{parameter.describe(0)} or its states are stored in 16 bits; wanted float32 or "
-                "float64, as they are: parts in 16 bits are not there yet"
-            )
-
     def _stepped(self, parameter: Parameter) -> list[NDArray[Any]]:
         # The states are of parts, and shown with those.
         return [parameter.array]

@@ -47,7 +47,7 @@ class StateFile:
     OSError
         It can't be opened or made; the disk is full.
     ValueError
-        It is there with another length.
+        It is shorter.
     """
 
     def __init__(self, path: str, nbytes: int, *, is_new: bool) -> None:
@@ -66,11 +66,21 @@ class StateFile:
             if is_new and nbytes:
                 self._reserve(nbytes)
             has = os.fstat(self._descriptor).st_size
-            if has != nbytes:
+            if has < nbytes:
                 raise ValueError(f"{path} has {has:,} bytes; wanted {nbytes:,}: it was changed")
+            if has > nbytes:
+                # Of a group that was not added after all.
+                os.ftruncate(self._descriptor, nbytes)
         except BaseException:
             self.close()
             raise
+
+    def resize(self, nbytes: int) -> None:
+        """Make it longer, with all its room on the disk, or shorter."""
+        if nbytes > os.fstat(self._descriptor).st_size:
+            self._reserve(nbytes)
+        else:
+            os.ftruncate(self._descriptor, nbytes)
 
     def _reserve(self, nbytes: int) -> None:
         if hasattr(os, "posix_fallocate"):
@@ -127,8 +137,8 @@ class StateFile:
 Task: TypeAlias = Callable[[list[Region]], object]
 """What a thread does with the regions of all arrays of a chunk, such as to read one of them."""
 
-Chunks: TypeAlias = Iterable[tuple[int, int, Sequence[Task], Sequence[Task]]]
-"""Each with its number, the bytes of an array of it, and what to do before and after the work."""
+Chunks: TypeAlias = Iterable[tuple[int, Sequence[Task], Sequence[Task]]]
+"""Each with its number, and what to do before and after the work."""
 
 
 class Ring:
@@ -170,7 +180,7 @@ class Ring:
         readers = ThreadPoolExecutor(_THREADS, "instep-read")
         writers = ThreadPoolExecutor(_THREADS, "instep-write")
         free = deque(self._slots)
-        reading: deque[tuple[int, memoryview, int, Sequence[Task], list[Future[object]]]]
+        reading: deque[tuple[int, memoryview, Sequence[Task], list[Future[object]]]]
         reading = deque()
         writing: deque[tuple[memoryview, list[Future[object]]]] = deque()
 
@@ -191,17 +201,17 @@ class Ring:
                         break
                     if not free:
                         wait()
-                    number, nbytes, before, after = following
+                    number, before, after = following
                     slot = free.popleft()
-                    regions = self._regions(slot, nbytes)
+                    regions = self._regions(slot)
                     futures = [readers.submit(task, regions) for task in before]
-                    reading.append((number, slot, nbytes, after, futures))
+                    reading.append((number, slot, after, futures))
                 if not reading:
                     break
-                number, slot, nbytes, after, futures = reading.popleft()
+                number, slot, after, futures = reading.popleft()
                 for future in futures:
                     future.result()
-                regions = self._regions(slot, nbytes)
+                regions = self._regions(slot)
                 work(number, regions)
                 writing.append((slot, [writers.submit(task, regions) for task in after]))
                 while writing and all(future.done() for future in writing[0][1]):
@@ -212,6 +222,6 @@ class Ring:
             readers.shutdown(cancel_futures=True)
             writers.shutdown(cancel_futures=True)
 
-    def _regions(self, slot: memoryview, nbytes: int) -> list[Region]:
+    def _regions(self, slot: memoryview) -> list[Region]:
         count = len(slot) // self._nbytes if self._nbytes else 0
-        return [slot[i * self._nbytes : i * self._nbytes + nbytes] for i in range(count)]
+        return [slot[i * self._nbytes : (i + 1) * self._nbytes] for i in range(count)]

@@ -225,18 +225,28 @@ class Stored:
         else:
             np.left_shift(as_bits(array), 16, out=numbers.view(np.uint32), dtype=np.uint32)
 
-    def state(self, array: NDArray[Any], numbers: Any, number: int, seed: int) -> NDArray[Any]:
-        """Return a new state like a parameter, with these numbers in it, rounded as of step 0."""
-        dtype: np.dtype[Any]
+    @property
+    def beside_names(self) -> tuple[str, ...]:
+        """The names of what there is beside a parameter and its states."""
+        return () if self.master is None else (_NAMES[self.master],)
+
+    def dtypes(self, count: int) -> list[np.dtype[Any]]:
+        """Return the dtypes of so many states, and of what there is beside them."""
+        state: np.dtype[Any]
         if self.states == "bfloat16":
             from instep import ml_dtypes
 
-            dtype = ml_dtypes.BFLOAT16
+            state = ml_dtypes.BFLOAT16
         else:
-            dtype = np.dtype(self.states)
-        state = np.zeros_like(array, dtype, subok=False)
+            state = np.dtype(self.states)
+        beside = np.dtype(np.int16 if self.master == "split" else np.float32)
+        return [state] * count + [beside] * len(self.beside_names)
+
+    def state(self, array: NDArray[Any], numbers: Any, number: int, seed: int) -> NDArray[Any]:
+        """Return a new state like a parameter, with these numbers in it, rounded as of step 0."""
+        state = np.zeros_like(array, self.dtypes(1)[0], subok=False)
         numbers = np.broadcast_to(np.asarray(numbers, np.float32), array.shape)
-        if dtype.itemsize == 4:
+        if state.dtype.itemsize == 4:
             state[...] = numbers
         elif np.count_nonzero(numbers):
             random = codecs.state_noise(seed, 0, self.name, number, self.places(array.shape))
@@ -245,13 +255,12 @@ class Stored:
 
     def beside(self, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return what there is beside a new parameter and its states, by name."""
-        if self.master is None:
-            return {}
-        dtype = np.int16 if self.master == "split" else np.float32
-        other = np.zeros_like(array, dtype, subok=False)
-        if self.master == "float32":
-            other[...] = array
-        return {_NAMES[self.master]: other}
+        found = {}
+        for name, dtype in zip(self.beside_names, self.dtypes(0), strict=True):
+            found[name] = np.zeros_like(array, dtype, subok=False)
+            if self.master == "float32":
+                found[name][...] = array
+        return found
 
 
 NO_STORAGE = Storage(None, "float32", 0, None)

@@ -46,7 +46,7 @@ class Undo:
             if self._file is None:
                 # Without a buffer: what a full disk has not taken is not tried again.
                 self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115
-            kept = memoryview(bytearray(chunk.nbytes))
+            kept = memoryview(bytearray(chunk.spans[0].nbytes))
             self._own.keep(chunk, kept)
             start = self._file.seek(0, os.SEEK_END)
             while kept:
@@ -61,7 +61,7 @@ class Undo:
             assert self._file is not None
             chunk = self._own.chunks[number]
             self._file.seek(offset)
-            kept = memoryview(bytearray(chunk.nbytes))
+            kept = memoryview(bytearray(chunk.spans[0].nbytes))
             rest = kept
             while rest and (count := self._file.readinto(rest)):
                 rest = rest[count:]
