@@ -51,7 +51,13 @@ impl Extras {
         average: Option<&mut [F]>,
         scratch: &mut [F],
     ) {
-        let gradient = if (Self { average: None, ..*self }) == Self::NONE {
+        // What is read first in the next tile comes in while this one is worked on.
+        isa::prefetch(p, p.len(), p.len());
+        isa::prefetch(g, p.len(), p.len());
+        if self.shrink.to_bits() != 1.0_f64.to_bits() {
+            isa::run(level, Shrink { by: self.shrink, p });
+        }
+        let gradient = if (Self { average: None, shrink: 1.0, ..*self }) == Self::NONE {
             g
         } else {
             isa::run(level, Prepare { extras: self, p, g, out: scratch });
@@ -71,9 +77,24 @@ impl Extras {
 /// What a rule does to parameter, gradient and states.
 pub type Step<'a, F> = &'a dyn Fn(&mut [F], &[F], &mut [&mut [F]]);
 
+struct Shrink<'a, F> {
+    by: f64,
+    p: &'a mut [F],
+}
+
+impl<F: Element> Kernel for Shrink<'_, F> {
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        let by = F::nearest(self.by);
+        for p in self.p {
+            *p = *p * by;
+        }
+    }
+}
+
 struct Prepare<'a, F> {
     extras: &'a Extras,
-    p: &'a mut [F],
+    p: &'a [F],
     g: &'a [F],
     out: &'a mut [F],
 }
@@ -84,12 +105,6 @@ impl<F: Element> Kernel for Prepare<'_, F> {
         let Self { extras, p, g, out } = self;
         let n = p.len();
         let (g, out) = (&g[..n], &mut out[..n]);
-        if extras.shrink.to_bits() != 1.0_f64.to_bits() {
-            let shrink = F::nearest(extras.shrink);
-            for p in p.iter_mut() {
-                *p = *p * shrink;
-            }
-        }
         let scale = F::nearest(extras.scale);
         for i in 0..n {
             out[i] = scale * g[i];

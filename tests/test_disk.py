@@ -506,7 +506,7 @@ def test_bad_gradients_change_nothing(tmp_path: Path) -> None:
         rows = instep.Rows(np.array([0]), np.ones((1, 333), np.float32))
         cases: list[tuple[type[Exception], str, dict[str, Any], dict[str, Any]]] = [
             (ValueError, r'grads\["W"\] has shape', {**good, "W": good["b"]}, {}),
-            (TypeError, "Rows", {**good, "W": rows}, {}),
+            (TypeError, r'grads\["W"\] is Rows, and a step', {**good, "W": rows}, {}),
             (ValueError, "lr is -1", good, {"lr": -1.0}),
             (ValueError, "max_norm is -1", good, {"max_norm": -1.0}),
         ]

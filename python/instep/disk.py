@@ -5,24 +5,19 @@ steps. So it is the checkpoint.
 """
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from numpy.typing import NDArray
 
-from instep._instep import BegunStep, StepResult
+from instep._instep import StepResult
 from instep.checks import check_integer
 from instep.chunked import Chunked, chunked
-from instep.generations import Generations
+from instep.loaded import checked
 from instep.manifest import check_manifest, grown, manifest
-from instep.mapped import maps_of, sequential
 from instep.optimizer import Nonfinite
-from instep.parts import Elements
-from instep.ring import Region
 from instep.streaming import Streaming
-from instep.undo import Undo, checksum
 
 __all__ = ["Streamed"]
 
@@ -113,12 +108,7 @@ class Streamed(Streaming):
         **options: Any,
     ) -> None:
         check_integer("chunk", chunk, least=1)
-        self._turn = threading.RLock()
-        self._is_stepping = False
-        self._broken: BaseException | None = None
-        # What to put back, within averaged().
-        self._averaged: Undo | None = None
-        self._folder = Generations(folder)
+        super().__init__(folder)
         try:
             record = self._folder.record
             self._own = chunked(rule, params, options)
@@ -185,11 +175,6 @@ class Streamed(Streaming):
                 raise
 
     @property
-    def folder(self) -> str:
-        """The path of the folder."""
-        return str(self._folder.path)
-
-    @property
     def buffer_bytes(self) -> int:
         """The bytes of the ring of buffers."""
         return self._ring.nbytes
@@ -240,75 +225,6 @@ class Streamed(Streaming):
             yield
         finally:
             self._leave_averages()
-
-    def _enter_averages(self) -> None:
-        own = self._own
-        own._require_averages()
-        with self._reading():
-            self._check_not_averaged("averaged")
-            self._check_writable()
-            undo = Undo(own, self._left, self.folder)
-            found: dict[int, int] = {}
-
-            def look(number: int, _: list[Region]) -> None:
-                found[number] = checksum(own, own.chunks[number])
-
-            def put(number: int, regions: list[Region]) -> None:
-                undo.note(number, found.pop(number))
-                own.put_averages(own.chunks[number], regions[1])
-
-            self._broken = RuntimeError("it was interrupted")
-            try:
-                numbers = range(len(own.chunks))
-                self._stream(numbers, put, reads=range(1, 2), writes=(), looks=([look], []))
-            except BaseException as error:
-                self._broken = error
-                self._put_back(undo.put_back())
-                self._broken = None
-                undo.close()
-                raise
-            self._averaged, self._broken = undo, None
-
-    def _leave_averages(self) -> None:
-        with self._reading():
-            undo, self._averaged = self._averaged, None
-            assert undo is not None
-            self._broken = RuntimeError("it was interrupted")
-            try:
-                self._put_back(undo.put_back())
-            except BaseException as error:
-                self._broken = error
-                raise
-            finally:
-                undo.close()
-            self._broken = None
-
-    def _check_not_averaged(self, what: str) -> None:
-        if self._averaged is not None:
-            raise RuntimeError(f"{what} was called within averaged()")
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._turn:
-            self._check_open()
-            yield
-
-    def _check_open(self) -> None:
-        if self._is_stepping:
-            raise RuntimeError("a step is under way; wait until it has returned")
-        if not self._folder.is_of_this_process():
-            raise RuntimeError(
-                f"{self.folder} is open in the process that this one was forked from, and only one "
-                "can step it; use the optimizer there"
-            )
-        if self._broken is not None:
-            raise RuntimeError(
-                f"an earlier step was ended by {self._broken!r} at a moment in which what is in "
-                "memory may not be what is in the folder; close this optimizer and open the folder "
-                "again"
-            ) from self._broken
-        if not self._folder.files:
-            raise RuntimeError("the folder was closed; open it again")
 
     def __repr__(self) -> str:
         """Show the optimizer, and where its files are."""
@@ -383,99 +299,115 @@ class Streamed(Streaming):
             finally:
                 self._is_stepping = False
 
-    def _step(
-        self,
-        grads: Any,
-        asked: dict[str, Any],
-        progress: Callable[[int, int], object] | None,
-    ) -> StepResult:
-        own = self._own
-        grads = self._before(grads)
-        begun = own.begin(grads, **asked)
-        given = own.check(grads)
-        with sequential(maps_of([*given, *(member.array for member in own.members)])):
-            return self._stream_step(begun, given, asked, progress)
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next steps depend on, without a copy of the arrays.
 
-    def _stream_step(
-        self,
-        begun: BegunStep,
-        given: tuple[Any, ...],
-        asked: dict[str, Any],
-        progress: Callable[[int, int], object] | None,
-    ) -> StepResult:
-        own = self._own
-        looked = own.look(begun, asked)
-        if isinstance(looked, int):
-            return self._end(self._skip(begun, looked), given)
-        elements = [
-            None if g is None else Elements(g, member.array)
-            for g, member in zip(given, own.members, strict=True)
-        ]
-        numbers = [
-            number
-            for number, chunk in enumerate(own.chunks)
-            if any(given[part.array] is not None for part in chunk.parts)
-        ]
-        total = sum(p.stop - p.start for number in numbers for p in own.chunks[number].parts)
-        generations, left, done = list(self._generations), list(self._left), 0
-        for number in numbers:
-            generations[number] = 1 - generations[number]
-        record = self._record(own.said_after(looked), generations, left)
-        undo = Undo(own, self._left, self.folder)
-        found: dict[int, int] = {}
+        Returns
+        -------
+        dict
+            As that of `instep.Optimizer.state_dict`, but its arrays are those of `state` and
+            `averages`: read-only memory maps of this moment. So give it to another optimizer, or
+            copy it, before the step after the next.
 
-        def look_before(number: int, _: list[Region]) -> None:
-            found[number] = checksum(own, own.chunks[number])
+        Raises
+        ------
+        RuntimeError
+            A call within `averaged`, or as for `step`.
+        """
+        with self._reading():
+            self._check_not_averaged("state_dict")
+            own, views = self._own, self._views()
+            averages = {}
+            if own.average is not None:
+                names = [p.name for p in own.members]
+                averages = dict(zip(names, views.averages(), strict=True))
+            return {**own.said(), "state": views.states(), "averages": averages}
 
-        def look_after(number: int, _: list[Region]) -> None:
-            left[number] = checksum(own, own.chunks[number])
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Continue from where another optimizer was, in memory or in a folder.
 
-        def step(number: int, regions: list[Region]) -> None:
-            nonlocal done
-            chunk = own.chunks[number]
-            undo.note(number, found.pop(number))
-            own.step_chunk(chunk, regions, elements, looked, asked)
-            done += sum(part.stop - part.start for part in chunk.parts)
-            if progress is not None:
-                progress(done, total)
+        The arrays are written to the folder, chunk by chunk: it takes no more memory than a step.
 
-        # Until it is known what is in memory and in the folder, whatever comes in between.
-        self._broken = RuntimeError("it was interrupted")
-        try:
-            self._stream(
-                numbers,
-                step,
-                reads=range(1, own.arrays),
-                writes=range(own.arrays),
-                looks=([look_before], [look_after]),
-            )
-            self._flush([generations[number] for number in numbers])
-            self._folder.commit(record)
-        except BaseException as error:
-            self._broken = error
-            if not self._folder.is_committed(record):
-                self._put_back(undo.put_back())
-                self._broken = None
-            raise
-        finally:
-            undo.close()
-        self._generations, self._left = generations, left
-        result = begun.commit()
-        self._broken = None
-        return self._end(result, given)
+        Parameters
+        ----------
+        state_dict : dict
+            As for `instep.Optimizer.load_state_dict`. Its arrays may be memory maps.
 
-    def _skip(self, begun: BegunStep, bad: int) -> StepResult:
-        own = self._own
-        result = begun.skip(bad)
-        record = self._record(own.said(), self._generations, self._left)
-        try:
-            self._folder.commit(record)
-        except BaseException as error:
-            if self._folder.is_committed(record):
-                self._broken = error
-            own._stepper.skips -= 1
-            raise
-        return result
+        Raises
+        ------
+        TypeError, ValueError
+            What it raises there.
+        OSError
+            A file could not be written. Nothing has changed, in the folder neither.
+        RuntimeError
+            A call within `averaged`, or as for `step`.
+        """
+        with self._reading():
+            self._check_not_averaged("load_state_dict")
+            self._take(checked(self._own, state_dict), params=False)
+
+    def save(
+        self, path: str | os.PathLike[str], *, params: bool = False, extra: Any = None
+    ) -> None:
+        """Save the state to one file, which `instep.Optimizer.load` reads too.
+
+        The folder is a checkpoint already. The file is for other machines, for ranks, or for a
+        moment that is to be kept.
+
+        Parameters
+        ----------
+        path, params, extra
+            As for `instep.Optimizer.save`.
+
+        Raises
+        ------
+        OSError, TypeError, ValueError
+            What it raises there.
+        RuntimeError
+            A call within `averaged`, or as for `step`.
+
+        Notes
+        -----
+        Arrays go from the folder to the file without a copy in memory, except those that are not in
+        C order.
+        """
+        with self._reading():
+            state_dict = self.state_dict()
+            from instep import disk_checkpoint
+
+            disk_checkpoint.save(self._own, state_dict, path, params=params, extra=extra)
+
+    def load(self, path: str | os.PathLike[str], *, params: bool = True) -> Any:
+        """Continue from a file that `save` of any optimizer wrote: in memory, in files, over ranks.
+
+        As `load_state_dict`, with the parameters in the file.
+
+        Parameters
+        ----------
+        path, params
+            As for `instep.Optimizer.load`.
+
+        Returns
+        -------
+        object
+            The `extra` that was saved.
+
+        Raises
+        ------
+        OSError, ValueError
+            What it raises there; a file of the folder could not be written. Nothing has changed.
+        RuntimeError
+            A call within `averaged`, or as for `step`.
+        """
+        with self._reading():
+            self._check_not_averaged("load")
+            from instep import disk_checkpoint
+
+            loaded, has_params, extra = disk_checkpoint.read(self._own, path, params=params)
+            if has_params:
+                self._check_writable()
+            self._take(loaded, params=has_params)
+            return extra
 
     def close(self) -> None:
         """Close the files, and let others open the folder. The parameters stay as they are."""

@@ -19,6 +19,7 @@ from instep import _instep
 from instep._instep import BegunStep
 from instep.groups import Parameter
 from instep.optimizer import Optimizer
+from instep.rows import Rows
 
 __all__ = [
     "PIECE",
@@ -223,6 +224,16 @@ class InParts(Optimizer):
         grown._hooks, grown._make_state = self._hooks, self._make_state
         grown.add_param_group(group)
         return grown
+
+    def refuse_rows(self, grads: Any, why: str) -> None:
+        """Refuse gradients of some rows alone."""
+        leaves = self._leaves(grads)
+        if any(isinstance(leaf, Rows) for leaf in leaves):
+            for member, leaf in zip(self._parameters, leaves, strict=True):
+                if isinstance(leaf, Rows):
+                    raise TypeError(
+                        f"{member.describe(1)} is Rows, and {why}; wanted a numpy.ndarray"
+                    )
 
     def storage_of(self, part: Part) -> "_instep._Storage | None":
         """Return how the arrays of a part are stored, as a compiled stepper takes it."""

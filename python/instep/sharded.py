@@ -18,7 +18,6 @@ from instep.communicators import Communicator, agree, exchange
 from instep.optimizer import Nonfinite
 from instep.parts import PIECE, look
 from instep.partwise import Partwise
-from instep.rows import Rows
 from instep.shard import Shard, shard_of, shard_with
 from instep.state import checked_state
 from instep.wire import Room, Wire
@@ -188,11 +187,7 @@ class Sharded(Partwise[Shard]):
         def begin() -> tuple[tuple[tuple[Any, ...], BegunStep, bool], object]:
             grads_of[0] = self._before(grads_of[0])
             given = shard.check(grads_of[0])
-            for label, leaf in zip(shard.labels, shard._leaves(grads_of[0]), strict=True):
-                if isinstance(leaf, Rows):
-                    raise TypeError(
-                        f"{label} is Rows, which can't be split over ranks; wanted a numpy.ndarray"
-                    )
+            shard.refuse_rows(grads_of[0], "all ranks would need the same rows")
             are_there = [g is not None for g in given]
             keeps = looks
             begun = shard.begin_parts(room.gradients(shard, are_there, keeps=keeps), asked)

@@ -28,6 +28,7 @@ __all__ = [
     "copied",
     "live",
     "load_state_dict",
+    "pairs",
     "state_dict",
 ]
 
@@ -192,21 +193,21 @@ def checked_state(
     _check_names(parameters, state_dict["groups"])
     updates = _updates(groups, parameters, state_dict["groups"], t)
     updates.append((optimizer.__dict__, {"_average": average}))
-    pairs = [
-        *_pairs("state", {p.name: p.states for p in parameters}, state_dict["state"]),
-        *_pairs("averages", _averages(parameters), state_dict["averages"]),
+    found = [
+        *pairs("state", {p.name: p.states for p in parameters}, state_dict["state"]),
+        *pairs("averages", _averages(parameters), state_dict["averages"]),
     ]
     if params is not None:
         # Or nobody would see that they were put back.
         optimizer._refuse_detached()
-        pairs += _pairs("params", arrays_of(parameters), params)
+        found += pairs("params", arrays_of(parameters), params)
     # What shares memory with an array that is written would change before it is read.
-    own = [array for _, array, _ in pairs]
+    own = [array for _, array, _ in found]
     spans = _Spans(own)
-    sources = [given.copy() if spans.may_share(given) else given for _, _, given in pairs]
+    sources = [given.copy() if spans.may_share(given) else given for _, _, given in found]
 
     def describe(role: int, index: int) -> str:
-        return f"{pairs[index][0]}{' of the optimizer' if role == 0 else ''}"
+        return f"{found[index][0]}{' of the optimizer' if role == 0 else ''}"
 
     numbers = t, skips, seed
     restore = optimizer._stepper.restore
@@ -384,13 +385,13 @@ def _plain(option: Any) -> Any:
     return [float(number) for number in option] if np.ndim(option) else float(option)
 
 
-def _pairs(name: str, own: Any, given: Any) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """Pair the arrays of two dicts, or dicts of dicts, after checking those given."""
+def pairs(name: str, own: Any, given: Any) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Yield the arrays of two dicts, or dicts of dicts, by name, after checking those given."""
     check_keys(name, given, own)
     for key, array in own.items():
         inner = f'{name}["{key}"]'
         if isinstance(array, dict):
-            yield from _pairs(inner, array, given[key])
+            yield from pairs(inner, array, given[key])
         else:
             other = given[key]
             if isinstance(other, np.ndarray) and array.dtype.name == "bfloat16":

@@ -444,10 +444,16 @@ impl Around {
     }
 }
 
-/// Whether a loop has all of the extra work.
+/// Whether there is a loop at this level that has all of the extra work.
 #[must_use]
-pub fn does(extras: &Extras) -> bool {
-    extras.max_value.is_none() && extras.average.is_none()
+pub fn does(level: Level, extras: &Extras) -> bool {
+    has_loops(level.width()) && extras.max_value.is_none() && extras.average.is_none()
+}
+
+/// Whether there are loops for registers of so many bytes. Those for the oldest x86-64, which is from before
+/// 2013, would be a third of the code of all storages.
+const fn has_loops(width: usize) -> bool {
+    width > 0 || cfg!(not(target_arch = "x86_64"))
 }
 
 struct Sweep<'a, R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize>
@@ -477,6 +483,9 @@ where
 {
     #[inline(always)]
     fn run<const WIDTH: usize>(self) {
+        if const { !has_loops(WIDTH) } {
+            unreachable!("`does` says so");
+        }
         let Self { exact, around, p, low, g, state, places, noises, .. } = self;
         let rounded = exact.map(f32::nearest);
         let n = p.len();

@@ -50,7 +50,8 @@ impl Piece<'_> {
         match &work.rule {
             BoundRule::Recipe(recipe, c) => {
                 let combination = storage.combination(self.job.gradient);
-                match combination.filter(|_| self.has_runs(storage) && stored::does(&work.extras)) {
+                let does = self.has_runs(storage) && stored::does(level, &work.extras);
+                match combination.filter(|_| does) {
                     Some(combination) => self.sweep_stored(work, storage, combination, recipe, c),
                     None => {
                         self.sweep_tiles(work, storage, &|p, g, s| {
