@@ -140,13 +140,13 @@ def test_type_checkers_see_arrays_and_options() -> None:
     functional.rmsprop(p, g, v, t=1)
     functional.rmsprop(p, g, v, m, t=1, momentum=0.9)
     with pytest.raises(TypeError, match=r"adam\(\) has no option 'momentum'; wanted lr, betas, "):
-        functional.adam(p, g, m, v, t=1, momentum=0.9)  # type: ignore[call-overload]
+        functional.adam(p, g, m, v, t=1, momentum=0.9)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"adam\(\) was given 3 arrays; wanted p, g, m, v"):
-        functional.adam(p, g, m, t=1)  # type: ignore[call-overload]
+        functional.adam(p, g, m, t=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 't'"):
-        functional.adam(p, g, m, v)  # type: ignore[call-overload]
+        functional.adam(p, g, m, v)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="eps_mode is 'under'"):
-        functional.adam(p, g, m, v, t=1, eps_mode="under")  # type: ignore[call-overload]
+        functional.adam(p, g, m, v, t=1, eps_mode="under")  # type: ignore[arg-type]
 
 
 def test_states() -> None:
@@ -262,9 +262,10 @@ def test_names_are_by_default_those_of_an_optimizer() -> None:
     instep.SGD(listed, lr=1e-4).step([np.ones(1000, np.float32)] * 2)
     assert listed[1].tobytes() == bits([made(), made()], None) == bits([made(), made()], ["a", "1"])
     assert len({bits(made(), "a"), bits(made(), "b"), bits(made(), "a", 1)}) == 3
-    for p, name in ((made(), 3), ([made()], "a"), ([made()], ["a", "b"])):
+    bad: list[tuple[Any, Any]] = [(made(), 3), ([made()], "a"), ([made()], ["a", "b"])]
+    for arrays, name in bad:
         with pytest.raises(ValueError, match=r"name is .*; wanted a"):
-            bits(p, name)
+            bits(arrays, name)
 
 
 def test_what_is_not_stored_alike_is_refused() -> None:

@@ -122,7 +122,7 @@ def run(size: int, threads: Sequence[int] | None, rounds: int) -> None:
     console = Console(highlight=False)
     peers = [peer for peer in PEERS if peer.is_installed()]
     missing = dict.fromkeys(peer.package for peer in PEERS if peer not in peers)
-    storages = *STORAGES, *peers
+    storages: list[Storage | Peer] = [*STORAGES, *peers]
     needed, free = 20 * size * (len(storages) + 1), psutil.virtual_memory().available
     if needed > free:
         raise MemoryError(
