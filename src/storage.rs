@@ -291,6 +291,10 @@ pub enum Code {
 }
 
 impl Code {
+    const fn of(is_signed: bool) -> Self {
+        if is_signed { Self::Signed } else { Self::Unsigned }
+    }
+
     /// The bits without the sign.
     const fn magnitude(self) -> u32 {
         match self {
@@ -306,17 +310,17 @@ impl Code {
     }
 }
 
-struct FromCodes<'a> {
-    code: Code,
+struct FromCodes<'a, const SIGNED: bool> {
     codes: &'a [u8],
     exponents: &'a [u8],
     numbers: &'a mut [f32],
 }
 
-impl Kernel for FromCodes<'_> {
+impl<const SIGNED: bool> Kernel for FromCodes<'_, SIGNED> {
     #[inline(always)]
     fn run<const WIDTH: usize>(self) {
-        let Self { code, codes, exponents, numbers } = self;
+        let Self { codes, exponents, numbers } = self;
+        let code = Code::of(SIGNED);
         let all = code.magnitude();
         let blocks = iter::zip(codes.chunks(BLOCK), numbers.chunks_mut(BLOCK));
         for ((codes, numbers), &exponent) in iter::zip(blocks, exponents) {
@@ -335,20 +339,20 @@ impl Kernel for FromCodes<'_> {
     }
 }
 
-struct ToCodes<'a> {
-    code: Code,
+struct ToCodes<'a, const SIGNED: bool> {
     numbers: &'a [f32],
     rounding: Rounding<'a>,
     codes: &'a mut [u8],
     exponents: &'a mut [u8],
 }
 
-impl Kernel for ToCodes<'_> {
+impl<const SIGNED: bool> Kernel for ToCodes<'_, SIGNED> {
     #[inline(always)]
     fn run<const WIDTH: usize>(self) {
-        let Self { code, numbers, rounding, codes, exponents } = self;
+        let Self { numbers, rounding, codes, exponents } = self;
+        let code = Code::of(SIGNED);
         let all = code.magnitude();
-        let least = u32::from(code == Code::Unsigned);
+        let least = u32::from(!SIGNED);
         let blocks = iter::zip(numbers.chunks(BLOCK), rounding.places.chunks(BLOCK));
         let blocks = iter::zip(blocks, codes.chunks_mut(BLOCK));
         for (((numbers, places), codes), exponent) in iter::zip(blocks, exponents) {
@@ -359,11 +363,11 @@ impl Kernel for ToCodes<'_> {
             let base = code.base(*exponent);
             let n = numbers.len();
             let (places, codes) = (&places[..n], &mut codes[..n]);
-            let rounding = Rounding { places, ..rounding };
             for i in 0..n {
                 let bits = numbers[i].to_bits();
                 let magnitude = bits & MAGNITUDE;
-                let random = rounding.of(i) >> (32 - CUT);
+                let place = rounding.first.wrapping_add(places[i]);
+                let random = rounding.noise.of(place) >> (32 - CUT);
                 let above = magnitude.cast_signed().wrapping_sub(base);
                 let q = above.wrapping_add(random.cast_signed()) >> CUT;
                 let q = q.max(0).min(all.cast_signed()).cast_unsigned();
@@ -380,7 +384,10 @@ impl Kernel for ToCodes<'_> {
 /// When there are not as many numbers, or exponents, as there should be.
 pub fn from_codes(level: Level, code: Code, codes: &[u8], exponents: &[u8], numbers: &mut [f32]) {
     assert!(codes.len() == numbers.len() && exponents.len() == codes.len().div_ceil(BLOCK));
-    isa::run(level, FromCodes { code, codes, exponents, numbers });
+    match code {
+        Code::Signed => isa::run(level, FromCodes::<true> { codes, exponents, numbers }),
+        Code::Unsigned => isa::run(level, FromCodes::<false> { codes, exponents, numbers }),
+    }
 }
 
 /// The codes of numbers, rounded by the noise of their places, and the exponents of the blocks.
@@ -397,7 +404,10 @@ pub fn to_codes(
 ) {
     let n = numbers.len();
     assert!(codes.len() == n && rounding.places.len() == n && exponents.len() == n.div_ceil(BLOCK));
-    isa::run(level, ToCodes { code, numbers, rounding, codes, exponents });
+    match code {
+        Code::Signed => isa::run(level, ToCodes::<true> { numbers, rounding, codes, exponents }),
+        Code::Unsigned => isa::run(level, ToCodes::<false> { numbers, rounding, codes, exponents }),
+    }
 }
 
 /// The numbers of bfloat16 bits.

@@ -21,7 +21,7 @@ use crate::sweep::stored::{self, Combination, Places};
 use crate::walk::{Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, PARAMETER, PLACE, Walk};
 
 /// The elements of a tile: few enough for all that is known of them to stay in the cache.
-const TILE: usize = 2 * BLOCK;
+const TILE: usize = 4 * BLOCK;
 
 /// The places of a tile whose elements follow one another.
 const IN_A_ROW: [u32; TILE] = {
@@ -165,9 +165,14 @@ impl Piece<'_> {
         let mut numbers = [[0.0; TILE]; ROLES];
         let mut places = IN_A_ROW;
         let mut scratch = Scratch::new();
-        let has_extra = Extras { average: None, ..work.extras } != Extras::NONE;
         // Of rows, the next block is elsewhere.
-        let most = if self.job.is_dense() { TILE } else { BLOCK };
+        let most = if !self.job.is_dense() {
+            BLOCK
+        } else if work.extras == Extras::NONE {
+            TILE
+        } else {
+            Extras::TILE
+        };
         for (start, n, high) in self.parts(storage, most) {
             let first = self.places(storage, start, &mut places[..n]);
             let block = self.block(start, places[0]);
@@ -180,8 +185,11 @@ impl Piece<'_> {
             let mut rest = rest.map(Some);
             let mut slices: [_; MAX_STATES + 1] =
                 array::from_fn(|k| own[k].take().or_else(|| rest[k].take()).unwrap_or_default());
-            let zeros = scratch.zeros(if has_extra { n } else { 0 });
-            work.step(step, p, g, &mut slices[..count], zeros);
+            if work.extras == Extras::NONE {
+                step(p, g, &mut slices[..count]);
+            } else {
+                work.step(step, p, g, &mut slices[..count], scratch.zeros(n));
+            }
             let places = &places[..n];
             for (k, (&role, tile)) in iter::zip(roles, &numbers).enumerate() {
                 let shares = k >= FIRST_STATE && k % 2 == 1 && !self.is_coded(role);
