@@ -42,7 +42,7 @@ pub fn threads() -> usize {
     THREADS.load(Ordering::Relaxed)
 }
 
-/// Sets the largest number of threads for a task. Workers that exist already sleep.
+/// Sets the largest number of threads for a task. Workers above that number stay, and sleep.
 pub fn set_threads(count: NonZero<usize>) {
     THREADS.store(count.get(), Ordering::Relaxed);
 }
