@@ -137,7 +137,7 @@ def _names(name: str | Sequence[str] | None, count: int, *, is_list: bool) -> li
     """Return the names of parameters, by default those that they have in an optimizer."""
     if name is None:
         return [str(index) for index in range(count)] if is_list else ["params"]
-    names = list(name) if isinstance(name, (list, tuple)) else [name]
+    names: list[Any] = list(name) if isinstance(name, (list, tuple)) else [name]
     of_str = all(isinstance(each, str) for each in names)
     if not of_str or isinstance(name, str) == is_list or len(names) != count:
         wanted = f"a list of {count} str, as p has arrays" if is_list else "a str"
