@@ -1,7 +1,7 @@
 """The way of a step between ranks: gradients to their owners, parameters to all."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,12 @@ from instep.storage import Stored
 
 __all__ = ["Room", "Wire"]
 
+Sizes: TypeAlias = tuple[int, ...]
+"""How many bytes an element of each array has; 0 where it has no gradient."""
+
+Layout: TypeAlias = dict[tuple[int, int], tuple[list[Part], int]]
+"""The parts of a chunk of a rank, as they travel, and how many bytes do."""
+
 
 class Room:
     """The buffers of a rank: three buckets to send, two to receive, and sums that are kept."""
@@ -22,6 +28,8 @@ class Room:
         self.sent = [np.empty(0, np.uint8)] * 3
         self.received = [np.empty(0, np.uint8)] * 2
         self.kept = np.empty(0, np.uint8)
+        # How parts travel, by what there is of each array and how many bytes its elements have.
+        self._layouts: dict[Sizes, Layout] = {}
         # For the numbers of a gradient in 16 bits, while they are added.
         self.numbers = np.empty(PIECE, np.float32)
 
@@ -60,6 +68,12 @@ class Room:
             for part in parts
         ]
 
+    def layout(self, sizes: Sizes) -> Layout:
+        """Return what is known of how parts travel, which is the same in most steps."""
+        if sizes not in self._layouts and len(self._layouts) > 3:
+            self._layouts.clear()
+        return self._layouts.setdefault(sizes, {})
+
     def sum_of(self, k: int) -> NDArray[Any]:
         """Return the bytes in which the sums of a chunk are made."""
         return self._places[k]
@@ -82,6 +96,12 @@ class Wire:
             None if g is None else Elements(g, member.array)
             for g, member in zip(given, shard.members, strict=True)
         ]
+        pairs = [
+            (0, 0) if g is None else (g.dtype.itemsize, own.dtype.itemsize)
+            for g, own in zip(self.grads, shard.elements, strict=True)
+        ]
+        own_sizes = tuple(own for _, own in pairs)
+        self._layouts = room.layout(tuple(g for g, _ in pairs)), room.layout(own_sizes)
 
     def step(self, step: Callable[[int], None], *, is_reduced: bool) -> None:
         """Step every chunk: while one is stepped, the next one is on the wire."""
@@ -120,14 +140,17 @@ class Wire:
 
         One that travels alone needs no padding: most are sent from where they are.
         """
-        parts, end = [], 0
-        for part in self._chunk(k, rank):
-            of = elements[part.array]
-            assert of is not None
-            start = padded(end)
-            end = start + (part.stop - part.start) * of.dtype.itemsize
-            parts.append(part._replace(at=start))
-        return parts, end
+        known = self._layouts[0 if elements is self.grads else 1]
+        if (k, rank) not in known:
+            parts, end = [], 0
+            for part in self._chunk(k, rank):
+                of = elements[part.array]
+                assert of is not None
+                start = padded(end)
+                end = start + (part.stop - part.start) * of.dtype.itemsize
+                parts.append(part._replace(at=start))
+            known[k, rank] = parts, end
+        return known[k, rank]
 
     def _chunk(self, k: int, rank: int) -> list[Part]:
         own = self.shard.chunks[rank]
