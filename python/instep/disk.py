@@ -367,8 +367,8 @@ class Streamed(Streaming):
 
         Notes
         -----
-        Arrays go from the folder to the file without a copy in memory, except those that are not in
-        C order.
+        Arrays go from the folder to the file without a copy in memory; those that are not in C
+        order are copied one at a time.
         """
         with self._reading():
             state_dict = self.state_dict()

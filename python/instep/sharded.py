@@ -191,12 +191,11 @@ class Sharded(Partwise[Shard]):
             grads_of[0] = self._before(grads_of[0])
             given = shard.check(grads_of[0])
             shard.refuse_rows(grads_of[0], "all ranks would need the same rows")
-            are_there = [g is not None for g in given]
             keeps = looks
-            begun = shard.begin_parts(room.gradients(shard, are_there, keeps=keeps), asked)
+            begun = shard.begin_parts(room.gradients(shard, given, keeps=keeps), asked)
             if begun.needs_norms and not keeps:
                 keeps = True
-                begun = shard.begin_parts(room.gradients(shard, are_there, keeps=True), asked)
+                begun = shard.begin_parts(room.gradients(shard, given, keeps=True), asked)
             kinds = [None if g is None else g.dtype.name for g in given]
             grads_said = dict(zip(shard.labels, kinds, strict=True))
             said = {**asked, **grads_said, **shard.options_said(), "the learning rate": begun.lr}
@@ -213,8 +212,13 @@ class Sharded(Partwise[Shard]):
 
         def step(k: int) -> None:
             numbers = shard.parts_of(k)
+            start, stop = firsts[numbers.start], firsts[numbers.stop]
             shard.take_in(numbers)
-            begun.step(firsts[numbers.start], firsts[numbers.stop])
+            if keeps:
+                begun.step(start, stop)
+            else:
+                for first, last in wire.sums(k):
+                    begun.step(start + first, start + last)
             shard.put_out(numbers)
 
         wire.step(step, is_reduced=keeps)

@@ -1,6 +1,7 @@
 """The way of a step between ranks: gradients to their owners, parameters to all."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +13,9 @@ from instep.shard import Shard
 from instep.storage import Stored
 
 __all__ = ["Room", "Wire"]
+
+# So many elements are summed at a time: they stay in the cache until they are stepped.
+_AT_A_TIME = 4 * PIECE
 
 Sizes: TypeAlias = tuple[int, ...]
 """How many bytes an element of each array has; 0 where it has no gradient."""
@@ -47,23 +51,33 @@ class Room:
             self.received = [_empty(received) for _ in range(2)]
 
     def gradients(
-        self, shard: Shard, are_there: Sequence[bool], *, keeps: bool
+        self, shard: Shard, given: Sequence[NDArray[Any] | None], *, keeps: bool
     ) -> list[NDArray[Any] | None]:
-        """Return where the sums of the gradients of this rank's parts will be."""
+        """Return where the sums of the gradients of this rank's parts will be.
+
+        That is in room that is kept, or in a slot of what is received: over what another rank has
+        sent, if that has the same layout, else in this rank's own slot.
+        """
         self.fit(shard)
         own = shard.chunks[shard.rank]
         if keeps and self.kept.size < sum(nbytes for _, nbytes in own):
             self.kept = _empty(sum(nbytes for _, nbytes in own))
         self._places = []
         start = 0
-        for k, (_, nbytes) in enumerate(own):
-            ring = self.received[k % 2][shard.rank * nbytes : (shard.rank + 1) * nbytes]
+        other = (1 if shard.rank == 0 else 0) if self.ranks > 1 else 0
+        is_like = [
+            g is not None and g.dtype.itemsize == dtype.itemsize
+            for g, dtype in zip(given, shard.sum_dtypes, strict=True)
+        ]
+        for k, (parts, nbytes) in enumerate(own):
+            slot = other if all(is_like[part.array] for part in parts) else shard.rank
+            ring = self.received[k % 2][slot * nbytes : (slot + 1) * nbytes]
             self._places.append(self.kept[start : start + nbytes] if keeps else ring)
             start += nbytes
         return [
-            typed(part, self._places[k], shard.sum_dtypes[part.array])
-            if are_there[part.array]
-            else None
+            None
+            if given[part.array] is None
+            else typed(part, self._places[k], shard.sum_dtypes[part.array])
             for k, (parts, _) in enumerate(own)
             for part in parts
         ]
@@ -100,6 +114,8 @@ class Wire:
             (0, 0) if g is None else (g.dtype.itemsize, own.dtype.itemsize)
             for g, own in zip(self.grads, shard.elements, strict=True)
         ]
+        # Of two chunks, the gradients of all ranks.
+        self._arrived: list[list[NDArray[Any]]] = [[], []]
         own_sizes = tuple(own for _, own in pairs)
         self._layouts = room.layout(tuple(g for g, _ in pairs)), room.layout(own_sizes)
 
@@ -129,9 +145,36 @@ class Wire:
             started = self._reduce(k)
             if finish is not None:
                 finish()
+                deque(self.sums(k - 1), 0)
             finish = started
         if finish is not None:
             finish()
+            deque(self.sums(self.shard.count - 1), 0)
+
+    def sums(self, k: int) -> Iterator[tuple[int, int]]:
+        """Sum the gradients of a chunk, some pieces at a time.
+
+        Yields from which of its pieces to which the sums are there: they are still in the cache.
+        """
+        rank = self.comm.rank
+        first = last = size = 0
+        sources = self._arrived[k % 2]
+        wire = self._parts(k, rank, self.grads)[0]
+        for part, at in zip(self._chunk(k, rank), wire, strict=True):
+            of = self.grads[part.array]
+            assert of is not None
+            out = typed(part, self.room.sum_of(k), self.shard.sum_dtypes[part.array])
+            arrays = [typed(at, source, of.dtype) for source in sources]
+            for start in range(0, out.size, _AT_A_TIME):
+                stop = min(out.size, start + _AT_A_TIME)
+                self._add([array[start:stop] for array in arrays], out[start:stop])
+                last += -(-(stop - start) // PIECE)
+                size += stop - start
+                if size >= _AT_A_TIME:
+                    yield first, last
+                    first, size = last, 0
+        if last > first:
+            yield first, last
 
     def _parts(
         self, k: int, rank: int, elements: Sequence[Elements | None]
@@ -179,25 +222,20 @@ class Wire:
         return region
 
     def _reduce(self, k: int) -> Callable[[], None]:
-        """Send gradients to their owners; what is returned waits, and sums this rank's."""
+        """Send gradients to their owners; what is returned waits for this rank's."""
         comm, rank, grads = self.comm, self.comm.rank, self.grads
         send = [
             self._packed(grads, self._parts(k, other, grads)[0], region)
             for other, region in enumerate(self._regions(k, grads))
         ]
-        wire, nbytes = self._parts(k, rank, grads)
+        nbytes = self._parts(k, rank, grads)[1]
         ring, slot = self.room.received[k % 2], self.shard.chunk_bytes(k)
         receive = [ring[q * slot : q * slot + nbytes] for q in range(comm.size)]
         request = comm.all_to_all(send, receive)
 
         def finish() -> None:
             request.wait()
-            sources = [send[q] if q == rank else receive[q] for q in range(comm.size)]
-            for part, at in zip(self._chunk(k, rank), wire, strict=True):
-                of = grads[part.array]
-                assert of is not None
-                out = typed(part, self.room.sum_of(k), self.shard.sum_dtypes[part.array])
-                self._add([typed(at, source, of.dtype) for source in sources], out)
+            self._arrived[k % 2] = [send[q] if q == rank else receive[q] for q in range(comm.size)]
 
         return finish
 
