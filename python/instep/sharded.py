@@ -212,13 +212,8 @@ class Sharded(Partwise[Shard]):
 
         def step(k: int) -> None:
             numbers = shard.parts_of(k)
-            start, stop = firsts[numbers.start], firsts[numbers.stop]
             shard.take_in(numbers)
-            if keeps:
-                begun.step(start, stop)
-            else:
-                for first, last in wire.sums(k):
-                    begun.step(start + first, start + last)
+            begun.step(firsts[numbers.start], firsts[numbers.stop])
             shard.put_out(numbers)
 
         wire.step(step, is_reduced=keeps)

@@ -1,7 +1,6 @@
 """The way of a step between ranks: gradients to their owners, parameters to all."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,9 +12,6 @@ from instep.shard import Shard
 from instep.storage import Stored
 
 __all__ = ["Room", "Wire"]
-
-# So many elements are summed at a time: they stay in the cache until they are stepped.
-_AT_A_TIME = 4 * PIECE
 
 Sizes: TypeAlias = tuple[int, ...]
 """How many bytes an element of each array has; 0 where it has no gradient."""
@@ -114,8 +110,6 @@ class Wire:
             (0, 0) if g is None else (g.dtype.itemsize, own.dtype.itemsize)
             for g, own in zip(self.grads, shard.elements, strict=True)
         ]
-        # Of two chunks, the gradients of all ranks.
-        self._arrived: list[list[NDArray[Any]]] = [[], []]
         own_sizes = tuple(own for _, own in pairs)
         self._layouts = room.layout(tuple(g for g, _ in pairs)), room.layout(own_sizes)
 
@@ -145,36 +139,9 @@ class Wire:
             started = self._reduce(k)
             if finish is not None:
                 finish()
-                deque(self.sums(k - 1), 0)
             finish = started
         if finish is not None:
             finish()
-            deque(self.sums(self.shard.count - 1), 0)
-
-    def sums(self, k: int) -> Iterator[tuple[int, int]]:
-        """Sum the gradients of a chunk, some pieces at a time.
-
-        Yields from which of its pieces to which the sums are there: they are still in the cache.
-        """
-        rank = self.comm.rank
-        first = last = size = 0
-        sources = self._arrived[k % 2]
-        wire = self._parts(k, rank, self.grads)[0]
-        for part, at in zip(self._chunk(k, rank), wire, strict=True):
-            of = self.grads[part.array]
-            assert of is not None
-            out = typed(part, self.room.sum_of(k), self.shard.sum_dtypes[part.array])
-            arrays = [typed(at, source, of.dtype) for source in sources]
-            for start in range(0, out.size, _AT_A_TIME):
-                stop = min(out.size, start + _AT_A_TIME)
-                self._add([array[start:stop] for array in arrays], out[start:stop])
-                last += -(-(stop - start) // PIECE)
-                size += stop - start
-                if size >= _AT_A_TIME:
-                    yield first, last
-                    first, size = last, 0
-        if last > first:
-            yield first, last
 
     def _parts(
         self, k: int, rank: int, elements: Sequence[Elements | None]
@@ -222,20 +189,25 @@ class Wire:
         return region
 
     def _reduce(self, k: int) -> Callable[[], None]:
-        """Send gradients to their owners; what is returned waits for this rank's."""
+        """Send gradients to their owners; what is returned waits, and sums this rank's."""
         comm, rank, grads = self.comm, self.comm.rank, self.grads
         send = [
             self._packed(grads, self._parts(k, other, grads)[0], region)
             for other, region in enumerate(self._regions(k, grads))
         ]
-        nbytes = self._parts(k, rank, grads)[1]
+        wire, nbytes = self._parts(k, rank, grads)
         ring, slot = self.room.received[k % 2], self.shard.chunk_bytes(k)
         receive = [ring[q * slot : q * slot + nbytes] for q in range(comm.size)]
         request = comm.all_to_all(send, receive)
 
         def finish() -> None:
             request.wait()
-            self._arrived[k % 2] = [send[q] if q == rank else receive[q] for q in range(comm.size)]
+            sources = [send[q] if q == rank else receive[q] for q in range(comm.size)]
+            for part, at in zip(self._chunk(k, rank), wire, strict=True):
+                of = grads[part.array]
+                assert of is not None
+                out = typed(part, self.room.sum_of(k), self.shard.sum_dtypes[part.array])
+                self._add([typed(at, source, of.dtype) for source in sources], out)
 
         return finish
 
