@@ -136,7 +136,7 @@ trajectories: .venv/with-peers  ## 1 min | Make the stored values of the peers a
 .PHONY: torch-host
 torch-host: .venv-torch/built  ## 2 min | Check instep.torch against torch itself, in 5 GB of its own: .venv-torch
 	.venv-torch/bin/python -m pytest --override-ini=addopts= tests/torch_host/*_check.py
-	.venv-torch/bin/python -m pytest --override-ini=addopts= --doctest-modules python/instep/torch.py
+	.venv-torch/bin/python -m pytest --override-ini=addopts= --doctest-modules python/instep/torch
 
 .PHONY: docs
 docs: .venv/with-docs  ## 20 s | Build the pages of the documentation, docs/_build/html/index.html

@@ -1,4 +1,4 @@
-//! Division by a number that many dividends share, without the divider and correctly rounded.
+//! Division of many numbers by the same divisor, correctly rounded, without the CPU's divider.
 
 use std::cell::Cell;
 

@@ -1,8 +1,8 @@
-//! The float types: what rules are written in, and what arrays hold.
+//! The float types: those that rules are written in, and those of arrays.
 
 use std::ops::{Add, Div, Mul, Sub};
 
-/// What rules are written in: operations that round as IEEE 754 says.
+/// The type that rules are written in: its operations round as IEEE 754 says.
 ///
 /// Each gives NaN if an operand is NaN, and there are no comparisons. So a NaN is in every result that
 /// depends on it, which is how [`Quick`](crate::quick::Quick) says that it can't tell.
@@ -26,7 +26,7 @@ pub trait Float:
     fn sign(self) -> Self;
 
     /// `self / divisor`, for a divisor that is one of the coefficients. It is the same for all
-    /// elements, so there are quicker ways to the same bits.
+    /// elements, so there are quicker ways to get the same bits.
     fn over(self, divisor: Self) -> Self;
 }
 

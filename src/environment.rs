@@ -1,4 +1,4 @@
-//! What a thread has of its own: a floating-point mode, signals that it blocks, the core that it is on.
+//! What belongs to a thread: its floating-point mode, the signals that it blocks, the core that it is on.
 #![expect(unsafe_code, reason = "a control register is read, and the C library is called")]
 
 /// Whether floats round to nearest here, with subnormal numbers and without traps: the only mode in
@@ -52,7 +52,7 @@ fn control_bits() -> u64 {
 #[cfg(not(any(target_feature = "sse", target_arch = "aarch64")))]
 const DEFAULT: u64 = 0;
 
-/// Nothing that we know of.
+/// No other mode that we know of.
 #[cfg(not(any(target_feature = "sse", target_arch = "aarch64")))]
 fn control_bits() -> u64 {
     DEFAULT
@@ -125,8 +125,8 @@ pub(crate) fn keep_off(_core: usize, _threads: &[ThreadId]) {}
 /// Calls `spawn` with all signals blocked in this thread, so that threads born within block them
 /// from their first instruction on.
 ///
-/// But for those that a thread gets for what it has just done itself, such as reading a mapped file
-/// that is too short by now: blocked, they end the process before a handler can say where it was.
+/// Except those that a thread gets for what it has just done itself, such as reading a mapped file that
+/// has become too short: if blocked, they end the process before a handler can say where it was.
 #[cfg(unix)]
 pub(crate) fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
     /// Puts the thread's mask back, even after a panic.

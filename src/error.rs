@@ -6,13 +6,13 @@ use std::fmt;
 /// Why a call was refused. The variant is the kind of Python exception that it becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// A row that its array does not have.
+    /// A row that the array does not have.
     Index(String),
     /// The library can't be loaded as the environment wants it.
     Import(String),
     /// An argument of the wrong type or dtype.
     Type(String),
-    /// An argument of the right type with a value that can't be.
+    /// An argument of the right type with a wrong value.
     Value(String),
 }
 

@@ -1,6 +1,6 @@
 //! Extra work on the elements, before and after the rule, while they are in the first-level cache.
 //!
-//! In this order, with `g` the gradient as it came and `p` the parameter:
+//! In this order, where `g` is the given gradient and `p` the parameter:
 //!
 //! | what | arithmetic |
 //! |---|---|
@@ -17,13 +17,13 @@ use crate::isa::{self, Kernel, Level};
 /// The extra work of a step. [`Extras::NONE`] changes no bit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Extras {
-    /// What the gradient is multiplied by: a loss scale, a clipping factor, -1 to maximize.
+    /// The factor of the gradient: a loss scale, a clipping factor, -1 to maximize.
     pub scale: f64,
-    /// The most that an element of the gradient may be, of either sign.
+    /// The largest absolute value of an element of the gradient.
     pub max_value: Option<f64>,
-    /// What of the parameter is added to the gradient; 0 adds nothing.
+    /// How much of the parameter is added to the gradient; 0 for nothing.
     pub weight_decay: f64,
-    /// What the parameter is multiplied by before the rule; 1 for nothing.
+    /// The factor of the parameter before the rule; 1 for nothing.
     pub shrink: f64,
     /// The decay of the parameters' moving average, where one is kept.
     pub average: Option<f64>,
@@ -37,9 +37,9 @@ impl Extras {
     /// How many elements to take at a time: what is read for them should stay in the cache.
     pub const TILE: usize = 512;
 
-    /// A step over slices of one length, given what the rule does to them, with the extra work around it.
+    /// A step over slices of the same length: what the rule does to them, with the extra work around it.
     ///
-    /// `scratch` is as long as they, `average` too if an average is kept.
+    /// `scratch` has the same length, and so has `average` if an average is kept.
     #[expect(clippy::too_many_arguments, reason = "a step's own, and what the extra work reads")]
     pub fn step<F: Element>(
         &self,
@@ -64,7 +64,7 @@ impl Extras {
             &*scratch
         };
         if let Some(average) = &average {
-            // It is not read before the whole tile has gone through the rule: time to fetch it.
+            // It is only read after the whole tile has gone through the rule, so there is time to fetch it.
             isa::prefetch(average, 0, average.len());
         }
         step(p, gradient, state);

@@ -1,4 +1,4 @@
-//! What is asked of gradients before a step: their norm, and whether they are finite.
+//! What a step may need to know about gradients first: their norm, and whether they are finite.
 
 use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
@@ -17,12 +17,12 @@ const LANES: usize = 16;
 pub struct Squares([f64; LANES]);
 
 impl Squares {
-    /// Adds the next elements of the block: a multiple of 16, but for the last ones.
+    /// Adds the next elements of the block: a multiple of 16, except for the last ones.
     pub fn add<F: Element>(&mut self, level: Level, g: &[F]) {
         isa::run(level, Add { g, sums: &mut self.0 });
     }
 
-    /// The sum of those that were added.
+    /// The sum of the squares that were added.
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.0.iter().sum()
@@ -68,7 +68,7 @@ impl<F: Element> Kernel for Finite<'_, F> {
     #[inline(always)]
     fn run<const WIDTH: usize>(self) {
         let zero = F::nearest(0.0);
-        // NaN for NaN and Inf, zero for all else.
+        // NaN for NaN and Inf, zero for everything else.
         *self.finite = self.g.iter().filter(|&&x| x * zero != zero).count() == 0;
     }
 }

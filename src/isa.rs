@@ -1,4 +1,4 @@
-//! Instruction levels: the element loop is compiled once for each, the best one is chosen once.
+//! Instruction levels: the element loop is compiled for each, and the best one is chosen once.
 #![expect(unsafe_code, reason = "calling code that is compiled for a CPU feature is unsafe")]
 
 use std::env;
@@ -15,8 +15,7 @@ const CACHE_LINE: usize = 64;
 
 /// A set of instructions that this CPU has. Ordered: a higher one includes the lower ones.
 ///
-/// There is no way to make one but [`Level::available`], so having one proves that the CPU has
-/// the instructions.
+/// Only [`Level::available`] makes one, so to have one proves that the CPU has the instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(Kind);
 
@@ -87,7 +86,7 @@ impl Level {
             .clone()
     }
 
-    /// The level of that name; an error is worded to follow what the name was given as.
+    /// The level of that name. The text of an error follows the name of the argument.
     ///
     /// # Errors
     /// When it is not the name of a level, or names one that this CPU does not have.
@@ -102,7 +101,7 @@ impl Level {
         let wanted = if Kind::ALL.iter().any(|kind| kind.name() == word) {
             "but this CPU has only"
         } else {
-            "which is no instruction level; wanted one of"
+            "which is not an instruction level; wanted one of"
         };
         let names: Vec<_> = available.iter().map(|level| level.name()).collect();
         Err(Error::Value(format!("is {word:?}, {wanted}: {}", names.join(", "))))
@@ -111,12 +110,12 @@ impl Level {
     /// How many levels there are.
     pub(crate) const COUNT: usize = Kind::ALL.len();
 
-    /// Where it stands among them.
+    /// Its place among them.
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// What [`Kernel::run`] is told.
+    /// What [`Kernel::run`] gets.
     pub(crate) fn width(self) -> usize {
         match self.0 {
             Kind::Baseline => 0,
@@ -139,8 +138,8 @@ pub(crate) trait Kernel {
     /// The loop. `WIDTH` is how many bytes the registers have that fused multiply-add is an instruction
     /// for, 0 where it is a slow call.
     ///
-    /// Has to be `#[inline(always)]`, as all that it calls: what is not inlined into the function
-    /// of a level is compiled for the baseline.
+    /// It has to be `#[inline(always)]`, and so has everything that it calls: code that is not inlined
+    /// into the function of a level is compiled for the baseline.
     fn run<const WIDTH: usize>(self);
 }
 

@@ -1,5 +1,5 @@
-//! Optimizer steps in place on NumPy buffers: fused into one pass, without allocating, and with the
-//! bits of the NumPy formula on every CPU.
+//! Optimizer steps in place on NumPy buffers: fused into one pass, without allocating, and bit-for-bit
+//! identical to the NumPy formula on every CPU.
 //!
 //! # The way of one step
 //!
@@ -8,29 +8,29 @@
 //!   python/step.rs     the call: numbers and tuples of arrays come in (recipe.rs: the plain one)
 //!   python/plan.rs     every array looked at once: type, dtype, shape, writable (overlap.rs: overlap)
 //!   python/seen.rs     the plan of the step before, if every array is as it was
-//!   python/pieces.rs   what is behind it: slices of dense arrays (tiles.rs: tiles of strided ones)
+//!   python/pieces.rs   the elements: slices of dense arrays (tiles.rs: tiles of strided ones)
 //!   walk.rs            the order and the blocks of arrays that are not dense
 //!   parallel.rs        the arrays as one index space, in chunks that threads claim one by one
-//!                      (worth.rs: whether that pays; environment.rs: what a thread has of its own;
-//!                      team.rs: the threads that torch computes with)
+//!                      (parallel/pool.rs: the threads; worth.rs: whether that pays; environment.rs:
+//!                      what a thread has of its own; team.rs: the threads that torch computes with)
 //!   rules/…            the numbers → coefficients, in f64, once per step
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
 //!   sweep/stored.rs    that loop over arrays of 16 bits (storage.rs: what they hold, and the noise
 //!                      that rounds; python/pieces/stored.rs: tiles where there is no loop for them)
 //!   program/           in its place for a user's own rule: instructions on blocks of elements
-//!   quick.rs           what it computes in where there are quicker ways: division.rs, roots.rs
+//!   quick.rs           the floats of that loop if there are quicker ways: division.rs, roots.rs
 //!   isa.rs             that loop compiled once per instruction level; the best one chosen once
 //! Python    returns
 //! ```
 //!
-//! A step does all of it or nothing: every check comes before the first write, and nothing after
-//! the first write can fail.
+//! A step does everything or nothing: every check comes before the first write, and nothing can fail
+//! after it.
 //!
 //! The arithmetic of a rule is one pure function of one element in a file of `rules/`. The compiler
 //! makes packed code of it for every level. There are no intrinsics in it and no fused operations, but
-//! the floats that it is run with may divide and take roots by them, where a proof says that no bit can
-//! change (`division.rs`, `roots.rs`); so the result is bit-for-bit identical at every level.
+//! the floats that it runs with may use them to divide and take roots, if a proof says that no bit can
+//! change (`division.rs`, `roots.rs`). So the result is bit-for-bit identical at every level.
 //!
 //! Without the feature `python` the crate is plain Rust, and its tests need no Python.
 

@@ -1,5 +1,5 @@
-//! Whether arrays share memory: exactly, by the equation of their strides; and, of many arrays that
-//! interleave, soon.
+//! Whether arrays share memory: exactly, by the equation of their strides; and quickly, for many arrays
+//! that interleave.
 
 use std::iter;
 use std::ops::Range;

@@ -4,58 +4,45 @@
 //! comes late finds fewer left, or none: nobody waits for it. When all chunks are claimed, the caller
 //! takes the task back, and waits only for workers that are still at a chunk they have claimed.
 //!
-//! There is one task at a time. A caller that finds another's posted does its chunks alone, which
-//! costs less than waiting. There is no thread before the first task that asks for one. Workers
-//! without a task look out for another one for some microseconds, as a sleeping one comes late; they
-//! let in whatever else waits for the core, and then they sleep.
+//! There is one task at a time. A caller that finds another task posted does its chunks alone, which
+//! costs less than waiting. Threads are started by the first task that asks for them. Workers without
+//! a task look for the next one for some microseconds, because a sleeping worker comes late. Meanwhile
+//! they let others use the core, and then they sleep.
 //!
-//! Where another library of the process has threads that look out for work, a step may ask for a team of
-//! those instead (`team.rs`).
+//! If another library of the process has threads that look for work, a step may use a team of those
+//! instead (`team.rs`).
 //!
-//! A caller in a floating-point mode of its own does its chunks alone, too, so that all of them are
-//! computed in it. Workers are in the default mode: a new thread has the mode of the one that starts
+//! A caller in its own floating-point mode does its chunks alone too, so that all of them are computed
+//! in that mode. Workers are in the default mode: a new thread has the mode of the one that starts
 //! it, and only a caller in the default mode does.
-//!
-//! A forked child has a copy of the pool's memory, which another thread may have been changing, and
-//! none of its workers. So a pool knows the id of the process it was made in, and a process with
-//! another id makes a new one without a look at more of the old one than that.
-#![expect(unsafe_code, reason = "workers run what a caller lends them, for as long as it waits")]
 
 mod claims;
+mod pool;
 
 use std::num::NonZero;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use std::{env, hint, process, ptr, thread};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use std::{env, thread};
 
 use self::claims::{Claims, Side};
-use crate::environment::{self, ThreadId};
+use self::pool::Pool;
+use crate::environment;
 use crate::error::Error;
 use crate::team::Team;
 pub use crate::worth::SHARED_FROM;
-use crate::worth::{SHORT_PATIENCE, WOKEN_FROM, Worth};
+use crate::worth::WOKEN_FROM;
 
 /// The environment variable that sets the number of threads.
 const VARIABLE: &str = "INSTEP_NUM_THREADS";
 
-/// Enough for the buffers that strided arrays are gathered into, several times over.
-const STACK_BYTES: usize = 512 * 1024;
-
-/// The most rounds of looking out, should the clock stand still: a millisecond.
-const MOST_LOOKS: usize = 1_000;
-
-/// How often to look before the clock is looked at and others are let in: about a microsecond.
-const PAUSES: usize = 16;
-
 static THREADS: AtomicUsize = AtomicUsize::new(1);
 
-/// The most threads that a task is run on, the caller's included: 1 until it is set.
+/// The largest number of threads for a task, with the caller's: 1 until it is set.
 pub fn threads() -> usize {
     THREADS.load(Ordering::Relaxed)
 }
 
-/// Sets the most threads that a task is run on. Workers that are there already only sleep.
+/// Sets the largest number of threads for a task. Workers above that number stay, and sleep.
 pub fn set_threads(count: NonZero<usize>) {
     THREADS.store(count.get(), Ordering::Relaxed);
 }
@@ -77,9 +64,8 @@ pub fn default_threads() -> Result<NonZero<usize>, Error> {
     }
 }
 
-/// Calls `work` with each number below `chunks`, with each of them once, on as many threads as
-/// [`threads`] allows and as pay for `bytes`, the size of what is worked at; returns when all calls
-/// have.
+/// Calls `work` once with each number below `chunks`, on as many threads as [`threads`] allows and as
+/// save time for `bytes`, the size of the data. Returns when all calls have returned.
 ///
 /// # Panics
 /// When a call of `work` does.
@@ -110,216 +96,12 @@ pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
     claims.assert_all_done();
 }
 
-/// The claims of a caller, as its workers reach them.
-#[derive(Clone, Copy)]
-struct Task(*const Claims<'static>);
-
-// SAFETY: `Claims` is `Sync`: it has atomics, and a `work` that is `Sync` by its type. That it is
-// still there is up to who follows the pointer.
-unsafe impl Send for Task {}
-
-struct Pool {
-    /// The process whose threads its workers are.
-    process: u32,
-    state: Mutex<State>,
-    /// How many tasks were posted; changed under the lock.
-    posts: AtomicUsize,
-    /// A task was posted, for workers that sleep.
-    posted: Condvar,
-    /// A worker has left a task, for callers that sleep. There may be several: one whose task was
-    /// taken back and is not left yet, and those after it.
-    left: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    workers: usize,
-    /// Those that have begun.
-    ids: Vec<ThreadId>,
-    /// The core that they are kept off.
-    kept_off: Option<usize>,
-    /// How many of them sleep.
-    sleepers: usize,
-    /// How many callers sleep.
-    waiting: usize,
-    task: Option<Task>,
-    /// How many more workers may join the task.
-    seats: usize,
-    worth: Worth,
-}
-
-impl State {
-    /// Linux may wake a thread on the core of the one that wakes it, though another is idle, and leave
-    /// both there for milliseconds: longer than most steps take.
-    fn keep_workers_off_this_core(&mut self) {
-        let core = environment::core();
-        if let Some(number) = core.filter(|_| core != self.kept_off) {
-            environment::keep_off(number, &self.ids);
-            self.kept_off = core;
-        }
-    }
-}
-
-static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
-
-impl Pool {
-    fn of_this_process() -> &'static Self {
-        let process = process::id();
-        let mut known = POOL.load(Ordering::Acquire);
-        loop {
-            // SAFETY: `known` is null, or comes from `Box::leak` below and was published after it
-            // was made; nothing ever frees a pool. `process` is never changed, so reading it is no
-            // race even in a child that was forked while a thread of its parent was in the pool.
-            if let Some(pool) = unsafe { known.as_ref() }.filter(|pool| pool.process == process) {
-                return pool;
-            }
-            let new = Box::leak(Box::new(Self {
-                process,
-                state: Mutex::default(),
-                posts: AtomicUsize::new(0),
-                posted: Condvar::new(),
-                left: Condvar::new(),
-            }));
-            match POOL.compare_exchange(known, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return new,
-                Err(other) => known = other,
-            }
-        }
-    }
-
-    /// Nothing panics while it holds the lock, and if it did the state would still be whole.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Shows a task to as many workers, which are started where there are not as many; `None` when
-    /// there is another task, or sharing this one does not pay.
-    fn post<'a>(
-        &'static self,
-        claims: &'a Claims<'a>,
-        helpers: usize,
-        bytes: usize,
-        mut start: Instant,
-    ) -> Option<Posted<'a>> {
-        let mut state = self.lock();
-        state.worth.begin(start, helpers);
-        let awake = state.workers - state.sleepers;
-        if state.task.is_some() || !state.worth.shares(bytes, awake > 0) {
-            return None;
-        }
-        while state.workers < helpers {
-            let builder = thread::Builder::new().name("instep".to_owned()).stack_size(STACK_BYTES);
-            if environment::with_signals_blocked(|| builder.spawn(|| self.work())).is_err() {
-                break;
-            }
-            state.workers += 1;
-            // What this took is not what sharing costs.
-            start = Instant::now();
-        }
-        state.task = Some(Task(ptr::from_ref(claims).cast()));
-        state.seats = helpers;
-        let wanted = helpers.saturating_sub(awake).min(state.sleepers);
-        if wanted > 0 {
-            state.keep_workers_off_this_core();
-        }
-        self.posts.fetch_add(1, Ordering::Relaxed);
-        drop(state);
-        for _ in 0..wanted {
-            self.posted.notify_one();
-        }
-        Some(Posted { pool: self, claims, start })
-    }
-
-    /// The life of a worker.
-    fn work(&self) -> ! {
-        let mut state = self.lock();
-        state.ids.push(environment::thread_id());
-        // The others may be kept off a core that this one has not heard of.
-        state.kept_off = None;
-        loop {
-            if let Some(Task(claims)) = state.task.filter(|_| state.seats > 0) {
-                state.seats -= 1;
-                // SAFETY: the claims are posted, and we hold the lock. Their owner holds a `Posted`
-                // that borrows them, which before it goes takes the task back, under the lock, and
-                // then waits for their `inside` to be zero. It is raised here before the lock is
-                // given up, and lowering it is the last use of them.
-                let claims = unsafe { &*claims };
-                claims.inside.fetch_add(1, Ordering::Relaxed);
-                drop(state);
-                claims.run_or_note(Side::Back);
-                // Releases what was written to the caller, who may go on at once.
-                claims.inside.fetch_sub(1, Ordering::Release);
-                state = self.lock();
-                // A caller that saw us inside, under the lock, sleeps by now.
-                if state.waiting > 0 {
-                    self.left.notify_all();
-                }
-                continue;
-            }
-            let (posts, patience) = (self.posts.load(Ordering::Relaxed), state.worth.patience());
-            drop(state);
-            look_out(patience, || self.posts.load(Ordering::Relaxed) != posts);
-            state = self.lock();
-            if state.task.is_none() || state.seats == 0 {
-                state.sleepers += 1;
-                state = self.posted.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.sleepers -= 1;
-            }
-        }
-    }
-}
-
-/// A task that workers may be at. They have left it when this is gone, even by a panic.
-struct Posted<'a> {
-    pool: &'static Pool,
-    claims: &'a Claims<'a>,
-    /// When the workers were there.
-    start: Instant,
-}
-
-impl Drop for Posted<'_> {
-    fn drop(&mut self) {
-        self.pool.lock().task = None;
-        // Nobody joins any more. Those who are there are at their last chunk, and will soon have
-        // done it if they have a core to themselves; if not, ours is the one to leave to them.
-        if look_out(SHORT_PATIENCE, || self.claims.is_left()) {
-            return;
-        }
-        let mut state = self.pool.lock();
-        state.waiting += 1;
-        while !self.claims.is_left() {
-            state = self.pool.left.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.waiting -= 1;
-    }
-}
-
-/// Looks again and again whether something has come, for so long at most; returns whether it has.
-///
-/// A thread that waits for the core is let in between: this takes time only where there is some
-/// left over.
-fn look_out(patience: Duration, mut has_come: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    for _ in 0..MOST_LOOKS {
-        for _ in 0..PAUSES {
-            if has_come() {
-                return true;
-            }
-            hint::spin_loop();
-        }
-        if start.elapsed() >= patience {
-            return false;
-        }
-        thread::yield_now();
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
+    use std::hint;
     use std::panic::catch_unwind;
     use std::sync::atomic::AtomicU8;
-    use std::sync::{Barrier, mpsc};
+    use std::sync::{Barrier, Mutex, PoisonError, mpsc};
     use std::time::Duration;
 
     use super::*;
@@ -427,24 +209,6 @@ mod tests {
                 woken += usize::from(core.is_some());
             }
         });
-    }
-
-    #[test]
-    fn looking_out_ends() {
-        let looks = |patience, comes_at| {
-            let mut count = 0;
-            let come = look_out(patience, || {
-                count += 1;
-                count == comes_at
-            });
-            (come, count)
-        };
-        // Without a look at the clock.
-        assert_eq!(looks(Duration::ZERO, PAUSES), (true, PAUSES));
-        assert_eq!(looks(Duration::ZERO, PAUSES + 1), (false, PAUSES));
-        let most = MOST_LOOKS * PAUSES;
-        assert_eq!(looks(Duration::MAX, most), (true, most));
-        assert_eq!(looks(Duration::MAX, most + 1), (false, most));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a sweep computes in where divisions by coefficients and square roots have quicker ways.
+//! The floats of a sweep if there are quicker ways to divide by coefficients and take square roots.
 
 use std::array;
 use std::ops::{Add, Div, Mul, Sub};
@@ -13,8 +13,8 @@ use crate::rules::Rule;
 /// by coefficients in two or four `OPERATIONS`, or on the divider in one, and take roots on the
 /// multipliers (`ROOT1`, `ROOT2`, of each of the two) or on the divider.
 ///
-/// Each result has the bits of the operation itself or, where a quick way can't tell, is NaN. All
-/// else is done as in the floats themselves.
+/// Each result is bit-for-bit identical to that of the operation itself, or NaN if a quick way can't
+/// tell. Everything else is done as in the floats themselves.
 #[derive(Clone, Copy)]
 pub(crate) struct Quick<V, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool>(
     Register<V>,
@@ -163,8 +163,8 @@ impl<V: Instructions, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool
     }
 }
 
-/// What a number depends on. Running a rule on these instead of on numbers tells what it uses, so no
-/// rule has to say it; the compiler does that once and for all.
+/// What a number depends on. To run a rule on these instead of numbers shows what it uses, so no rule
+/// has to declare it. The compiler does this once.
 #[derive(Clone, Copy)]
 pub(crate) struct Uses {
     /// Which coefficient it is, as a bit; 0 for what is computed.

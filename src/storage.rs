@@ -1,23 +1,23 @@
-//! How elements lie in memory, apart from what they are computed in: the ways between `f32` and fewer
-//! bytes, and the noise that rounds. `instep.codecs` says the same in `NumPy`, to the bit.
+//! How elements are stored: conversions between `f32` and fewer bytes, and the noise that rounds.
+//! `instep.codecs` has the same in `NumPy`, bit-for-bit identical.
 //!
 //! | format | what is stored |
 //! |---|---|
 //! | bfloat16 | the upper half of an `f32`, rounded stochastically |
-//! | split | a bfloat16, rounded to nearest, and the lower half of the `f32` beside it: nothing is lost |
-//! | float16 | rounded to nearest, beside an `f32` |
+//! | split | a bfloat16, rounded to nearest, and the lower half of the `f32`: nothing is lost |
+//! | float16 | rounded to nearest, in addition to an `f32` |
 //!
-//! Integers do it wherever they can.
+//! Integer operations do it wherever possible.
 #![expect(clippy::cast_possible_truncation, reason = "halves of words are what it is about")]
 
 use crate::isa::{self, Kernel, Level};
 
 const INFINITY: u32 = 0x7f80_0000;
 const MAGNITUDE: u32 = 0x7fff_ffff;
-/// Makes a quiet NaN of any.
+/// The bit that makes a NaN quiet.
 const QUIET: u32 = 0x0040_0000;
 
-/// What rounds: a random number for every element, which follows from its place alone.
+/// The noise that rounds: a random number for every element, which depends only on its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noise {
     k0: u32,

@@ -17,7 +17,7 @@ use ways::{Way, all_uses};
 /// One step over slices of the same length: parameter, gradient, state.
 pub type Step<F> = fn(Level, &Coefficients, &mut [F], &[F], &mut [&mut [F]]);
 
-/// Sweeps rule `R` over slices of one length, with the instructions of `level`.
+/// Sweeps rule `R` over slices of the same length, with the instructions of `level`.
 ///
 /// # Panics
 /// When the slices differ in length, or there are not `S` state slices.

@@ -1,8 +1,8 @@
 //! The threads of OpenMP that another library of this process computes with, for the steps of its
 //! optimizers.
 //!
-//! After each of its loops they look out for the next one for milliseconds, and keep workers of our own
-//! off their cores for as long. They are awake, so the step runs on them.
+//! After each of its loops they look for the next one for milliseconds, and keep our own workers off
+//! their cores for as long. They are awake, so the step runs on them.
 #![expect(unsafe_code, reason = "a function of the OpenMP runtime is called")]
 
 use std::cell::Cell;
@@ -32,7 +32,7 @@ thread_local! {
 static PROCESS: OnceLock<u32> = OnceLock::new();
 
 impl Team {
-    /// Takes note of the process. To be called when this library is loaded.
+    /// Takes note of the process. Call it when this library is loaded.
     pub fn note_process() {
         PROCESS.get_or_init(process::id);
     }

@@ -1,36 +1,28 @@
-//! The way over the elements of arrays that are not all dense: in which order, and in which blocks.
+//! The order in which a step goes over arrays that are not all dense, and the blocks that it takes.
 //!
-//! The **order** is that of the parameter's memory, and all that depends on an order takes it: the sums
-//! of a norm. A step does not, so it goes block by block. A block is some places of every axis: few
-//! enough elements for the first-level cache, and as many along the axis on which the elements of an
-//! array are closest as it takes to use its cache lines whole, for each of the arrays.
+//! The **order** is that of the parameter's memory. The sums of a norm depend on it, and take it. A step
+//! does not, so it goes block by block. A block is a range of places of every axis. It has few enough
+//! elements for the first-level cache, but along the axis on which the elements of an array are closest,
+//! it has enough of them to use whole cache lines, for each of the arrays.
 //!
 //! A step runs over slices. Along a **run**, which is the innermost axis or several, some arrays are
 //! dense: those are stepped in place. The others are gathered into tiles, in the order of the block,
 //! and scattered back.
 
-use std::collections::TryReserveError;
+mod axes;
+mod copying;
+mod indices;
+
 use std::ops::Range;
 use std::sync::Arc;
-use std::{array, cmp, iter};
+use std::{array, iter};
 
-use crate::rules::MAX_STATES;
-
-/// The roles of the arrays of one parameter: itself, its gradient, its states, what else there is of a
-/// parameter that is stored in fewer bytes, and its average if one is kept.
-pub const PARAMETER: usize = 0;
-/// See [`PARAMETER`].
-pub const GRADIENT: usize = 1;
-/// See [`PARAMETER`].
-pub const FIRST_STATE: usize = 2;
-/// The most roles that there are.
-pub const MAX_ROLES: usize = FIRST_STATE + MAX_STATES + 2;
-/// What is walked beside the roles: the place of an element, as if of an array in C order that counts
-/// its elements.
-pub const PLACE: usize = MAX_ROLES;
-
-/// The most axes of an array: those of NumPy.
-pub const MAX_AXES: usize = 64;
+pub use self::axes::{
+    Axis, FIRST_STATE, GRADIENT, MAX_AXES, MAX_ROLES, PARAMETER, PLACE, in_order,
+};
+use self::copying::put_in_order;
+pub use self::copying::{CACHE_LINE, Copying, Loop};
+pub use self::indices::Indices;
 
 /// The bytes of all tiles of a block together.
 pub const BLOCK_BYTES: usize = 32 * 1024;
@@ -44,18 +36,6 @@ const MOST: usize = 4_096;
 
 /// The shortest run that is stepped in place: a shorter one takes longer to call than to copy.
 const SHORTEST_RUN: usize = 16;
-
-/// In bytes.
-pub const CACHE_LINE: usize = 64;
-
-/// An axis of the arrays of all roles.
-#[derive(Clone, Copy, Debug)]
-pub struct Axis {
-    /// The number of places.
-    pub len: usize,
-    /// From one place to the next, in bytes, for each role; in elements for [`PLACE`].
-    pub steps: [isize; MAX_ROLES + 1],
-}
 
 /// The axes of arrays that are not all dense, cut into blocks.
 #[derive(Debug)]
@@ -81,78 +61,6 @@ pub struct Walk {
     all_are_dense: bool,
 }
 
-/// Some rows of an array, by their numbers.
-#[derive(Debug, Default)]
-pub struct Indices {
-    list: Vec<usize>,
-    end: usize,
-    are_rising: bool,
-}
-
-impl Indices {
-    /// The rows of these numbers; those below 0 become larger than any array has rows.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
-    pub fn new(numbers: &[i64]) -> Result<Self, TryReserveError> {
-        let mut list = Vec::new();
-        list.try_reserve_exact(numbers.len())?;
-        let (mut last, mut are_rising) = (0, true);
-        for numbers in numbers.chunks(1_024) {
-            let start = list.len();
-            let index = |&number: &i64| usize::try_from(number.cast_unsigned());
-            list.extend(numbers.iter().map(|number| index(number).unwrap_or(usize::MAX)));
-            // With the one before, in loops that wait for nothing.
-            let pairs = list[start.saturating_sub(1)..].windows(2);
-            are_rising &= pairs.filter(|pair| pair[0] >= pair[1]).count() == 0;
-            last = list[start..].iter().fold(last, |last, &index| last.max(index));
-        }
-        let end = if list.is_empty() { 0 } else { last.saturating_add(1) };
-        Ok(Self { list, end, are_rising })
-    }
-
-    /// The numbers.
-    #[must_use]
-    pub fn as_slice(&self) -> &[usize] {
-        &self.list
-    }
-
-    /// Whether none comes twice.
-    ///
-    /// # Errors
-    /// When there is no memory to find out.
-    pub fn are_distinct(&self) -> Result<bool, TryReserveError> {
-        if self.are_rising {
-            return Ok(true);
-        }
-        // A bit for each row up to the last: but not where a few rows are of a huge number of them.
-        if self.end / 64 > 4 * self.list.len() {
-            let mut sorted = Vec::new();
-            sorted.try_reserve_exact(self.list.len())?;
-            sorted.extend_from_slice(&self.list);
-            sorted.sort_unstable();
-            return Ok(sorted.is_sorted_by(|a, b| a < b));
-        }
-        let mut known: Vec<u64> = Vec::new();
-        known.try_reserve_exact(self.end / 64 + 1)?;
-        known.resize(self.end / 64 + 1, 0);
-        // To go on when one has come twice is quicker than to look each time whether it has.
-        let twice = self.list.iter().fold(0, |twice, &index| {
-            let (word, bit) = (&mut known[index / 64], 1 << (index % 64));
-            let had = *word & bit;
-            *word |= bit;
-            twice | had
-        });
-        Ok(twice == 0)
-    }
-
-    /// The number of rows that an array has to have at least to have these.
-    #[must_use]
-    pub fn end(&self) -> usize {
-        self.end
-    }
-}
-
 /// Some places of every axis.
 #[derive(Debug)]
 pub struct Block {
@@ -162,50 +70,10 @@ pub struct Block {
     pub len: usize,
 }
 
-/// A loop of the copy between the memory of an array and a tile.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Loop {
-    /// How often.
-    pub len: usize,
-    /// In the memory, in bytes.
-    pub step: isize,
-    /// In the tile, in elements.
-    pub place: usize,
-}
-
-/// What is copied between an array and a tile.
-#[derive(Clone, Copy, Debug)]
-pub struct Copying<'a> {
-    /// Where in memory it starts, in bytes from the array's first element.
-    pub offset: isize,
-    /// If the outermost loop is over some rows: these, with the step from row to row in bytes and the
-    /// place of the next in the tile.
-    pub rows: Option<(&'a [usize], isize, usize)>,
-    /// From the outermost to the innermost.
-    pub loops: &'a [Loop],
-}
-
 impl Default for Block {
     fn default() -> Self {
         Self { first: [0; MAX_AXES], lens: [1; MAX_AXES], len: 0 }
     }
-}
-
-/// Axes in the order of the parameter's memory, the longest steps first, with those that run on from
-/// one another made one.
-#[must_use]
-pub fn in_order(mut axes: Vec<Axis>) -> Vec<Axis> {
-    axes.retain(|axis| axis.len != 1);
-    axes.sort_by_key(|axis| cmp::Reverse(axis.steps[PARAMETER].unsigned_abs()));
-    axes.dedup_by(|inner, outer| {
-        let reach = inner.steps.map(|step| step.wrapping_mul(inner.len.cast_signed()));
-        let runs_on = outer.steps == reach;
-        if runs_on {
-            *outer = Axis { len: outer.len * inner.len, ..*inner };
-        }
-        runs_on
-    });
-    axes
 }
 
 impl Walk {
@@ -228,7 +96,7 @@ impl Walk {
         }
         assert!(
             axes.len() <= MAX_AXES
-                && rows.as_ref().is_none_or(|rows| rows.list.len() == axes[0].len)
+                && rows.as_ref().is_none_or(|rows| rows.as_slice().len() == axes[0].len)
         );
         let roles = are_aligned.len();
         let multiple =
@@ -392,7 +260,7 @@ impl Walk {
         self.rows.is_some()
     }
 
-    /// Lets go of the rows, so that none are left.
+    /// Drops the rows, so that none are left.
     pub fn drop_rows(&mut self) {
         if self.rows.is_some() {
             self.rows = Some(Arc::default());
@@ -512,21 +380,10 @@ impl Walk {
             place *= len;
         }
         let loops = &mut loops[..count];
-        // The closest elements innermost; but a loop of few turns costs more than it is worth there,
-        // if another stays within the cache line as well.
-        let is_near = |a: &Loop| a.len >= 8 && a.step.unsigned_abs() < CACHE_LINE;
-        let any_near = loops.iter().any(is_near);
-        sort(loops, |a| cmp::Reverse((any_near && !is_near(a), a.step.unsigned_abs())));
-        // Next comes what is closest in the tile: the two are done at once.
-        if let [others @ .., inner] = &mut *loops
-            && inner.place != 1
-            && let Some(at) = others.iter().position(|a| a.place == 1)
-        {
-            others[at..].rotate_left(1);
-        }
+        put_in_order(loops);
         let rows = self.rows.as_ref().filter(|_| from == 1).map(|rows| {
             let first = block.first[0];
-            (&rows.list[first..first + block.lens[0]], self.axes[0].steps[role], place)
+            (&rows.as_slice()[first..first + block.lens[0]], self.axes[0].steps[role], place)
         });
         Copying { offset: self.offset(role, &block.first), rows, loops }
     }
@@ -550,24 +407,12 @@ impl Walk {
                 number /= block.lens[k];
             }
             let place = match &self.rows {
-                Some(rows) if k == 0 && role != GRADIENT => rows.list[place],
+                Some(rows) if k == 0 && role != GRADIENT => rows.as_slice()[place],
                 _ => place,
             };
             offset += self.axes[k].steps[role] * place.cast_signed();
         }
         offset
-    }
-}
-
-/// Sorts the few there are.
-#[inline]
-fn sort<K: Ord>(loops: &mut [Loop], key: impl Fn(&Loop) -> K) {
-    for i in 1..loops.len() {
-        let mut k = i;
-        while k > 0 && key(&loops[k]) < key(&loops[k - 1]) {
-            loops.swap(k, k - 1);
-            k -= 1;
-        }
     }
 }
 
@@ -744,26 +589,6 @@ mod tests {
                 place[GRADIENT] - places[0][GRADIENT] == (i * SIZE).cast_signed()
             };
             assert!(!walk.gradient_is_dense() || places.iter().enumerate().all(dense));
-        }
-    }
-
-    #[test]
-    fn indices_know_whether_they_are_distinct() {
-        let indices = |numbers: &[i64]| Indices::new(numbers).expect("memory");
-        let far = 1 << 40;
-        for (numbers, end, are_distinct) in [
-            (vec![], 0, true),
-            (vec![0, 3, 7], 8, true),
-            (vec![3, 0, 7], 8, true),
-            (vec![3, 3], 4, false),
-            (vec![3, 0, 64, 128, 0], 129, false),
-            (vec![far, 0, 5], (1 << 40) + 1, true),
-            (vec![far, 5, far], (1 << 40) + 1, false),
-            (vec![-1, 0], usize::MAX, true),
-        ] {
-            let indices = indices(&numbers);
-            assert_eq!(indices.end(), end);
-            assert_eq!(indices.are_distinct().ok(), Some(are_distinct), "{numbers:?}");
         }
     }
 }

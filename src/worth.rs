@@ -1,9 +1,9 @@
 //! Which tasks are worth sharing with workers.
 //!
-//! A small task never is, and one that takes longer than a time slice of the system always. In
-//! between that depends on how long workers take to come: no time at all while they look out for the
-//! next task, tens of microseconds when they sleep, milliseconds when other work has their core. So
-//! what sharing has cost is held against it.
+//! A small task never is, and one that takes longer than a time slice of the system always is. In
+//! between it depends on how long workers take to come: no time while they look for the next task, tens
+//! of microseconds if they sleep, milliseconds if other work has their core. So the past cost of sharing
+//! decides.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub(crate) const WOKEN_FROM: usize = 256 << 10;
 /// From as many bytes on everything is shared: a step alone takes longer than a worker that was stopped is away.
 const ALWAYS_FROM: usize = 16 << 20;
 
-/// Of a task that is shared whatever has been.
+/// Of a task that is always shared.
 #[cfg(test)]
 pub(crate) const LARGE: usize = ALWAYS_FROM;
 

@@ -1088,7 +1088,7 @@ def test_decay_of_the_learning_rate(name: str) -> None:
 
 
 def test_a_recipe_of_another_name_or_level() -> None:
-    with pytest.raises(ValueError, match='name is "adam", which is no recipe'):
+    with pytest.raises(ValueError, match='name is "adam", which is not a recipe'):
         _instep.Recipe("adam")
     with pytest.raises(ValueError, match=r'^isa is "sse9".*baseline'):
         _instep.Recipe("adam_hat", isa="sse9")
@@ -1112,11 +1112,11 @@ def test_the_step_of_a_recipe() -> None:
         (((0.1,), p, g, (m,)), ValueError, "hypers has 1 numbers"),
         (((0.1,) * 3, p, g, (m,)), ValueError, "hypers has 3 numbers"),
         (((0.1,) * 30, p, g, (m,)), ValueError, "hypers has 30 numbers"),
-        (((0.1, 0.9), p, g[:1], (m,)), ValueError, "tuples of one length"),
-        (((0.1, 0.9), p[:1], g, (m,)), ValueError, "tuples of one length"),
-        (((0.1, 0.9), p, g, (m[:1],)), ValueError, "tuples of one length"),
-        (((0.1, 0.9), p, g, ()), ValueError, "tuples of one length"),
-        (((0.1, 0.9), p, g, (m, ones())), ValueError, "tuples of one length"),
+        (((0.1, 0.9), p, g[:1], (m,)), ValueError, "tuples of the same length"),
+        (((0.1, 0.9), p[:1], g, (m,)), ValueError, "tuples of the same length"),
+        (((0.1, 0.9), p, g, (m[:1],)), ValueError, "tuples of the same length"),
+        (((0.1, 0.9), p, g, ()), ValueError, "tuples of the same length"),
+        (((0.1, 0.9), p, g, (m, ones())), ValueError, "tuples of the same length"),
         (((0.1, "x"), p, g, (m,)), TypeError, ""),
         (((0.1, 0.9), list(p), g, (m,)), TypeError, ""),
         (((0.1, 0.9), p, g, ([*m],)), TypeError, ""),

@@ -453,7 +453,7 @@ def edit(saved: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "error", "match"),
     [
-        ("format", ..., ValueError, "state_dict has the format None, which is none of instep's"),
+        ("format", ..., ValueError, "state_dict has the format None, which is not one of instep's"),
         ("format", "1", ValueError, "format '1'"),
         ("format", True, ValueError, "format True"),
         ("format", 0, ValueError, "format 0"),
@@ -502,8 +502,8 @@ def edit(saved: dict[str, Any], path: str, value: Any) -> None:
         ("groups/0/options/betas", [0.9, True], TypeError, "['betas'][1] is True"),
         ("groups/0/options/betas", [0.9, [0.9]], TypeError, "['betas'][1] is [0.9]"),
         ("groups/0/options/betas", 0.9, TypeError, "['betas'] is 0.9; wanted a list of numbers"),
-        ("groups/0/options/maximize", 0.5, TypeError, "['maximize'] is 0.5; wanted the like of"),
-        ("groups/0/options/maximize", 1, TypeError, "['maximize'] is 1; wanted the like of False"),
+        ("groups/0/options/maximize", 0.5, TypeError, "['maximize'] is 0.5; wanted a value like"),
+        ("groups/0/options/maximize", 1, TypeError, "['maximize'] is 1; wanted a value like False"),
         ("groups/0/carried", {"x": 1.0}, ValueError, "groups[0]['carried'] has the unknown 'x'"),
         ("groups/0/options/betas", [0.9, 0.9, 0.9], ValueError, "betas is (0.9, 0.9, 0.9)"),
         ("groups/0/carried", 3, TypeError, "groups[0]['carried'] is an int"),
@@ -542,7 +542,7 @@ def test_foreign_objects(foreign: Any) -> None:
 
 def test_foreign_dicts() -> None:
     for foreign in ({}, {"state": 0, "param_groups": 0}):
-        refuses(adam(), foreign, ValueError, "which is none of instep's")
+        refuses(adam(), foreign, ValueError, "which is not one of instep's")
 
 
 def test_averages_that_are_not_kept() -> None:
@@ -551,8 +551,8 @@ def test_averages_that_are_not_kept() -> None:
 
 def test_the_two_maxima_of_amsgrad_are_not_exchanged() -> None:
     plain, corrected = adam(steps=3, amsgrad=True), adam(steps=3, amsgrad="corrected")
-    refuses(plain, corrected.state_dict(), TypeError, "['amsgrad'] is 'corrected'; wanted the like")
-    refuses(corrected, plain.state_dict(), TypeError, "['amsgrad'] is True; wanted the like of")
+    refuses(plain, corrected.state_dict(), TypeError, "['amsgrad'] is 'corrected'; wanted a value")
+    refuses(corrected, plain.state_dict(), TypeError, "['amsgrad'] is True; wanted a value like")
 
 
 def test_options_with_other_states() -> None:

@@ -1,4 +1,4 @@
-"""`instep.course` gives the bits of the course code, and returns what it returns."""
+"""`instep.course` is bit-for-bit identical to the course code, and returns what it returns."""
 
 import math
 import threading
@@ -575,7 +575,7 @@ def times() -> Iterator[int]:
 def test_the_powers_have_the_bits_of_the_course_s() -> None:
     """`np.power(beta, t)` of two scalars, `t` an int, as the course code calls it."""
     rng = np.random.default_rng(0)
-    update = course.deep_learning._ADAM["inside"]
+    update = course.deep_learning.updates._ADAM["inside"]
     pairs = [(a, b) for a in BETAS for b in (0.999, BETAS[-1], 0.5)]
     pairs += [(1 - x, 1 - y) for x, y in 10.0 ** rng.uniform(-6, 0, (200, 2))]
     for beta1, beta2 in pairs:

@@ -152,7 +152,7 @@ def test_unsafe_is_where_the_design_has_it() -> None:
     core = {
         "environment.rs",
         "isa.rs",
-        "parallel.rs",
+        "parallel/pool.rs",
         "registers.rs",
         "registers/portable.rs",
         "registers/x86.rs",

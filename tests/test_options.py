@@ -414,7 +414,7 @@ def test_groups_by_pattern_keep_the_structure() -> None:
 
 def test_groups_by_pattern_are_checked() -> None:
     bad: list[tuple[Any, type[Exception], str]] = [
-        ({"*.x": {}}, ValueError, "groups has the pattern '*.x'; no name is left for it"),
+        ({"*.x": {}}, ValueError, "groups has the pattern '*.x', which matches no name"),
         ({"*": {}, "l1.*": {}}, ValueError, "groups has the pattern 'l1.*'"),
         ({"*.b": {"bogus": 1}}, ValueError, "the option 'bogus'"),
         ({"*.b": {"params": 1}}, ValueError, "groups['*.b'] has 'params'"),

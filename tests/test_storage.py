@@ -712,7 +712,7 @@ def test_a_state_may_not_be_named_as_what_master_keeps() -> None:
         return p - lr * p_low, p_low
 
     own({"W": np.ones(3, BFLOAT16)})
-    with pytest.raises(ValueError, match="a state named 'p_low', as has what master keeps"):
+    with pytest.raises(ValueError, match="a state named 'p_low', which master uses too"):
         own({"W": np.ones(3, BFLOAT16)}, master="split")
 
 

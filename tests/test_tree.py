@@ -156,7 +156,7 @@ def test_two_arrays_of_one_name_are_refused() -> None:
 def test_a_tree_that_lies_in_itself_is_refused() -> None:
     a: list[Any] = [np.ones(2)]
     a.append({"x": a})
-    with pytest.raises(ValueError, match=r'params\["1.x"\] is a list or dict that it lies in'):
+    with pytest.raises(ValueError, match=r'params\["1.x"\] is a list or dict that contains itself'):
         instep.SGD(a)
     b: dict[str, Any] = {}
     b["b"] = b

@@ -5,10 +5,10 @@
    from instep.autograd import adam  # before: from autograd.misc.optimizers import adam
 
 `adam`, `rmsprop` and `sgd` have the arguments, the defaults and the order of calls of
-``autograd.misc.optimizers``, and give results that are bit-for-bit identical, for parameters of
-float64 in any nesting of lists, tuples and dicts. What is returned is new: `x0` is only read.
+``autograd.misc.optimizers``. The results are bit-for-bit identical, for parameters of float64 in
+any nesting of lists, tuples and dicts. They are new arrays: `x0` is only read.
 
-Anything else is autograd's to do: parameters of another dtype, which its formulas turn into
+autograd's own code does everything else: parameters of another dtype, which its formulas turn into
 float64, and numbers or parameters that are themselves being differentiated.
 
 It needs the extra: ``pip install 'instep[autograd]'``.
@@ -45,7 +45,7 @@ def sgd(
     ----------
     grad : callable
         ``grad(x, i)`` returns the gradient at `x` in iteration `i`, counted from 0, nested as `x0`.
-        **The `x` that it is given is written in place after it returns**: it must not keep it.
+        **The next step writes this `x` in place**, so it must not keep it.
     x0 : ndarray, or nested lists, tuples and dicts of them
         Where to start. Only read.
     callback : callable, optional
@@ -60,7 +60,7 @@ def sgd(
     Returns
     -------
     x : ndarray, or nested like `x0`
-        Where the steps have led.
+        The result of the steps.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def sgd(
     given = grad, x0, callback, num_iters, step_size, mass
     if (start := _start(x0, step_size, mass)) is None:
         return host.sgd(*given)
-    # The gradient's sign is turned, and so is that of the rate.
+    # The gradient has the opposite sign, and so has the rate.
     rule = _Rule(_SGD, lambda i: (-step_size, mass), (np.zeros_like(start[0]),), -1.0)
     return _run(rule, grad, *start, callback, num_iters)
 
@@ -104,7 +104,7 @@ def rmsprop(
     ----------
     grad : callable
         ``grad(x, i)`` returns the gradient at `x` in iteration `i`, counted from 0, nested as `x0`.
-        **The `x` that it is given is written in place after it returns**: it must not keep it.
+        **The next step writes this `x` in place**, so it must not keep it.
     x0 : ndarray, or nested lists, tuples and dicts of them
         Where to start. Only read.
     callback : callable, optional
@@ -121,7 +121,7 @@ def rmsprop(
     Returns
     -------
     x : ndarray, or nested like `x0`
-        Where the steps have led.
+        The result of the steps.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def adam(
     ----------
     grad : callable
         ``grad(x, i)`` returns the gradient at `x` in iteration `i`, counted from 0, nested as `x0`.
-        **The `x` that it is given is written in place after it returns**: it must not keep it.
+        **The next step writes this `x` in place**, so it must not keep it.
     x0 : ndarray, or nested lists, tuples and dicts of them
         Where to start. Only read.
     callback : callable, optional
@@ -182,7 +182,7 @@ def adam(
     Returns
     -------
     x : ndarray, or nested like `x0`
-        Where the steps have led.
+        The result of the steps.
 
     Raises
     ------
@@ -234,7 +234,7 @@ class _Rule:
 
 
 def _start(x0: Any, *numbers: Any) -> tuple[Array, Callable[[Any], Any]] | None:
-    """Return a flat copy of `x0` and what turns it back, or None for what is autograd's to do."""
+    """Return a flat copy of `x0` and a function to unflatten it; None if it is for autograd."""
     x, unflatten = flatten(x0)
     if type(x) is not np.ndarray or x.dtype != np.float64:
         return None

@@ -59,7 +59,7 @@ def save(
     before = stepper.changes
     if stepper.averages_are_in:
         raise RuntimeError("the state was copied, saved or loaded within averaged()")
-    # Written as it is, without a copy; if a step came in between, a copy is written instead.
+    # Written without a copy. If a step came in between, a copy is written instead.
     own, parameters = live(optimizer)
     arrays = arrays_of(parameters) if params else {}
     if not write(path, own, arrays, extra_text, lambda: stepper.changes == before):
@@ -68,7 +68,7 @@ def save(
 
 
 def text_of(extra: Any) -> str | None:
-    """Return what the caller has saved too as a text."""
+    """Return as JSON what the caller wants to save too."""
     if extra is None:
         return None
     check_json("extra", extra)
@@ -101,7 +101,7 @@ def write(
 ) -> bool:
     """Write a state dict, parameters and a JSON text into a file, which is replaced as a whole.
 
-    Returns whether it did: not if `is_whole` says no once all is written.
+    Returns whether it did. It did not if `is_whole` returns False after everything is written.
     """
     arrays, texts = content(state_dict, params, extra)
     arrays = {key: as_bits(array) for key, array in arrays.items()}
@@ -119,7 +119,7 @@ def write(
 def content(
     state_dict: Mapping[str, Any], params: Mapping[str, Any], extra: str | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the arrays of a file by their keys, and its texts but for the checksum."""
+    """Return the arrays of a file by their keys, and its texts except the checksum."""
     arrays = {f"params/{_escape(name)}": array for name, array in params.items()}
     arrays |= {f"averages/{_escape(name)}": a for name, a in state_dict["averages"].items()}
     for name, states in state_dict["state"].items():
@@ -147,7 +147,7 @@ def read(
 
 
 def check_texts(name: str, texts: Mapping[str, str]) -> None:
-    """Check that the texts of a file are those of a state, of a format that this knows."""
+    """Check that the texts of a file are those of a state, in a format that is known here."""
     if texts.get("kind") != _KIND:
         raise ValueError(f"{name} is a safetensors file, but instep did not save it")
     try:
@@ -158,7 +158,7 @@ def check_texts(name: str, texts: Mapping[str, str]) -> None:
 
 
 def corrupt(name: str) -> ValueError:
-    """Return the error of a file with another checksum than it says."""
+    """Return the error for a file with a wrong checksum."""
     return ValueError(f"{name} is corrupt: its checksum does not match its content")
 
 
@@ -177,7 +177,7 @@ def _from_file(
 ) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """Return what the parts of a file say."""
     state_dict = {key: safetensors.parse(text) for key, text in texts.items() if key != "kind"}
-    # Neither too deep nor too large for whoever looks at it.
+    # Neither too deep nor too large for a reader.
     check_json("metadata", state_dict)
     extra = state_dict.pop("extra", None)
     names = {_escape(name): name for group in state_dict["groups"] for name in group["names"]}
@@ -203,10 +203,10 @@ def checksum(
     arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
     extend: Callable[[str, int], int],
 ) -> str:
-    """Return a checksum of all that a file says: the format itself has none.
+    """Return a checksum of everything in a file: the format itself has none.
 
-    `extend` is called with the key of an array and a CRC-32, and returns that of its bytes after
-    what the other is of.
+    `extend` is called with the key of an array and the CRC-32 of what comes before. It returns the
+    CRC-32 of both.
     """
     crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for key, (dtype, shape) in sorted(arrays.items()):

@@ -32,7 +32,7 @@ def kind_of(thing: Any) -> str:
     kind = type(thing).__name__
     if thing is None:
         return "None"
-    # As it is spoken: an ndarray.
+    # "an ndarray", as it is spoken.
     return f"{'an' if kind[0].lower() in 'aeiou' or kind == 'ndarray' else 'a'} {kind}"
 
 
@@ -83,7 +83,7 @@ def check_mode(name: str, mode: Any, modes: Sequence[Any]) -> None:
 
 
 def check_flag(name: str, flag: Any) -> bool:
-    """Return a boolean as a bool: of a str, even ``"False"``, nobody knows what it means."""
+    """Return a boolean as a bool. Refuse all else: a str like ``"False"`` would count as true."""
     if not isinstance(flag, (bool, np.bool_)):
         raise TypeError(f"{name} is {flag!r} ({type(flag).__name__}); wanted True or False")
     return bool(flag)
@@ -91,7 +91,7 @@ def check_flag(name: str, flag: Any) -> bool:
 
 def check_integer(name: str, number: int, *, least: int) -> None:
     """Check that a number is an integer, and not less than `least`."""
-    # A timedelta64 is a NumPy integer by its type only.
+    # By its type, a timedelta64 is a NumPy integer.
     strange = isinstance(number, (bool, np.timedelta64))
     if strange or not isinstance(number, (int, np.integer)):
         kind = type(number).__name__
@@ -107,7 +107,7 @@ def check_array(name: str, array: Any) -> None:
 
 
 def check_plain(name: str, array: Any) -> None:
-    """Check that something is an array, and of no class that a step would take apart."""
+    """Check that something is a plain array: a step would ignore what a subclass adds."""
     if not isinstance(array, np.ndarray) or is_masked(array):
         hint = f": list({name})" if hasattr(array, "__next__") else ""
         raise TypeError(f"{name} is {kind_of(array)}; wanted a plain numpy.ndarray{hint}")
@@ -115,7 +115,7 @@ def check_plain(name: str, array: Any) -> None:
 
 def is_masked(array: NDArray[Any]) -> bool:
     """Whether an array is one with a mask."""
-    # Without an import: it takes long, and a fork could leave it unfinished.
+    # Without an import, which takes long, and which a fork could leave unfinished.
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())
     return isinstance(array, masked)
 
@@ -157,7 +157,7 @@ def check_keys(name: str, mapping: Any, wanted: Iterable[object]) -> None:
 
 
 def check_json(name: str, value: Any) -> None:
-    """Check that JSON can say what a value is, as Python reads and writes it."""
+    """Check that Python can write a value as JSON and read it back."""
     _check_json(name, value, ())
 
 
@@ -168,7 +168,7 @@ def _check_json(name: str, value: Any, path: tuple[Any, ...]) -> None:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(
-                f"{where()} is {value!r}, which JSON lacks; wanted a finite number, or None"
+                f"{where()} is {value!r}, which JSON does not have; wanted a finite number, or None"
             )
     elif isinstance(value, int):
         if value.bit_length() > _MOST_BITS:

@@ -1,4 +1,4 @@
-"""How numbers are stored in fewer bytes, in plain NumPy: the definition of what compiled steps do.
+"""How numbers are stored in fewer bytes, in plain NumPy. This defines what compiled steps do.
 
 A step of arrays that are stored in fewer bytes loads float32 numbers from them, does what
 `instep.reference` says with these, and stores the results:
@@ -70,7 +70,7 @@ def noise(seed: int, t: int, stream: int, places: NDArray[np.integer[Any]]) -> N
     t : int
         The number of the step, counted from 1.
     stream : int
-        That of the array, see `stream`.
+        The stream of the array, see `stream`.
     places : ndarray of int
         The places of the elements in their array, counted in C order from 0.
 
@@ -105,7 +105,7 @@ def state_noise(
 ) -> NDArray[np.uint32]:
     """Return the random numbers of a state, the first of its parameter being number 0.
 
-    The second and the fourth have the lower halves of those of the state before.
+    The second and the fourth state have the lower halves of the numbers of the state before.
     """
     random = noise(seed, t, stream(name, 2 + number - number % 2), places)
     return random << np.uint32(16) if number % 2 else random
@@ -119,15 +119,15 @@ def _mix(z: int) -> int:
 
 
 def from_bfloat16(bits: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the numbers of bfloat16 bits, as uint16 or as an array of that dtype: exact."""
+    """Return the exact numbers of bfloat16 bits, given as uint16 or as an array of that dtype."""
     return (_bits(bits, np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def to_bfloat16(numbers: NDArray[np.float32], random: NDArray[np.uint32]) -> NDArray[np.uint16]:
     """Return the bfloat16 bits of numbers, rounded stochastically.
 
-    The upper half of a random number is added to what is cut off: ``(bits + (random >> 16)) >>
-    16``. So the mean of many roundings is the number. NaN stays NaN.
+    The upper half of a random number is added to the bits that are cut off:
+    ``(bits + (random >> 16)) >> 16``. So the mean of many roundings is the number. NaN stays NaN.
     """
     bits = _bits(numbers, np.uint32)
     rounded = np.where(np.isnan(numbers), bits | np.uint32(0x400000), bits + (random >> 16))
@@ -135,13 +135,13 @@ def to_bfloat16(numbers: NDArray[np.float32], random: NDArray[np.uint32]) -> NDA
 
 
 def from_split(high: NDArray[Any], low: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Return the float32 numbers of bfloat16 bits and what they lack: exact."""
+    """Return the exact float32 numbers of bfloat16 bits and of the bits that these lack."""
     upper = _bits(high, np.uint16).astype(np.uint32) << np.uint32(16)
     return (upper + low.astype(np.int32).view(np.uint32)).view(np.float32)
 
 
 def to_split(numbers: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.int16]]:
-    """Return the nearest bfloat16 bits of numbers, and what they lack: nothing is lost.
+    """Return the nearest bfloat16 bits of numbers, and the bits that these lack: nothing is lost.
 
     ``high = (bits + 0x8000) >> 16``, ``low = int16(bits)``. NaN stays NaN.
     """
@@ -152,5 +152,5 @@ def to_split(numbers: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[
 
 
 def _bits(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """Return what is in memory of each element, in an array of its own."""
+    """Return the bits of each element, in a new array."""
     return np.array(array, order="C").view(dtype)

@@ -1,4 +1,4 @@
-"""How many steps of a host's optimizers were done by instep, and how many by the host's code."""
+"""How many steps of a host's optimizers instep did, and how many the host's own code."""
 
 import operator
 import sys
@@ -8,14 +8,14 @@ __all__ = ["Count", "StepCounts"]
 
 
 class StepCounts(NamedTuple):
-    """How many steps of a host's optimizers were done in this process, and by whom.
+    """How many steps of a host's optimizers were done in this process, and by which code.
 
     Parameters
     ----------
     native : int
         Steps by instep alone.
     host : int
-        Steps of which the host's code did a part or all, of optimizers that instep was to step.
+        Steps that the host's code did, at least in part, for optimizers that instep was to step.
     """
 
     native: int
@@ -23,7 +23,7 @@ class StepCounts(NamedTuple):
 
 
 class Count:
-    """A count that threads and forked processes need no lock for: `next` can't be interrupted."""
+    """A count for which threads and forked processes need no lock: `next` can't be interrupted."""
 
     def __init__(self) -> None:
         self._left = iter(range(sys.maxsize))
@@ -33,5 +33,5 @@ class Count:
         next(self._left)
 
     def so_far(self) -> int:
-        """Return how many were counted."""
+        """Return the count."""
         return sys.maxsize - operator.length_hint(self._left)

@@ -27,7 +27,7 @@ def check_regular(path: str | os.PathLike[str], wanted: str) -> None:
     Raises
     ------
     OSError
-        There is no file; its links go in a circle; or it is something else.
+        There is no file, its links go in a circle, or it is not a regular file.
     """
     mode = Path(path).stat().st_mode
     if stat.S_ISREG(mode):
@@ -42,9 +42,10 @@ def check_regular(path: str | os.PathLike[str], wanted: str) -> None:
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Give a new file to write, which takes the place of `path` once it is whole and on disk.
 
-    If the writing raises, or the process is killed, what was there stays. A link stays too: what it
-    leads to is replaced. A process that is killed leaves its part of a file, which the next call
-    with the same path removes. Several may replace the same path at once: the last one stays.
+    If writing raises an error, or the process is killed, the old file stays. A link stays too: the
+    file that it leads to is replaced. A process that is killed leaves an unfinished file, which the
+    next call with the same path removes. Several may replace the same path at once: the last one
+    stays.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def _create(folder: Path, prefix: str) -> tuple[BinaryIO, Path]:
 
 
 def _is_mine(temporary: Path, descriptor: int) -> bool:
-    """Lock a temporary file, unless another has just taken it for one that was left."""
+    """Lock a temporary file, unless another has just taken it for one that was left over."""
     try:
         _lock(descriptor)
     except BlockingIOError:
@@ -98,10 +99,10 @@ def _is_mine(temporary: Path, descriptor: int) -> bool:
 
 
 def _clear(folder: Path, prefix: str) -> None:
-    """Remove temporary files that nobody writes any more: their locks ended with the process."""
+    """Remove temporary files that nobody writes any more: their locks ended with their process."""
     try:
         left = [path for path in folder.iterdir() if path.name.startswith(prefix)]
-    except OSError:  # It may be written, but not listed.
+    except OSError:  # It may be written to, but not listed.
         return
     for path in left:
         with suppress(OSError):
@@ -114,14 +115,14 @@ def _clear(folder: Path, prefix: str) -> None:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock a file, or raise at once if it is locked, or can't be."""
+    """Lock a file, or raise an error at once if it is locked or can't be locked."""
     import fcntl
 
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def flush_folder(folder: Path) -> None:
-    """Return when the names of what is in a folder are on the disk."""
+    """Write the names of the files in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

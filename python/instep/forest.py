@@ -25,7 +25,7 @@ class Forest:
     is_list : bool
         Whether that is a list of groups.
     trees : list of (Tree, object, int)
-        Each tree with the list, dict or array that it is of, and with how many groups it has.
+        Each tree with its list, dict or array, and with the number of its groups.
     """
 
     def __init__(self, params: Any) -> None:
@@ -63,7 +63,7 @@ class Forest:
         return trees if self.is_list else trees[0]
 
     def refuse_detached(self, parameters: Iterable[Parameter]) -> None:
-        """Check that the lists and dicts hold the arrays of these parameters, as they did."""
+        """Check that the lists and dicts still hold the arrays of these parameters."""
         remedy = "assign in place, as in params['W'][...] = new, or make a new optimizer"
         own = iter(parameters)
         for tree, params, _ in self.trees:

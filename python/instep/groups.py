@@ -39,7 +39,7 @@ MakeState: TypeAlias = Callable[[str, str, tuple[int, ...], np.dtype[Any]], NDAr
 class Parameter:
     """An array that steps write, with its state arrays and its average."""
 
-    # That of those an older version pickled.
+    # Of parameters that an older version pickled.
     stored: Stored | None = None
 
     def __init__(
@@ -60,7 +60,7 @@ class Parameter:
         self.is_frozen = False
 
     def arrays(self) -> list[NDArray[Any]]:
-        """Return what steps write, as the compiled stepper takes it."""
+        """Return the arrays that steps write, in the order of the compiled stepper."""
         average = [] if self.average is None else [self.average]
         return [self.array, *self.states.values(), *average]
 
@@ -129,7 +129,7 @@ class Group:
             beside = stored.beside(array)
             for state in beside.keys() & parameter.states.keys():
                 raise ValueError(
-                    f"the rule has a state named {state!r}, as has what master keeps; rename it"
+                    f"the rule has a state named {state!r}, which master uses too; rename it"
                 )
             parameter.states |= beside
             if average is not None:
@@ -143,7 +143,7 @@ class Group:
             parameter.average = started(parameter, "average", None, make)
 
     def prepare(self, lr: float | None, t: int, average: float | None) -> "_instep._Said":
-        """Return what step `t` does, after a look at the options."""
+        """Check the options, and return what step `t` does."""
         options = self.options
         if options.keys() != dict.fromkeys(self.known).keys():
             check_keys(self.name, options, self.known)
@@ -167,7 +167,7 @@ class Group:
         return work, rate, not self.rule.varies(checked), updates
 
     def check(self, options: Options, t: int, carried: dict[str, float]) -> None:
-        """Check that step `t` could be done with these options and what is carried to it."""
+        """Check that step `t` could be done with these options and these carried numbers."""
         rate = check_rate(options["lr"], t)
         recipe, *_ = work(self.rule, self.rule.checked(options), rate, t, carried)
         if recipe.states != self.states:
@@ -186,7 +186,7 @@ class Group:
 def started(
     parameter: Parameter, state: str, initial: float | None, make: MakeState | None
 ) -> NDArray[Any]:
-    """Return a state array as it is at first: filled, or a copy of the parameter if None."""
+    """Return a new state array: filled with `initial`, or if that is None, like the parameter."""
     like = parameter.array
     if make is None:
         if initial is None:
@@ -210,7 +210,7 @@ def work(
 ) -> tuple[_instep.Recipe, tuple[float, ...], tuple[float, float, bool], dict[str, float]]:
     """Return recipe, numbers, sign and decay around it, and what is carried to the next step.
 
-    `carried` is what comes from the step before; if that is not known, it is made anew.
+    `carried` comes from the step before. If it is not known, it is computed again.
     """
     # Another mode may carry other numbers.
     if carried is None or carried.keys() != rule.carried(checked, 0).keys():
@@ -232,7 +232,7 @@ def new_parameters(
     by_name: Mapping[str, Parameter],
     by_array: Mapping[int, Parameter],
 ) -> list[Parameter]:
-    """Return the parameters of a tree, checked, which has none of those that are there already."""
+    """Return the parameters of a tree, checked. None of them may be there already."""
     names: dict[str, Parameter] = {}
     arrays: dict[int, Parameter] = {}
     leaves = tree.leaves(params, "params")
@@ -303,7 +303,9 @@ def match(
     names = ", ".join(repr(parameter.name) for parameter in parameters[:8])
     for pattern, members in matched.items():
         if not members:
-            raise ValueError(f"groups has the pattern {pattern!r}; no name is left for it: {names}")
+            raise ValueError(
+                f"groups has the pattern {pattern!r}, which matches no name that is left: {names}"
+            )
     groups = [(pattern, patterns[pattern], members) for pattern, members in matched.items()]
     return [*groups, ("others", {}, others)] if others or not groups else groups
 

@@ -1,8 +1,8 @@
 """Optimizer states of other libraries, from and to those of instep.
 
 Start training with torch and continue with instep, or the other way round. The states of Adam,
-AdamW, SGD, RMSprop and Adagrad are the same there, under other names. torch itself is not needed:
-what is read and returned has NumPy arrays where torch has tensors.
+AdamW, SGD, RMSprop and Adagrad are the same in torch, with other names. torch itself is not needed:
+the dicts that are read and returned have NumPy arrays where torch has tensors.
 """
 
 from collections.abc import Mapping
@@ -102,25 +102,25 @@ def from_torch_state_dict(
     Parameters
     ----------
     optimizer : Adam, AdamW, SGD, RMSprop or Adagrad
-        With as many groups and parameters as torch's optimizer, **in the same order**, with the
+        It has as many groups and parameters as torch's optimizer, **in the same order**, with the
         same shapes and dtypes. Groups by pattern are in the order of the patterns; the last group
         has all other names.
     torch_state_dict : dict
         What ``state_dict()`` of torch's optimizer of that name returned, with NumPy arrays for
         tensors, see Notes. Only read.
     t : int, optional
-        The number of steps that were done. torch's SGD does not count them. By default, `t` is then
-        1 if there is any momentum and else 0. That makes a difference only for a callable ``lr``,
-        so there you must give `t`. Other optimizers of torch count; if you give `t`, it must agree.
+        The number of steps that were done. torch's SGD does not count them, so there the default is
+        1 if there is any momentum, and 0 otherwise. That matters only for a callable ``lr``, with
+        which you must give `t`. Other optimizers of torch count; if you give `t`, it must agree.
 
     Raises
     ------
     TypeError
         An optimizer that is none of these five; a state that is not a plain ndarray of its
-        parameter's dtype; something else of another type than torch gives.
+        parameter's dtype; anything else of another type than in torch.
     ValueError
         Another number of groups or parameters; an array of another shape; states or options that
-        are missing, or do not go with the optimizer's; an ``eps_mode``, ``momentum_mode`` or
+        are missing, or do not fit the optimizer's; an ``eps_mode``, ``momentum_mode`` or
         ``amsgrad`` that is not torch's; a ``weight_decay_mask``, where there is a weight decay;
         parameters with different numbers of steps.
 
@@ -138,12 +138,12 @@ def from_torch_state_dict(
     ====================== ============================== ======================================
 
     torch counts the steps of each parameter, and instep those of all together, so torch's counts
-    must be equal. A parameter without any state has done no step. A callable ``lr`` stays. Moving
-    averages of parameters, which torch keeps elsewhere, stay as they are. Options that only torch
-    has say how it computes, not what, and are ignored. States in bfloat16 may be arrays of that
-    dtype, or of uint16 with the same bits, ``v.view(torch.uint16).numpy()``. They also load into
-    states of float32. States in float32 load into states of bfloat16 if no bit is lost. To convert
-    tensors to arrays:
+    must be equal. A parameter without any state has done no step. A callable ``lr`` stays, and so
+    do moving averages of parameters, which torch keeps elsewhere. Options that only torch has are
+    ignored: they say how torch computes, not what. States in bfloat16 may be arrays of that dtype,
+    or of uint16 with the same bits, ``v.view(torch.uint16).numpy()``. They also load into states of
+    float32. States in float32 load into states of bfloat16 if no bit is lost. To convert tensors to
+    arrays:
 
     .. code-block:: python
 
@@ -191,7 +191,7 @@ def from_torch_state_dict(
                 )
             fresh = {of: type(optimizer).initial(of, options) for of in states}
             counts[name] = _take(f"state[{index}]", layout, own, state.get(index), fresh)
-            # What there is beside a parameter of 16 bits stays.
+            # What is kept in addition to a parameter of 16 bits stays.
             loaded["state"][name].update(own)
     _check_mask(optimizer, loaded["groups"])
     loaded["t"] = _steps(optimizer, loaded["groups"], counts, t)
@@ -199,7 +199,7 @@ def from_torch_state_dict(
 
 
 def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the state as torch's optimizer of the same name has it.
+    """Return the state in the form of torch's optimizer of the same name.
 
     Parameters
     ----------
@@ -223,11 +223,11 @@ def to_torch_state_dict(optimizer: Optimizer) -> dict[str, Any]:
 
     Notes
     -----
-    States of bfloat16 are given as float32; torch takes them in the dtype of its own. What is kept
-    beside parameters of 16 bits is left out: their numbers are in `Optimizer.decoded`.
+    States of bfloat16 are returned as float32; torch converts them to the dtype of its own. What is
+    kept in addition to parameters of 16 bits is left out: `Optimizer.decoded` has their numbers.
 
-    The names are those of `from_torch_state_dict`. For torch, a callable ``lr`` is the rate of the
-    next step; options that only torch has are at its defaults. torch's SGD does not count steps,
+    The names are those of `from_torch_state_dict`. For torch, a callable ``lr`` becomes the rate of
+    the next step. Options that only torch has get its defaults. torch's SGD does not count steps,
     and moving averages of parameters are left out: keep `averages` yourself. From arrays to
     tensors:
 
@@ -333,10 +333,10 @@ def _check_modes(layout: _Layout, options: Mapping[str, Any]) -> None:
 def _options(
     name: str, layout: _Layout, own: dict[str, Any], torch_group: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the options of a group of torch, and the modes that torch has no option for."""
+    """Return the options of a group of torch, and the modes for which torch has no option."""
     _check_modes(layout, own)
     wanted = [option for option in own if option not in layout.modes]
-    # Those of torch that are older than the option do not have it.
+    # Older versions of torch do not have the option.
     torch_group = {"maximize": False, **torch_group}
     options = {option: _number(torch_group[option]) for option in wanted if option in torch_group}
     check_keys(name, options, wanted)
@@ -347,7 +347,7 @@ def _options(
 
 
 def _number(option: Any) -> Any:
-    """Return a number for a tensor or an array of one, which torch takes too."""
+    """Return a number; torch also takes a tensor or an array of one."""
     return option.item() if hasattr(option, "item") and np.ndim(option) == 0 else option
 
 
@@ -360,7 +360,7 @@ def _take(
 ) -> int:
     """Put the state of one parameter of torch in the place of `own`; return how many steps made it.
 
-    Where torch does not count them, that is 1 for any number but 0.
+    If torch does not count them, that is 1 for any number except 0.
     """
     if torch_state is not None and not isinstance(torch_state, Mapping):
         raise TypeError(f"{name} is {kind_of(torch_state)}; wanted a dict")
@@ -381,12 +381,12 @@ def _take(
 
 
 def _numbers(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a state as torch has it: what has 16 bits as float32."""
+    """Return a state as torch has it: bfloat16 becomes float32."""
     return codecs.from_bfloat16(array) if array.dtype.itemsize == 2 else array
 
 
 def _like(given: Any, own: NDArray[Any]) -> Any:
-    """Return an array in the dtype of a state where one of both is bfloat16 and no bit is lost."""
+    """Return an array in the dtype of a state, if one of both is bfloat16 and no bit is lost."""
     if not isinstance(given, np.ndarray) or given.dtype == own.dtype:
         return given
     if as_bits(given).dtype == np.uint16:
@@ -411,7 +411,7 @@ def _count(name: str, step: Any) -> int:
 def _steps(
     optimizer: Optimizer, groups: list[dict[str, Any]], counts: dict[str, int], t: int | None
 ) -> int:
-    """Return how many steps were done, given by how many each parameter has."""
+    """Return how many steps were done, from the counts of the parameters."""
     if t is not None:
         check_integer("t", t, least=0)
     done = sorted(set(counts.values())) or [0]

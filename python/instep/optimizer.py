@@ -1039,7 +1039,7 @@ class Optimizer(Rule):
         skips = state.pop("skips", 0)  # an older version left it out, and what follows
         seed = state.pop("seed", 0)
         state.setdefault("_storage", NO_STORAGE)
-        if "_trees" in state:  # an older version had two attributes in the place of the forest
+        if "_trees" in state:  # an older version had two attributes instead of the forest
             state["_forest"] = Forest(())
             state["_forest"].is_list = state.pop("_is_list")
             state["_forest"].trees = state.pop("_trees")

@@ -1,7 +1,7 @@
 """The rules, one small class each: which recipe to run, and with which numbers.
 
 The arithmetic itself is compiled; `instep.reference` has it in plain NumPy. Weight decay,
-`maximize`, clipping and averaging are done around every rule, in the same pass; the order is
+`maximize`, clipping and averaging are done around every rule, in the same pass, in this order:
 
 1. decoupled weight decay: ``p = p*(1 - lr*weight_decay)``
 2. ``g = scale*g``, where the scale is that of the step, times the clipping factor, times -1 to

@@ -24,26 +24,26 @@ _TAKEN = ("params", "maximize", *_COMMON)
 
 
 def rule(function: Callable[..., Any]) -> "OwnRuleType":
-    """Make an optimizer of an update formula, typed as a function of NumPy arrays.
+    """Make an optimizer from an update formula, written as a function of NumPy arrays.
 
     Parameters
     ----------
     function : function
         It takes the parameter, its gradient and up to 4 state arrays, in this order, then numbers
-        as keyword arguments: ``lr``, and what else the formula needs. It returns the new parameter
-        and states, in the order of the arguments. A keyword ``t`` gets the number of the step,
-        counted from 1. It is called when the rule is made, with stand-ins for the arrays.
+        as keyword arguments: ``lr``, and any others that the formula needs. It returns the new
+        parameter and states, in the order of the arguments. A keyword ``t`` gets the number of the
+        step, counted from 1. It is called when the rule is made, with stand-ins for the arrays.
 
     Returns
     -------
     type
-        A class of optimizers by the name of the function, see Notes.
+        A class of optimizers with the name of the function, see Notes.
 
     Raises
     ------
     TypeError
-        Arguments that are none of these; an operation that a rule can't have: the message names the
-        line, and says what to do.
+        Other arguments than these; an operation that a rule can't have. The message names the line,
+        and says what to do.
     ValueError
         The function returns another number of arrays, or returns them in another order.
 
@@ -52,28 +52,28 @@ def rule(function: Callable[..., Any]) -> "OwnRuleType":
     With ``mine`` made of a function, and ``m`` and ``v`` its states:
 
     ``mine(params, lr=0.01)``
-        An `Optimizer`: the keywords of the function are its options, each with its default, and so
-        are ``weight_decay`` (added to the gradient, times the parameter; a function with a
-        keyword of this name does it itself) and ``maximize``.
+        An `Optimizer`. Its options are the keywords of the function, with their defaults, and
+        ``weight_decay`` and ``maximize``. ``weight_decay*p`` is added to the gradient, except if
+        the function has a keyword of that name: then it does the decay itself.
     ``mine.step(p, g, m, v, lr=0.01, t=3)``
         One step on arrays of your own, **written in place**; nothing is returned.
     ``mine(p, g, m, v, lr=0.01, t=3)``
         The function itself, in NumPy.
     ``mine.explain()``
-        What is run.
+        A text that says what runs.
 
-    A state starts with zeros; with ``m=0.5`` in the function's arguments it starts with 0.5
+    A state starts with zeros. With ``m=0.5`` in the function's arguments it starts with 0.5
     everywhere, and with ``z="p"`` as a copy of the parameter.
 
     The step is one pass over the arrays, in place, and **bit-for-bit identical to the NumPy
-    formula**: all operations on arrays in the order in which they are typed, each rounded to the
-    dtype of the parameter. Numbers are computed in float64, once a step, and then rounded once to
-    that dtype. In NumPy 2 a formula in which a ``np.float64``, or a condition times a number, meets
-    a float32 array becomes float64; in a rule it does not. In NumPy, ``np.maximum`` and
-    ``np.minimum`` of 0 and -0 depend on the CPU; here they give the second one. A sign that
-    ``np.copysign`` takes from NaN is positive.
+    formula**: it does all operations on arrays in the order in which you wrote them, and rounds
+    each to the dtype of the parameter. Numbers are computed in float64, once a step, and then
+    rounded once to that dtype. In NumPy 2, a formula becomes float64 if it combines a float32 array
+    with a ``np.float64``, or with a condition times a number; in a rule it does not. In NumPy,
+    ``np.maximum`` and ``np.minimum`` of 0 and -0 depend on the CPU; here they give the second one.
+    A sign that ``np.copysign`` takes from NaN is positive.
 
-    Where the formula is one of the compiled recipes, that is run.
+    If the formula is that of a compiled recipe, the recipe runs.
 
     Examples
     --------
@@ -110,12 +110,12 @@ def _checked_step(self: "OwnRule", grads: Any, **asked: Any) -> Any:
 
 
 class OwnRuleType(ABCMeta):
-    """The type of own rules: what `rule` returns is called, asked and shown in its own ways."""
+    """The type of the classes that `rule` returns: how they are called, explained and shown."""
 
     _traced: Traced
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an optimizer; with more than one argument, call the function itself."""
+        """Make an optimizer. With more than one argument, call the function itself."""
         traced = getattr(cls, "_traced", None)
         if traced is None:
             raise TypeError("OwnRule has no formula; instep.rule makes its subclasses")
@@ -138,7 +138,7 @@ class OwnRuleType(ABCMeta):
 
     @property
     def step(cls) -> Callable[..., None]:
-        """One step on arrays of one's own, in place."""
+        """One step on arrays of your own, in place."""
         return _Step(cls._traced)
 
     def explain(cls) -> str:
@@ -146,7 +146,7 @@ class OwnRuleType(ABCMeta):
         return "\n".join(explanation(cls._traced))
 
     def __repr__(cls) -> str:
-        """Show what the rule is called with, and what it runs."""
+        """Show the arguments of the rule, and what it runs."""
         if "_traced" not in cls.__dict__:
             return super().__repr__()
         traced = cls._traced
@@ -205,7 +205,7 @@ class OwnRule(Optimizer, metaclass=OwnRuleType):
 
     @classmethod
     def recipe(cls, options: Options, t: int) -> str:
-        """Return what states are stored with: the name of the rule and a hash of its formula."""
+        """Return what is stored with the states: the name of the rule and a hash of its formula."""
         return f"{cls._traced.name} {cls._traced.hash}"
 
     @classmethod

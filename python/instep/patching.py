@@ -1,4 +1,4 @@
-"""Patches of a host's classes: on for good, or within blocks that may be nested and overlap."""
+"""Patches of a host's classes: permanent, or within blocks that may be nested and overlap."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,12 +8,12 @@ __all__ = ["Patch"]
 
 
 class Patch:
-    """A patch, and who wants it.
+    """A patch, and everyone who wants it on.
 
     Parameters
     ----------
     put : callable
-        Called with True to put the patch on, with False to take it off; never twice with the same.
+        Called with True to put the patch on, and with False to take it off, alternately.
     """
 
     def __init__(self, put: Callable[[bool], None]) -> None:
@@ -24,14 +24,14 @@ class Patch:
         self._is_on = False
 
     def set(self, *, for_good: bool) -> None:
-        """Want it until told otherwise, or no more. Blocks that are at work keep it."""
+        """Put the patch on until further notice, or take it off. Running blocks keep it."""
         with self._lock:
             self._for_good = for_good
             self._apply()
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """Want it within a ``with`` block."""
+        """Keep the patch on within a ``with`` block."""
         self._add(1)
         try:
             yield

@@ -27,15 +27,15 @@ def bar(
     Parameters
     ----------
     description : str, default "step"
-        What stands before the bar.
+        The text before the bar.
     console : rich.console.Console, optional
-        Where it is shown; by default on standard output.
+        Where the bar is shown; by default on standard output.
 
     Yields
     ------
     callable
-        What `instep.disk.Streamed.step` takes as `progress`, in any number of steps: the bar begins
-        anew with each.
+        Pass it to `instep.disk.Streamed.step` as `progress`, in any number of steps. The bar starts
+        again with each.
 
     Examples
     --------

@@ -86,7 +86,7 @@ class Rows:
         Raises
         ------
         IndexError
-            An index that int64 does not have.
+            An index that is too large for int64.
         """
         indices = self.indices
         if indices.dtype.kind == "u" and indices.dtype.itemsize == 8:
@@ -103,13 +103,13 @@ class Rows:
         indices : ndarray of int64
             The rows.
         values : ndarray
-            Of each row the sum of its values, one after the other in the order of `indices`; of
-            values in 16 bits a sum in float32.
+            The sum of the values of each row, in the order of `indices`; in float32 if the values
+            have 16 bits.
         """
         given = self.int64()
         bits = len(given).bit_length()
         if given.min(initial=0) >= 0 and int(given.max(initial=0)).bit_length() + bits < 64:
-            # Each with its place behind it: such numbers are sorted much quicker than places.
+            # Each number has its place behind it: this sorts much faster than sorting the places.
             both = given << bits
             both |= np.arange(len(given))
             both.sort()
@@ -123,7 +123,7 @@ class Rows:
         first[1:] = indices[1:] != indices[:-1]
         given_values = self.values
         if given_values.dtype.itemsize == 2:
-            # A uint16 is taken by steps of bfloat16 bits only.
+            # Only steps of bfloat16 bits take uint16.
             is_half = given_values.dtype == np.float16
             decode = (lambda a: a.astype(np.float32)) if is_half else codecs.from_bfloat16
             given_values = decode(given_values)

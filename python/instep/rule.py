@@ -1,4 +1,4 @@
-"""What a rule has to say: which recipe to run, and with which numbers.
+"""What a rule defines: which recipe to run, and with which numbers.
 
 The rules themselves are the classes of `instep.optimizers`. CONTRIBUTING.md shows how one is added.
 """
@@ -24,7 +24,7 @@ TOO_MANY_STEPS = 2**53
 
 
 class Rule(ABC):
-    """A rule, as a class that nothing is made of: it has class methods only."""
+    """A rule: a class with only class methods, of which no object is made."""
 
     @classmethod
     @abstractmethod
@@ -52,16 +52,16 @@ class Rule(ABC):
 
     @classmethod
     def not_the_same(cls, saved: Any, own: str) -> str:
-        """Return what is wrong with a saved recipe that is not that of the options."""
+        """Return what is wrong with a saved recipe, if it is not the recipe of the options."""
         return f"is {saved!r}; its options are those of {own!r}"
 
     @classmethod
     def varies(cls, options: Options) -> bool:
         """Return whether Python has to be asked for the numbers of every step.
 
-        Of a rule that does not vary, later steps take the numbers of an earlier one, with ``lr``
-        and what is named ``x_power`` replaced: so these may be all that depends on rate and `t`.
-        A rule with other numbers that do says True.
+        If a rule does not vary, later steps take the numbers of an earlier one, and only ``lr`` and
+        those named ``x_power`` are replaced. So if other numbers depend on the rate or on `t`, the
+        rule has to return True.
         """
         return bool(cls.carried(options, 0))
 
@@ -84,7 +84,7 @@ class Rule(ABC):
     def decouples(cls, options: Options) -> bool:
         """Return whether weight decay shrinks the parameter, and is not a part of the gradient.
 
-        Neither is done for a recipe with ``weight_decay`` among its numbers: it does it itself.
+        A recipe with ``weight_decay`` among its numbers does it itself, and gets neither.
         """
         return False
 

@@ -1,7 +1,7 @@
-"""Someone's script, run with the steps of its hosts done by instep: ``python -m instep run``.
+"""Run a script with the steps of its hosts done by instep: ``python -m instep run``.
 
-It does for a script what two lines at its top would: ``instep.sklearn.patch()`` and, asked for,
-``instep.torch.patch()``.
+It does the same as two lines at the top of the script: ``instep.sklearn.patch()`` and, if you ask
+for it, ``instep.torch.patch()``.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from types import ModuleType
 
 __all__ = ["HOSTS", "patched_hosts", "run_script", "summary"]
 
-# The module of each, and what it is called.
+# The module of each host, and its name.
 HOSTS = {"sklearn": "scikit-learn's perceptrons", "torch": "torch.optim"}
 
 
@@ -23,12 +23,12 @@ def patched_hosts(torch: bool) -> dict[str, ModuleType]:
     Parameters
     ----------
     torch : bool
-        Whether torch is wanted, too. Then scikit-learn need not be installed.
+        Whether to patch torch too. Then scikit-learn does not have to be installed.
 
     Returns
     -------
     modules : dict of module
-        Those of instep that have patched their hosts, by name.
+        The modules of instep that have patched their hosts, by name.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def run_script(script: str, arguments: Sequence[str]) -> None:
     script : str
         The path of the script.
     arguments : sequence of str
-        The script's own.
+        The arguments of the script.
     """
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).resolve().parent)
@@ -65,7 +65,7 @@ def run_script(script: str, arguments: Sequence[str]) -> None:
 
 
 def summary(modules: dict[str, ModuleType]) -> str:
-    """Say how many steps were done by instep, and how many not.
+    """Return how many steps instep did, and how many the hosts.
 
     Parameters
     ----------

@@ -5,20 +5,22 @@
    from instep.sklearn import MLPClassifier  # before: from sklearn.neural_network import ...
 
 `MLPClassifier` and `MLPRegressor` are scikit-learn's own classes with another step. They have the
-same arguments, methods, attributes and errors, and models are bit-for-bit identical, for
+same arguments, methods, attributes and errors. Models are bit-for-bit identical, for
 ``solver="adam"`` and ``"sgd"`` with every option, in float32 and float64. ``"lbfgs"`` has no such
-steps and stays as it is.
+steps, and is not changed.
 
 For code that you can't change, `patch` does the same to scikit-learn's own classes, `unpatch` takes
 it back, and ``with patched():`` does it for a part of a program. `accelerate` does it for one
-estimator that is already fitted. `step_counts` says how many steps went each way.
+estimator that is already fitted. `step_counts` says how many steps instep did, and how many
+scikit-learn.
 
 The state of training stays in scikit-learn's own objects. The pickle of a patched estimator
 contains nothing of instep and loads without it. The two classes here are pickled under their own
 names, and also use instep in the processes of ``n_jobs``, which a patch does not reach.
 
-Where instep can't do the step, scikit-learn's code does it, in the same call: for arrays of mixed
-dtypes, where its formula turns float32 into float64, or for numbers that do so.
+If instep can't do a step, scikit-learn's code does it, in the same call. That happens with arrays
+of mixed dtypes, where scikit-learn's formula turns float32 into float64, and with numbers that do
+so.
 
 It needs the extra: ``pip install 'instep[sklearn]'``.
 """
@@ -53,12 +55,12 @@ __all__ = [
 
 
 def step_counts() -> StepCounts:
-    """Say how many steps were done so far in this process, by instep and by scikit-learn's code.
+    """Return how many steps instep and scikit-learn's code have done so far in this process.
 
     Returns
     -------
     counts : StepCounts
-        ``native`` and ``host``. Estimators that are neither patched nor of the classes here are not
+        ``native`` and ``host``. Only estimators that are patched or of the classes here are
         counted. Worker processes have their own counts.
 
     Examples
@@ -80,12 +82,12 @@ _NATIVE, _HOST = Count(), Count()
 class AdamOptimizer(host.AdamOptimizer):  # type: ignore[misc]
     """The optimizer of scikit-learn's ``solver="adam"``, with steps by instep.
 
-    For loops of one's own; `MLPClassifier` and `MLPRegressor` make theirs by themselves.
+    For your own loops. `MLPClassifier` and `MLPRegressor` make theirs themselves.
 
     Parameters
     ----------
     params : list of ndarray
-        The parameters, for the shapes and dtypes of the state alone: no reference is kept.
+        The parameters. Only their shapes and dtypes are used; no reference is kept.
     learning_rate_init : float, default 0.001
         The learning rate.
     beta_1, beta_2 : float, default 0.9 and 0.999
@@ -147,20 +149,20 @@ class AdamOptimizer(host.AdamOptimizer):  # type: ignore[misc]
 class SGDOptimizer(host.SGDOptimizer):  # type: ignore[misc]
     """The optimizer of scikit-learn's ``solver="sgd"``, with steps by instep.
 
-    For loops of one's own; `MLPClassifier` and `MLPRegressor` make theirs by themselves.
+    For your own loops. `MLPClassifier` and `MLPRegressor` make theirs themselves.
 
     Parameters
     ----------
     params : list of ndarray
-        The parameters, for the shapes and dtypes of the state alone: no reference is kept.
+        The parameters. Only their shapes and dtypes are used; no reference is kept.
     learning_rate_init : float, default 0.1
         The learning rate.
     lr_schedule : {"constant", "adaptive", "invscaling"}, default "constant"
-        What ``iteration_ends`` and ``trigger_stopping`` do to the rate.
+        How ``iteration_ends`` and ``trigger_stopping`` change the rate.
     momentum : float, default 0.9
         The decay of the velocity.
     nesterov : bool, default True
-        Whether to look ahead.
+        Whether to use Nesterov's momentum.
     power_t : float, default 0.5
         The exponent of ``"invscaling"``.
 
@@ -208,7 +210,7 @@ class SGDOptimizer(host.SGDOptimizer):  # type: ignore[misc]
 
 
 def _keep_dtypes(params: list[NDArray[Any]], *numbers: Any) -> bool:
-    """Whether these numbers are such that NumPy's formula has the dtype of the arrays."""
+    """Return whether NumPy's formula has the dtype of the arrays with these numbers."""
     # NumPy's own scalars turn float32 into float64, or round a `1 - beta` to float32.
     kinds = _KEPT_BY_FLOAT64 if all(p.dtype == np.float64 for p in params) else _KEPT_BY_ALL
     return all(type(number) in kinds for number in numbers)
@@ -222,12 +224,12 @@ def _step(
     states: tuple[list[NDArray[Any]], ...],
     update: tuple[dict[str, Any], dict[str, Any]] | None,
 ) -> bool:
-    """Do a step, all of it or nothing, and say whether it was done."""
+    """Do a whole step, or nothing; return whether it was done."""
     kept = tuple(map(tuple, states))
     try:
         recipe.step(hypers, tuple(params), tuple(grads), kept, _describe, None, update)
     except (TypeError, ValueError):
-        # What instep does not take: the caller asks scikit-learn, whose errors are its users'.
+        # instep does not take it. The caller asks scikit-learn, so that users see its errors.
         return False
     _NATIVE.add()
     return True
@@ -240,8 +242,8 @@ def _describe(_group: int, role: int, index: int) -> str:
 class _Accelerated:
     """The attribute ``_optimizer``: what scikit-learn has put there, with another `update_params`.
 
-    It stays in the estimator's ``__dict__`` as it is, so that pickling, copying and cloning are
-    scikit-learn's. What is read is a view of it, with the same ``__dict__``.
+    It stays in the estimator's ``__dict__`` unchanged, so that pickling, copying and cloning work
+    as in scikit-learn. Reading it gives a view of it, with the same ``__dict__``.
     """
 
     def __get__(self, estimator: Any, owner: type | None = None) -> Any:
@@ -269,14 +271,14 @@ class _Accelerated:
 class MLPClassifier(neural_network.MLPClassifier):  # type: ignore[misc]
     """`sklearn.neural_network.MLPClassifier`, with steps by instep.
 
-    Everything but the step is scikit-learn's: parameters, attributes, methods, errors; see its own
-    documentation. Models are bit-for-bit identical to its. The formulas are in `AdamOptimizer` and
-    `SGDOptimizer`.
+    Everything except the step is scikit-learn's: parameters, attributes, methods and errors. See
+    its own documentation. Models are bit-for-bit identical to its. The formulas are in
+    `AdamOptimizer` and `SGDOptimizer`.
 
     See Also
     --------
     patch : The same for scikit-learn's own class.
-    accelerate : The same for an estimator that has begun.
+    accelerate : The same for an estimator that has begun training.
 
     Examples
     --------
@@ -298,14 +300,14 @@ class MLPClassifier(neural_network.MLPClassifier):  # type: ignore[misc]
 class MLPRegressor(neural_network.MLPRegressor):  # type: ignore[misc]
     """`sklearn.neural_network.MLPRegressor`, with steps by instep.
 
-    Everything but the step is scikit-learn's: parameters, attributes, methods, errors; see its own
-    documentation. Models are bit-for-bit identical to its. The formulas are in `AdamOptimizer` and
-    `SGDOptimizer`.
+    Everything except the step is scikit-learn's: parameters, attributes, methods and errors. See
+    its own documentation. Models are bit-for-bit identical to its. The formulas are in
+    `AdamOptimizer` and `SGDOptimizer`.
 
     See Also
     --------
     patch : The same for scikit-learn's own class.
-    accelerate : The same for an estimator that has begun.
+    accelerate : The same for an estimator that has begun training.
 
     Examples
     --------
@@ -321,13 +323,13 @@ class MLPRegressor(neural_network.MLPRegressor):  # type: ignore[misc]
 
 
 def accelerate(estimator: Any) -> Any:
-    """Have instep do the steps of an estimator from now on, be it new, fitted or half way.
+    """Have instep do the steps of an estimator from now on. It may be new, fitted or half trained.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        One of scikit-learn's own, or of the classes here. **Changed in place**: its class becomes
-        that of the same name here. What it has learned stays.
+        One of scikit-learn's own, or of the classes here. **Changed in place**: it gets the class
+        of the same name here. It keeps what it has learned.
 
     Returns
     -------
@@ -337,7 +339,7 @@ def accelerate(estimator: Any) -> Any:
     Raises
     ------
     TypeError
-        Anything else, a subclass of them or a pipeline among it.
+        Anything else, such as a subclass of them or a pipeline.
 
     Examples
     --------
@@ -352,7 +354,7 @@ def accelerate(estimator: Any) -> Any:
     if kind is None:
         raise TypeError(
             f"estimator is {kind_of(estimator)}; wanted scikit-learn's MLPClassifier or "
-            "MLPRegressor. Of a pipeline pass the step; for a class of your own derive it from "
+            "MLPRegressor. For a pipeline, pass its step; derive a class of your own from "
             "instep.sklearn.MLPClassifier, or call instep.sklearn.patch()"
         )
     estimator.__class__ = kind
@@ -362,8 +364,9 @@ def accelerate(estimator: Any) -> Any:
 def patch() -> None:
     """Have instep do the steps of scikit-learn's own estimators, and of classes derived from them.
 
-    It holds for all that exist and all to come, until `unpatch`, in this process: workers of
-    ``n_jobs`` are others, where scikit-learn's own code goes on. To do it twice is to do it once.
+    This holds for all estimators, existing and new, until `unpatch`, in this process. The workers
+    of ``n_jobs`` are other processes, where scikit-learn's own code does the steps. A second call
+    has no effect.
 
     Examples
     --------
@@ -382,9 +385,9 @@ def patch() -> None:
 
 
 def unpatch() -> None:
-    """Undo `patch`. Estimators go on where they are, with scikit-learn's own steps.
+    """Undo `patch`. Estimators continue with scikit-learn's own steps.
 
-    Where a ``with patched():`` is at work, it stays so until its end.
+    A ``with patched():`` block that is running stays patched until its end.
     """
     _PATCH.set(for_good=False)
 
@@ -428,5 +431,5 @@ _KEPT_BY_FLOAT64 = _KEPT_BY_ALL | {np.float64}
 
 _MOMENTUM = Recipe("momentum_lr_inside")
 _NESTEROV = Recipe("momentum_lr_inside_nesterov")
-# Before NumPy 2 its rate, a NumPy scalar, leaves float32 arrays what they are.
+# Before NumPy 2 its rate, a NumPy scalar, leaves float32 arrays as they are.
 _ADAM = Recipe("adam_hat" if np.lib.NumpyVersion(np.__version__) < "2.0.0" else "adam_hat_wide")

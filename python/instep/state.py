@@ -1,6 +1,6 @@
-"""The state of an optimizer as a dict, and back, all of it or nothing.
+"""The state of an optimizer as a dict, and back: everything, or nothing if there is an error.
 
-`Optimizer.state_dict` and `load_state_dict` are what to call.
+Call `Optimizer.state_dict` and `load_state_dict`.
 """
 
 import bisect
@@ -37,7 +37,7 @@ FORMAT = 2
 
 
 class HasState(Protocol):
-    """An optimizer, as far as its state goes."""
+    """The part of an optimizer that this module uses."""
 
     _parameters: list[Parameter]
     _groups: list[Group]
@@ -75,7 +75,7 @@ def live(optimizer: HasState) -> tuple[dict[str, Any], list[Parameter]]:
 
 
 def _like(parameter: Parameter, *, params: bool) -> Parameter:
-    """Return a parameter with room for the states and the average of another, and for its array."""
+    """Return a parameter with new arrays for the states, the average and the array of another."""
     array = parameter.array
     like = Parameter(
         parameter.name, parameter.path, np.empty_like(array, subok=False) if params else array
@@ -94,7 +94,7 @@ def _name_copied(role: int, index: int) -> str:
 
 
 def _dicts(groups: list[Group]) -> list[dict[str, Any]]:
-    """Return what there is of each group: three dicts, one after the other."""
+    """Return the three dicts of each group, one after the other."""
     return [own for group in groups for own in (group.options, group.carried, group.carried_at)]
 
 
@@ -105,16 +105,16 @@ def _assemble(
     skips: int,
     dicts: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return a state dict with these arrays in it, and what these dicts of the groups say."""
+    """Return a state dict with these arrays, and with these dicts of the groups."""
     groups = []
     names = _names_by_group(optimizer._groups, parameters)
     for number, group in enumerate(optimizer._groups):
         options, carried, carried_at = dicts[3 * number : 3 * number + 3]
         own = {name: _plain(options[name]) for name in group.own_options()}
-        # The recipe of the first step: RAdam's changes on the way, its states do not.
+        # The recipe of the first step. That of RAdam changes later, but its states do not.
         recipe = group.rule.recipe(options, 1)
         entry = {"options": own, "recipe": recipe, "names": names[number]}
-        # Where `t` was assigned, the next step makes them anew.
+        # If `t` was assigned, the next step computes them again.
         if carried and carried_at["t"] == t:
             entry["carried"] = dict(carried)
         groups.append(entry)
@@ -157,7 +157,7 @@ def load_state_dict(
 def checked_state(
     optimizer: HasState, state_dict: Any, params: Mapping[str, NDArray[Any]] | None = None
 ) -> Callable[[], None]:
-    """Check all of a state dict, and of parameters if given; what is returned writes it."""
+    """Check all of a state dict, and of parameters if given. Return a function that writes it."""
     if isinstance(state_dict, Mapping):
         check_format("state_dict", state_dict.get("format"))
         if "skips" not in state_dict:
@@ -198,10 +198,10 @@ def checked_state(
         *pairs("averages", _averages(parameters), state_dict["averages"]),
     ]
     if params is not None:
-        # Or nobody would see that they were put back.
+        # Otherwise nobody would see that they were put back.
         optimizer._refuse_detached()
         found += pairs("params", arrays_of(parameters), params)
-    # What shares memory with an array that is written would change before it is read.
+    # An array that shares memory with one that is written would change before it is read.
     own = [array for _, array, _ in found]
     spans = _Spans(own)
     sources = [given.copy() if spans.may_share(given) else given for _, _, given in found]
@@ -224,7 +224,7 @@ class _Spans:
         self.ends = list(itertools.accumulate((end for _, end in bounds), max))
 
     def may_share(self, array: NDArray[Any]) -> bool:
-        """Return whether the memory of an array may be among that of these."""
+        """Return whether an array may share memory with these."""
         if not array.size:
             return False
         start, end = _bounds(array)
@@ -243,9 +243,9 @@ def _bounds(array: NDArray[Any]) -> tuple[int, int]:
 def _updates(
     groups: list[Group], parameters: list[Parameter], saved: list[Any], t: int
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return what becomes of the options and of the carried numbers of each group."""
+    """Return the new options and the new carried numbers of each group."""
     updates: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    # Those without names, of which there may be several, go together in their order.
+    # Groups without names, of which there may be several, are matched in order.
     same: dict[frozenset[str], list[int]] = {}
     for number, entry in reversed(list(enumerate(saved))):
         same.setdefault(frozenset(entry["names"]), []).append(number)
@@ -257,7 +257,7 @@ def _updates(
         if number is not None:
             options = _checked_options(f"groups[{number}]", group, saved[number])
         elif names:
-            # It was grouped otherwise: a group keeps its own options.
+            # It was grouped differently: a group keeps its own options.
             number = holder[names[0]]
         label = group.name if options is group.options else f"groups[{number}]"
         with _within(label):
@@ -274,7 +274,7 @@ def _updates(
 
 @contextmanager
 def _within(name: str) -> Iterator[None]:
-    """Have errors say in what the argument is that they name."""
+    """Put the name of the whole in front of what errors say about a part."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -286,9 +286,9 @@ def _within(name: str) -> Iterator[None]:
 def _checked_carried(
     group: Group, checked: dict[str, Any], number: int | None, saved: list[Any], t: int
 ) -> dict[str, float]:
-    """Return the numbers that a group carries, made anew where none are given.
+    """Return the numbers that a group carries, computed again if none are given.
 
-    An older version left them out, and a newer one does where `t` was assigned.
+    An older version left them out, and this one does if `t` was assigned.
     """
     given = None if number is None else saved[number].get("carried")
     if given is None:
@@ -300,9 +300,9 @@ def _checked_carried(
 
 
 def check_format(name: str, version: Any) -> None:
-    """Check that this knows a version of the format."""
+    """Check that this version of instep knows the format."""
     if type(version) is not int or version < 1:
-        raise ValueError(f"{name} has the format {version!r}, which is none of instep's")
+        raise ValueError(f"{name} has the format {version!r}, which is not one of instep's")
     if version > FORMAT:
         raise ValueError(
             f"{name} has the format {version}, and this instep knows those up to {FORMAT}; a newer "
@@ -332,7 +332,7 @@ def _check_names(parameters: list[Parameter], saved: Any) -> None:
 
 
 def _checked_options(name: str, group: Group, saved: Any) -> dict[str, Any]:
-    """Return what the options of a group are to be, those that are not stored included."""
+    """Return the new options of a group, with those that are not stored."""
     own = group.own_options()
     check_keys(f"{name}['options']", saved["options"], own)
     options = {
@@ -348,7 +348,7 @@ def _checked_options(name: str, group: Group, saved: Any) -> dict[str, Any]:
 
 
 def _checked_option(name: str, own: Any, saved: Any) -> Any:
-    """Return what an option is to be, if it is of the kind of the optimizer's own."""
+    """Return the new value of an option, if it is of the same kind as the optimizer's own."""
     if callable(own):
         if saved is not None:
             _checked_number(name, saved)
@@ -366,7 +366,7 @@ def _checked_option(name: str, own: Any, saved: Any) -> Any:
     if isinstance(like, float):
         return _checked_number(name, saved)
     if not isinstance(saved, (bool, np.bool_) if isinstance(like, bool) else str):
-        raise TypeError(f"{name} is {saved!r}; wanted the like of {own!r}")
+        raise TypeError(f"{name} is {saved!r}; wanted a value like {own!r}")
     return _plain(saved)
 
 
@@ -395,7 +395,7 @@ def pairs(name: str, own: Any, given: Any) -> Iterator[tuple[str, NDArray[Any], 
         else:
             other = given[key]
             if isinstance(other, np.ndarray) and array.dtype.name == "bfloat16":
-                # A file has the bits, as uint16.
+                # A file has the bits as uint16.
                 other = other.view(array.dtype) if other.dtype == np.uint16 else other
             check_like(inner, other, array)
             if not array.flags.writeable:

@@ -28,7 +28,7 @@ def states(rule: str, **options: Any) -> tuple[str, ...]:
     rule : str
         The name of the function, such as ``"adam"``.
     **options
-        Options of the class: some need more states than others.
+        Options of the class. With some, the rule has more states.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def _defaults(name: str) -> dict[str, Any]:
 
 
 def _merge(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a rule, its defaults where none is given."""
+    """Return the options of a rule, with defaults for those that are not given."""
     defaults = _defaults(name)
     for option in options:
         if option not in defaults:

@@ -5,13 +5,13 @@
    [training.optimizer]
    @optimizers = "instep.Adam.v1"
 
-instead of ``"Adam.v1"``. Thinc finds it wherever instep is installed. Or, in Python,
-``from instep.thinc import Adam`` for ``from thinc.api import Adam``. Arguments, defaults, schedules
-and attributes are Thinc's: clipping by the norm, L2 penalties and weight decay, moving averages,
-and gradients that are set to zero. The formulas are Thinc's too, but the last bits are not: there
-some of the operations are fused by the BLAS.
+instead of ``"Adam.v1"``. Thinc finds it wherever instep is installed. In Python, write
+``from instep.thinc import Adam`` instead of ``from thinc.api import Adam``. Arguments, defaults,
+schedules and attributes are Thinc's: clipping by the norm, L2 penalties and weight decay, moving
+averages, and gradients that are set to zero. The formulas are Thinc's too. The last bits can be
+different, because in Thinc the BLAS fuses some of the operations.
 
-What instep does not take goes to Thinc's own code: arrays on a GPU, and those that are not
+Thinc's own code steps what instep does not take: arrays on a GPU, and those that are not
 contiguous.
 
 It needs the extra: ``pip install 'instep[thinc]'``.
@@ -30,25 +30,25 @@ from instep._instep import Recipe
 
 __all__ = ["Adam", "Optimizer"]
 
-# Whose parameter: the number of a model, and a name.
+# What a parameter is called: the number of a model, and a name.
 Key: TypeAlias = tuple[int, str]
 
 
 class Optimizer(host.Optimizer):  # type: ignore[misc]
-    """`thinc.optimizers.Optimizer`, but that a step of Adam goes through instep where it can.
+    """`thinc.optimizers.Optimizer`, whose steps of Adam are done by instep where it can.
 
     See Also
     --------
-    Adam : What makes one.
+    Adam : Makes one.
 
     Notes
     -----
     ``m = beta1*m + (1-beta1)*g``, ``v = beta2*v + (1-beta2)*g**2``,
     ``w = w - (a*m) / (sqrt(v) + eps)`` with
     ``a = learn_rate*sqrt(1 - beta2**t)/(1 - beta1**t)``, where ``t`` counts the steps of that key.
-    A gradient whose norm is at least ``grad_clip`` is multiplied by ``grad_clip / norm`` before.
-    ``w = w - learn_rate*L2*w`` comes after it, or ``g = g + L2*w`` before all. Source: Thinc,
-    ``thinc/optimizers.py``.
+    Before that, a gradient whose norm is at least ``grad_clip`` is multiplied by
+    ``grad_clip / norm``. ``w = w - learn_rate*L2*w`` comes after the step, or ``g = g + L2*w``
+    before everything. Source: Thinc, ``thinc/optimizers.py``.
     """
 
     __slots__ = ()
@@ -61,13 +61,13 @@ class Optimizer(host.Optimizer):  # type: ignore[misc]
         Parameters
         ----------
         key : tuple of int and str
-            Whose it is: usually the number of a model and the parameter's name.
+            What the parameter is called: usually the number of a model, and a name.
         weights : ndarray
             The parameter, float32. **Written in place.**
         gradient : ndarray
             Its gradient, float32, of the same shape. **Set to zero.**
         lr_scale : float, default 1.0
-            What the learning rate is multiplied by.
+            The learning rate is multiplied by it.
 
         Returns
         -------
@@ -112,7 +112,7 @@ class Optimizer(host.Optimizer):  # type: ignore[misc]
         return weights, gradient
 
     def _now(self, name: str, key: Key) -> Any:
-        """Return a number as it is now: from Thinc 9 on, attributes are schedules."""
+        """Return the current number: from Thinc 9 on, attributes are schedules."""
         value = getattr(self, name)
         if not callable(value):
             return value
@@ -120,7 +120,7 @@ class Optimizer(host.Optimizer):  # type: ignore[misc]
 
 
 def _fits(weights: FloatsXd, gradient: FloatsXd) -> bool:
-    """Whether instep can step these."""
+    """Return whether instep can step these."""
     return (
         type(weights) is type(gradient) is np.ndarray
         and weights.dtype == gradient.dtype == np.float32
@@ -160,7 +160,7 @@ def Adam(
     eps : float, list, generator or Schedule, default 1e-8
         Added to the root.
     grad_clip : float, list, generator or Schedule, default 1.0
-        The most that the norm of a gradient may be; 0 for no limit.
+        The largest norm that a gradient may have; 0 for no limit.
     L2_is_weight_decay : bool, default True
         Whether `L2` shrinks the weights, or is a part of the gradient.
     use_averages : bool, default True
@@ -174,7 +174,7 @@ def Adam(
     Raises
     ------
     ValueError
-        Something that is no schedule.
+        An argument that is not a number or a schedule.
 
     Examples
     --------

@@ -75,12 +75,12 @@ def set_num_threads(count: int) -> None:
 
 @contextlib.contextmanager
 def num_threads(count: int) -> Iterator[None]:
-    """Set the most threads that a step runs on, and what it was before at the end.
+    """Set the most threads that a step runs on, until the end of the block.
 
     Parameters
     ----------
     count : int
-        As for `set_num_threads`. It holds for the whole process, for other threads too.
+        As for `set_num_threads`: for the whole process, with all its threads.
 
     Raises
     ------

@@ -9,14 +9,14 @@ __all__ = ["Tree", "called"]
 
 
 class Tree:
-    """The structure of a tree of arrays: names its leaves, and takes them out of others like it.
+    """The structure of a tree of arrays. It names the leaves, and takes them out of similar trees.
 
     Parameters
     ----------
     tree : ndarray, or list, tuple or dict of trees
-        What to take the structure of. Whatever is no list, tuple or dict is a leaf.
+        The tree to take the structure of. Anything that is not a list, tuple or dict is a leaf.
     path : tuple
-        The keys that lead to this tree, where it is a part of another.
+        The keys that lead to this tree, if it is a part of another.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Tree:
         self, tree: Any, path: tuple[object, ...] = (), *, above: tuple[int, ...] = ()
     ) -> None:
         if id(tree) in above:
-            raise ValueError(f"{called('params', path)} is a list or dict that it lies in itself")
+            raise ValueError(f"{called('params', path)} is a list or dict that contains itself")
         self.path = path
         self._kind: type[Any] | None = None
         children: dict[Any, Any] = {}

@@ -34,7 +34,7 @@ impl<'a> Claims<'a> {
         Self { tickets, from_back, chunks, work, inside, panicked: AtomicBool::new(false) }
     }
 
-    /// Claims chunks and works at them until all are claimed; returns how many it were.
+    /// Claims chunks and does them until all are claimed; returns how many it did.
     pub(super) fn run(&self, side: Side) -> usize {
         let mut done = 0;
         // What a chunk writes reaches the caller through `inside`, so the claims need not order
@@ -49,11 +49,11 @@ impl<'a> Claims<'a> {
         done
     }
 
-    /// As [`run`](Self::run) on so many of another runtime's threads, besides the caller's.
+    /// As [`run`](Self::run), on this many threads of another runtime in addition to the caller's.
     pub(super) fn run_on(&self, team: Team, helpers: usize) {
         let seats = AtomicUsize::new(0);
         team.run(&|calls| {
-            // They may be in a floating-point mode of their own.
+            // They may be in their own floating-point mode.
             let joins = || {
                 environment::has_default_floats() && seats.fetch_add(1, Ordering::Relaxed) < helpers
             };
@@ -64,7 +64,7 @@ impl<'a> Claims<'a> {
         self.assert_all_done();
     }
 
-    /// As [`run`](Self::run); a panic is taken note of.
+    /// As [`run`](Self::run), but takes note of a panic.
     pub(super) fn run_or_note(&self, side: Side) {
         if catch_unwind(AssertUnwindSafe(|| self.run(side))).is_err() {
             self.panicked.store(true, Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl<'a> Claims<'a> {
         assert!(!self.panicked.load(Ordering::Relaxed), "a worker panicked at its chunk");
     }
 
-    /// Whether all that joined have left; the caller then sees what they wrote.
+    /// Whether all that joined have left. If so, the caller sees what they wrote.
     pub(super) fn is_left(&self) -> bool {
         self.inside.load(Ordering::Acquire) == 0
     }

@@ -1,7 +1,8 @@
 //! From a formula, as a graph of operations on whole arrays, to instructions for a block of elements.
 //!
-//! There is one accumulator. The other operand of an instruction lies in a slot: an array, or a buffer for
-//! what is needed later. What nothing depends on is never asked for; what is used twice is computed once.
+//! There is one accumulator. The other operand of an instruction is in a slot: an array, or a buffer for
+//! what is needed later. Values that nothing depends on are left out; a value that is used twice is
+//! computed once.
 
 use super::instructions::{Binary, Instruction, Line, Slot, Unary};
 

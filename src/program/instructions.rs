@@ -1,4 +1,4 @@
-//! What a program is made of: instructions on an accumulator, which holds a block of elements.
+//! The instructions of a program. They work on an accumulator, which holds a block of elements.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ impl Slot {
     }
 }
 
-/// Operations on one block. Truth is 1, and 0 is not.
+/// Operations on one block. True is 1, false is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unary {
     Sqrt,

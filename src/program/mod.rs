@@ -1,9 +1,9 @@
-//! Programs: rules that are not compiled but traced, from a formula that a user has written.
+//! Programs: rules that are traced from a user's formula, and not compiled.
 //!
 //! A formula is a graph of operations on whole arrays and one of numbers. The numbers of a step are
 //! computed once ([`numbers`]); the operations on arrays become instructions ([`assemble`]), which run block
-//! by block ([`machine`]). Where a graph is that of a recipe, the numbers are its hyper-parameters, and the
-//! recipe is what runs.
+//! by block ([`machine`]). If the graph is that of a recipe, the numbers are its hyper-parameters, and the
+//! recipe runs.
 
 use std::{array, fmt, mem};
 

@@ -1,4 +1,4 @@
-//! `BegunStep`: a step whose caller does it piece by piece, and says when it is done.
+//! `BegunStep`: a step that the caller does piece by piece, and then commits.
 //!
 //! Between two calls arrays may be changed, so each call looks at all of them again, as a step does.
 
@@ -23,7 +23,7 @@ use super::view::Quiet;
 use crate::error::Error;
 use crate::walk::{GRADIENT, PARAMETER};
 
-/// A step that was checked, and is done piece by piece; `Optimizer.begin` makes it.
+/// A step that was checked, and is done piece by piece. `Optimizer.begin` makes it.
 #[pyclass(frozen, module = "instep")]
 pub(super) struct BegunStep {
     /// What the stepper has; Python's garbage collection sees it there, which the optimizer leads to.
@@ -205,10 +205,12 @@ impl BegunStep {
         if has == wanted {
             return Ok(());
         }
-        Err(PyValueError::new_err(format!("{name} has {has} numbers; wanted {wanted}, one each")))
+        Err(PyValueError::new_err(format!(
+            "{name} has {has} numbers; wanted {wanted}, one for each parameter"
+        )))
     }
 
-    /// Changes the numbers, or looks at them: in a turn, as who holds them waits for the interpreter.
+    /// Changes the numbers, or reads them: in a turn, because the holder waits for the interpreter.
     fn change<T>(&self, py: Python<'_>, change: impl FnOnce(&mut Numbers) -> T) -> T {
         let _turn = Turn::take(py, &self.shared.state, false);
         change(&mut lock(&self.numbers))
@@ -272,7 +274,7 @@ impl BegunStep {
         Ok(StepResult::new(norm, skipped, self.rates.clone(), shared.count()))
     }
 
-    /// Refuses to go on with a step that is not the next one any more.
+    /// Refuses a step that is not the next one any more.
     fn check_current(&self, state: &State, numbers: &Numbers) -> PyResult<()> {
         let shared = &self.shared;
         let why = if numbers.is_over {

@@ -28,7 +28,7 @@ pub(super) struct Parameter {
 pub(super) enum Kind {
     /// Those of its own dtype, float32 or float64.
     Floats,
-    /// Those of its own dtype, whatever that is: bits are copied.
+    /// Those of its own dtype, of any kind: bits are copied.
     Bits,
     /// Those of a storage.
     Stored(Arc<Storage>),
@@ -69,7 +69,7 @@ impl Parameter {
 
 /// What was given as the gradient of a parameter.
 pub(super) enum Gradient {
-    /// Nothing: the parameter is left alone.
+    /// Nothing: the parameter does not change.
     Absent,
     Dense(Array),
     Rows(Box<Rows>),
@@ -152,7 +152,7 @@ impl Gradient {
     }
 }
 
-/// An object that is an ndarray and of no subclass, but for `numpy.memmap`, whose elements lie as its own.
+/// An object that is an ndarray and not a subclass, except `numpy.memmap`, whose elements are stored alike.
 ///
 /// # Errors
 /// None, once NumPy was imported.

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::overlap;
 use crate::walk::{GRADIENT, MAX_ROLES, PARAMETER};
 
-/// Why a call is refused: where, and what is wrong there. Python code makes the message of it, for
+/// Why a call is refused: where, and what is wrong there. Python code makes the message of it, as
 /// the caller has the names.
 pub(super) struct Refusal {
     place: Place,
@@ -75,8 +75,8 @@ impl Refusal {
                 Error::Type(format!("{here} has dtype {has}; wanted {wanted}{with}"))
             }
             What::ManyPlaces => Error::Value(format!(
-                "{here} has 2**32 elements or more, of which the noise that rounds takes the places \
-                 in arrays in C order only; wanted all of its arrays in C order, and no Rows"
+                "{here} has 2**32 elements or more, which are rounded stochastically in C order only; \
+                 wanted all of its arrays in C order, and no Rows"
             )),
             What::Shape { has, wanted } => {
                 let of = name(parameter)?;
@@ -87,7 +87,7 @@ impl Refusal {
                 "{here} is read-only, and a step writes it; pass a writable array"
             )),
             What::ReadOnlyRows => Error::Value(format!(
-                "{here} has read-only values, and the step is to clear them; pass a writable array"
+                "{here} has read-only values, and the step sets them to zero; pass a writable array"
             )),
             What::RowsDtype { wanted } => {
                 let wanted = wanted.name();

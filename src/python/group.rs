@@ -1,5 +1,5 @@
 //! The options of a group as they were when Python last checked them, and the work of a step that
-//! comes of them, as long as they are the same.
+//! follows from them as long as they stay the same.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;

@@ -1,5 +1,5 @@
-//! A job: one parameter with all that goes with it, and what to do with it. `plan.rs` makes jobs after
-//! `checks.rs` has looked at the views.
+//! A job: one parameter with all its arrays, and what to do with them. `plan.rs` makes jobs after
+//! `checks.rs` has checked the views.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -7,8 +7,8 @@ use super::job::{Job, PIECE, Work};
 use super::pieces::Piece;
 use crate::parallel;
 
-/// The fewest: enough for the claim to cost nothing, and few enough for nobody to wait long for the
-/// last ones.
+/// The smallest number: enough elements that a claim costs nothing, and few enough that nobody waits
+/// long for the last ones.
 const LEAST_PIECE: usize = 4096;
 
 /// The jobs of a call, as one space of elements that is cut into pieces.
@@ -65,7 +65,7 @@ impl Jobs {
     }
 
     /// Visits some of the gradients, a piece at a time: on several threads, in any order, if there are
-    /// enough bytes for that to pay, else in order.
+    /// enough bytes for that to save time, else in order.
     pub(super) fn each_gradient(&self, pieces: Range<usize>, visit: impl Fn(&Piece<'_>) + Sync) {
         self.each_piece_of(PIECE, self.elements(pieces), &|piece| visit(&piece));
     }

@@ -97,19 +97,19 @@ mod _instep {
         parallel::set_threads(count);
     }
 
-    /// Waits until no thread changes arrays, and has all wait that are about to: before a fork.
+    /// Before a fork: waits until no thread changes arrays, and lets no other thread begin.
     #[pyfunction]
     fn before_fork(py: Python<'_>) {
         turn::before_fork(py);
     }
 
-    /// Lets steps go on, after a fork, in the parent.
+    /// After a fork, in the parent: lets steps continue.
     #[pyfunction]
     fn after_fork_in_parent() {
         turn::after_fork_in_parent();
     }
 
-    /// Lets steps go on, after a fork, in the child.
+    /// After a fork, in the child: lets steps continue.
     #[pyfunction]
     fn after_fork_in_child() {
         turn::after_fork_in_child();

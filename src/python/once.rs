@@ -1,7 +1,7 @@
 //! What is looked up once in a process.
 //!
-//! Not by the cells of `pyo3`, nor by its `intern!`: while one of those looks for its value, another thread
-//! may fork, and the child, in which nobody looks any more, waits for ever at its next use.
+//! This does not use the cells of `pyo3` or its `intern!`. While one of those looks up its value, another
+//! thread may fork. In the child nobody continues the look-up, so the next use would wait for ever.
 
 use std::sync::OnceLock;
 

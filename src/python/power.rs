@@ -1,5 +1,5 @@
-//! The powers of bias corrections as `np.power` computes them, without a call of it: by the very loop
-//! that it runs. The C library's `pow` is another function, and may differ in the last bit.
+//! The powers of bias corrections as `np.power` computes them, by calling the loop that it runs. The C
+//! library's `pow` is another function, and may differ in the last bit.
 #![expect(unsafe_code, reason = "a loop of NumPy is called by its address")]
 
 use std::ffi::c_char;

@@ -1,4 +1,4 @@
-//! What a step does, made of the options before its turn: Python code may run.
+//! What a step does: derived from the options before its turn, since Python code may run.
 
 use std::sync::{Arc, Mutex};
 

@@ -37,7 +37,7 @@ impl PyRecipe {
     #[pyo3(signature = (name, isa=None))]
     fn new(name: &str, isa: Option<&str>) -> Result<Self, Error> {
         let recipe = recipes::find(name)
-            .ok_or_else(|| Error::Value(format!("name is {name:?}, which is no recipe")))?;
+            .ok_or_else(|| Error::Value(format!("name is {name:?}, which is not a recipe")))?;
         Ok(Self { rule: Rule::Recipe(recipe), level: level(isa)? })
     }
 
@@ -127,7 +127,8 @@ impl PyRecipe {
             || grads.len() != count
             || states.iter().any(|state| state.len() != count)
         {
-            let what = "params, grads and each state of the recipe must be tuples of one length";
+            let what =
+                "params, grads and each state of the recipe must be tuples of the same length";
             return Err(Error::Value(what.to_owned()).into());
         }
         let name = |place: Place| describe.call1((0, place.role, place.parameter))?.extract();

@@ -1,5 +1,5 @@
-//! What a plan has seen of its arrays: it serves later steps as long as every array is where it was
-//! and as it was. Gradients may be others, if they are alike.
+//! What a plan has seen of its arrays. It serves later steps as long as every array is in the same place
+//! and has not changed. Gradients may be other arrays, if they are alike.
 
 use std::ops::Range;
 

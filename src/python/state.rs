@@ -1,4 +1,4 @@
-//! What a step changes of an optimizer beside its arrays, in turns: the plan it keeps, and its counts.
+//! What steps change in an optimizer, one at a time, in addition to its arrays: its plan and its counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use super::turn::{Turn, Turns};
 use super::view::Quiet;
 use crate::walk::GRADIENT;
 
-/// What is changed in turns.
+/// What only one thread at a time may change.
 #[derive(Default)]
 pub(super) struct State {
     /// The plan of the last step, if it may serve the next.

@@ -1,4 +1,4 @@
-//! What a step may be asked to do with the gradients, and what becomes of it.
+//! What a step may be asked to do with the gradients, and the outcome.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyString};
@@ -52,7 +52,7 @@ pub(super) struct Arguments<'a, 'py> {
     pub(super) max_skips: &'a Bound<'py, PyAny>,
 }
 
-/// What became of a step.
+/// The outcome of a step.
 pub(super) enum Found {
     /// It was done.
     Nothing,
@@ -80,7 +80,7 @@ impl Asked {
         Ok(asked)
     }
 
-    /// What becomes of a step whose gradient of this parameter is not finite.
+    /// The outcome of a step whose gradient of this parameter is not finite.
     pub(super) fn found_nonfinite(&self, parameter: usize, skips: u64) -> Found {
         let too_many = self.max_skips.is_some_and(|most| skips >= most);
         if self.nonfinite == Nonfinite::Raise || too_many {

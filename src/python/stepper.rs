@@ -160,7 +160,7 @@ impl Stepper {
         Ok(())
     }
 
-    /// Says of every parameter whether steps leave it alone.
+    /// Sets for every parameter whether steps leave it unchanged.
     fn set_frozen(&self, py: Python<'_>, frozen: Vec<bool>) {
         self.change(py, |setup| setup.frozen = frozen);
     }
@@ -409,7 +409,7 @@ impl Stepper {
         }
     }
 
-    /// Has the options looked at anew by the next step.
+    /// Makes the next step look at the options again.
     fn forget(&self) {
         let mut templates = lock(&self.templates);
         let none = iter::repeat_n(None, templates.len()).collect();

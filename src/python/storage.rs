@@ -91,7 +91,7 @@ impl Storage {
         (place, step, len - (self.first + start) % len)
     }
 
-    /// The role of what there is beside the parameter and its states.
+    /// The role of what is kept in addition to the parameter and its states.
     pub(super) fn beside(&self) -> usize {
         FIRST_STATE + self.count
     }

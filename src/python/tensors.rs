@@ -1,5 +1,5 @@
-//! `TensorStepper`: steps of torch's tensors. All is looked at anew in every step: tensors, the dicts
-//! of their states and the memory of either may be others than in the one before.
+//! `TensorStepper`: steps of torch's tensors. Every step looks at everything again: tensors, the dicts of
+//! their states and the memory of both may have changed since the step before.
 
 use std::sync::Arc;
 use std::{array, iter};

@@ -1,9 +1,10 @@
-//! Turns: one thread at a time changes the arrays of an optimizer, and nobody while the process forks.
+//! Turns: one thread at a time changes the arrays of an optimizer, and no thread while the process
+//! forks.
 //!
-//! Nothing here can deadlock. Who has a turn runs no Python code and waits for nothing but the
-//! workers of its own sweep and, after it, for the interpreter; who waits for a turn, or to fork, has
-//! given the interpreter away and holds nothing but a place in the queue for that turn. Who forks
-//! waits in no queue. A child has only the thread that forked, and no other was in a turn then.
+//! Nothing here can deadlock. A thread that has a turn runs no Python code. It waits only for the workers
+//! of its own sweep and, after it, for the interpreter. A thread that waits for a turn, or to fork, has
+//! released the interpreter, and holds only a place in the queue for that turn. A thread that forks is
+//! in no queue. A child has only the thread that forked, and no other thread was in a turn then.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-/// How long to sleep between looks at what is waited for.
+/// How long to sleep between two looks.
 const PAUSE: Duration = Duration::from_micros(50);
 
 /// How many turns there are in this process, and how many of its threads are about to fork.
@@ -25,7 +26,7 @@ thread_local! {
     static FORKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What is changed in turns, and who waits for one.
+/// What only one thread at a time may change, and the queue of those that wait.
 #[derive(Default)]
 pub(super) struct Turns<T> {
     state: Mutex<T>,

@@ -1,4 +1,4 @@
-//! What NumPy or torch says of one array: where it is, its dtype, shape and strides.
+//! What NumPy or torch says about one array: its address, dtype, shape and strides.
 #![expect(unsafe_code, reason = "the structs of NumPy and DLPack are read as they are in memory")]
 
 use std::ffi::{c_int, c_void};
@@ -135,7 +135,7 @@ pub(super) struct View<'q> {
     /// In bytes.
     pub(super) strides: &'q [isize],
     flags: i32,
-    /// `None` for those that a step can't have.
+    /// `None` for dtypes that a step can't have.
     pub(super) dtype: Option<Dtype>,
 }
 

@@ -10,8 +10,8 @@
 //! | [`Hat`] | `p - (a*m) / (sqrt(v) + eps)` | scikit-learn, Keras, `PennyLane`, Thinc |
 //! | [`Scaled`] | `p - (a*m) / (sqrt(v) + eps*sqrt(c2))` | torch, optax: [`Outside`] by algebra |
 //!
-//! with `a = lr*sqrt(c2)/c1`. Two more do the arithmetic of [`Hat`] after `sqrt(v) + eps` in `f64`,
-//! whatever the arrays are, and round once: `NumPy` 2 does so where `a` is a scalar of its own.
+//! with `a = lr*sqrt(c2)/c1`. Two more do the arithmetic of [`Hat`] after `sqrt(v) + eps` in `f64` for
+//! arrays of any type, and round once, as `NumPy` 2 does if `a` is a `NumPy` scalar.
 //!
 //! | recipe | moments | as in |
 //! |---|---|---|
@@ -29,7 +29,7 @@
 //! | [`AmsgradCorrected`] | `p - (lr*(m/c1)) / root(v_max)`, with the roots of [`eps`](super::eps) |
 //! | [`ScaledAmsgradCorrected`] | `p - ((lr/c1)*m) / (sqrt(v_max) + eps)`: the same by algebra |
 //!
-//! The powers come from Python, because their last bit depends on who computes them.
+//! The powers come from Python, because their last bit depends on the function that computes them.
 
 use std::array;
 use std::marker::PhantomData;
@@ -52,7 +52,7 @@ pub(crate) fn moments<F: Float>(decay: [F; 4], g: F, [m, v]: [F; 2]) -> [F; 2] {
     [beta1 * m + rest1 * g, beta2 * v + rest2 * (g * g)]
 }
 
-/// How the moments make a step.
+/// How a step is made from the moments.
 pub(crate) trait Form<const C: usize> {
     /// Those of the moments, then its own.
     fn coefficients(hypers: [f64; 6]) -> [f64; C];

@@ -1,5 +1,5 @@
-//! No rule, but what none can be faster than: the same arrays loaded and stored, with one addition
-//! for each that is stored. For benchmarks.
+//! Not a rule, but the limit of all rules' speed: it loads and stores the same arrays, with one addition
+//! for each stored one. For benchmarks.
 
 use super::{MAX_STATES, Rule};
 use crate::element::Float;

@@ -1,5 +1,5 @@
-//! The rules, one file each: what the update of one element is. Nothing here knows of arrays,
-//! instruction levels or Python.
+//! The rules, one file each, with the update of one element. Nothing here knows of arrays, instruction
+//! levels or Python.
 
 use crate::element::{Element, Float};
 
@@ -44,7 +44,7 @@ pub trait Rule<const H: usize, const C: usize, const S: usize> {
     /// One element: its parameter, gradient and state in, the new parameter and state out.
     fn update<F: Float>(coefficients: [F; C], p: F, g: F, state: [F; S]) -> (F, [F; S]);
 
-    /// Whether the rule takes its step in `f64`, whatever the arrays are, and rounds once.
+    /// Whether the rule does its step in `f64` for arrays of any type, and rounds once.
     const WIDE: bool = false;
 
     /// The same, given the coefficients as they were before rounding, too: what a `WIDE` rule does with

@@ -10,8 +10,8 @@
 //! | [`DlfsNesterov`] | as above | `(p + (momentum*momentum)*m) - ((1+momentum)*lr)*g` | the fish book |
 //! | [`Dlfs2Nesterov`] | as above | as above, with the new `m` | its second volume |
 //!
-//! The parameter update takes the new `m`, but for [`DlfsNesterov`], which takes the old one. `rest` is 1, or torch's `1 - dampening` from the second
-//! step on.
+//! The parameter update takes the new `m`, except in [`DlfsNesterov`], which takes the old one. `rest`
+//! is 1, or torch's `1 - dampening` from the second step on.
 
 use super::Rule;
 use crate::element::Float;
@@ -102,7 +102,7 @@ impl Rule<2, 2, 1> for LrInsideNesterov {
     }
 }
 
-/// The coefficients of a step that looks ahead with what is multiplied out.
+/// The coefficients of a step with the look-ahead multiplied out.
 fn multiplied_out([lr, momentum]: [f64; 2]) -> [f64; 4] {
     [lr, momentum, momentum * momentum, (1.0 + momentum) * lr]
 }

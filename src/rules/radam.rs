@@ -7,7 +7,7 @@
 //! | [`Rectified`] | `p - (a*m) / (sqrt(v) + eps)`, with `a = lr*rectification*sqrt(c2)/c1` |
 //! | [`Unrectified`] | `p - (lr/c1)*m` |
 //!
-//! So torch; optax adds eps to the root of the corrected `v`. Python computes the rectification and
+//! As in torch; optax adds eps to the root of the corrected `v`. Python computes the rectification and
 //! chooses between the two by the step number.
 
 use super::Rule;

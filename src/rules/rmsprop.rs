@@ -16,11 +16,11 @@
 //! | eps | | as in |
 //! |---|---|---|
 //! | [`Inside`](super::Inside) | `sqrt(v + eps)` | Keras, optax, `PennyLane` |
-//! | [`Outside`](super::Outside) | `sqrt(v) + eps` | torch (but for the maximum), HIPS autograd |
+//! | [`Outside`](super::Outside) | `sqrt(v) + eps` | torch (except for the maximum), HIPS autograd |
 //!
 //! torch's momentum has the learning rate outside, that of Keras and optax inside. The numerator comes
-//! first in course code, those of `CS231n` and `nnfs`, and in HIPS autograd; [`Dlfs`], the fish book's, also
-//! squares otherwise: `v = beta*v + ((1-beta)*g)*g`.
+//! first in the course code of `CS231n` and `nnfs`, and in HIPS autograd. [`Dlfs`], the fish book's,
+//! also squares differently: `v = beta*v + ((1-beta)*g)*g`.
 
 use std::marker::PhantomData;
 

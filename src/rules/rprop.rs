@@ -1,10 +1,10 @@
-//! Rprop: every element has a step size of its own, which grows by `eta_plus` while its gradient keeps
-//! its sign, and shrinks by `eta_minus` where that turns: `p = p - step*sign(g)`.
+//! Rprop: every element has its own step size, which grows by `eta_plus` while its gradient keeps its
+//! sign, and shrinks by `eta_minus` where the sign changes: `p = p - step*sign(g)`.
 //!
-//! | recipe | where the sign has turned | as in |
+//! | recipe | where the sign has changed | as in |
 //! |---|---|---|
 //! | [`IrpropMinus`] | no step, and the next gradient counts as the first | torch |
-//! | [`RpropMinus`] | a step all the same | the documentation of older versions of torch |
+//! | [`RpropMinus`] | a step anyway | the documentation of older versions of torch |
 //!
 //! `prev` keeps the sign of the last gradient: a product of two gradients could underflow.
 
@@ -20,7 +20,7 @@ fn coefficients([eta_minus, eta_plus, step_min, step_max]: [f64; 4]) -> [f64; 6]
     [eta_minus, eta_plus, step_min, step_max, 1.0, 0.0]
 }
 
-/// The new step size, and 1 where the sign has turned, else 0.
+/// The new step size, and 1 where the sign has changed, else 0.
 #[inline(always)]
 fn step_size<F: Float>(c: [F; 6], sign: F, prev: F, step: F) -> (F, F) {
     let [eta_minus, eta_plus, step_min, step_max, one, zero] = c;
@@ -48,7 +48,7 @@ impl Rule<4, 6, 2> for IrpropMinus {
         let [.., one, zero] = c;
         let sign = g.sign();
         let (step, turned) = step_size(c, sign, prev, step);
-        // A zero is to have no sign.
+        // A zero must not have a sign.
         let sign = (one - turned) * sign + zero;
         (p - step * sign, [sign, step])
     }

@@ -12,7 +12,7 @@
 use super::Rule;
 use crate::element::Float;
 
-/// How far `y` goes along the direction: `z` goes by `lr`, and `x` with it by `weight*lr`.
+/// How far `y` moves along the direction: `z` moves by `lr`, and `x` with it by `weight*lr`.
 fn rate_of_y(lr: f64, beta1: f64, weight: f64) -> f64 {
     lr * (1.0 - beta1 * (1.0 - weight))
 }

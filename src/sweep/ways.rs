@@ -1,4 +1,4 @@
-//! The ways that a sweep can take, and which is the quickest on this CPU.
+//! The ways to do a sweep, and which is the quickest on this CPU.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::registers::Registers;
 use crate::roots::{self, Roots};
 use crate::rules::Rule;
 
-/// How a sweep divides by coefficients and takes roots: either is the same to the last bit.
+/// How a sweep divides by coefficients and takes roots. All ways give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// On the divider.
@@ -61,7 +61,7 @@ pub(super) fn all_uses<R: Rule<H, C, S>, const H: usize, const C: usize, const S
     states.into_iter().fold(p, Uses::and)
 }
 
-/// The shortest sweep that is worth looking for a way.
+/// The shortest sweep for which to look for a way.
 const SHORTEST: usize = 64;
 
 /// How a rule's divisions by coefficients, if it has any, can be done off the divider.

@@ -479,11 +479,11 @@ def test_sparse_adam(maximize: bool) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.bfloat16])
 def test_lion_and_its_own_code_agree(dtype: torch.dtype) -> None:
-    from instep.torch import _SlowLion
+    from instep.torch.lion import SlowLion
 
     kwargs = {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1, "maximize": True}
     pairs = []
-    for kind in (instep.torch.Lion, _SlowLion):
+    for kind in (instep.torch.Lion, SlowLion):
         torch.manual_seed(7)
         params = [torch.randn(5, 3).to(dtype).requires_grad_()]
         pairs.append(trained(kind, params, kwargs, "dense"))

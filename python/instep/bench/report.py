@@ -21,7 +21,7 @@ from instep.configuration import config
 
 __all__ = ["as_json", "draw", "legend", "machine", "opening", "tables", "title"]
 
-# From the palette of Okabe and Ito, which colour-blind readers can tell apart; and markers.
+# From the palette of Okabe and Ito, which color-blind readers can tell apart; and markers.
 STYLES = {
     "instep": ("#D55E00", "o"),
     "instep, eps inside": ("#E69F00", "o"),
@@ -275,10 +275,10 @@ def draw(results: Sequence[Result], machine: dict[str, Any], out: Path) -> None:
             for name in names:
                 points = [(r.setting.size, r.ns_per_element) for r in here if r.contestant == name]
                 if points:
-                    colour, marker = STYLES[name]
+                    color, marker = STYLES[name]
                     axes.plot(
                         *zip(*points, strict=True),
-                        color=colour,
+                        color=color,
                         marker=marker,
                         markersize=6 if marker == "*" else 4.5,
                         linestyle="--" if name == Limit.name else "-",

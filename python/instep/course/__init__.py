@@ -9,7 +9,7 @@ of one more course or book each:
   ``optimizer.update_params(layer)``.
 
 The functions of the deep-learning course have the names, argument order and return values of its
-notebooks, so a notebook changes an import and keeps its code. Parameters are
+notebooks, so you change one import of a notebook and keep its code. Parameters are
 ``{"W1", "b1", ..., "WL", "bL"}``, gradients and states ``{"dW1", "db1", ...}``, each a plain
 `numpy.ndarray` of float32 or float64, of any shape and memory layout. The arrays of one parameter
 agree in dtype and shape; different parameters may have different dtypes.

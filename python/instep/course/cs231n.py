@@ -1,26 +1,25 @@
-"""The update rules of Stanford's CS231n, in place: ``cs231n/optim.py`` by one import.
+"""The update rules of Stanford's CS231n, in place: change one import of ``cs231n/optim.py``.
 
 .. code-block:: python
 
    from instep.course import cs231n as optim  # before: from cs231n import optim
 
 A rule is called for one parameter: ``next_w, config = rule(w, dw, config)``. `config` is a dict of
-numbers and of what the rule keeps from one call to the next, under the keys of the course; what is
-missing from it gets the course's default. `sgd`, `sgd_momentum`, `rmsprop` and `adam` take and
-return what those of the course do, so that its ``Solver`` works with them without changes.
+numbers, and of what the rule keeps from one call to the next. Its keys are the course's, and a
+missing one gets the course's default. `sgd`, `sgd_momentum`, `rmsprop` and `adam` take and return
+the same as those of the course, so its ``Solver`` works with them without changes.
 
 .. warning::
-   Arrays are **written in place**: ``next_w`` is the `w` that you passed; the arrays in `config`
-   change too. After ``best = model.params["W1"]``, the next step changes ``best`` too; keep a copy
-   instead, as the ``Solver`` does. (Of the course's own rules only ``sgd`` writes `w`.)
+   Arrays are **written in place**: ``next_w`` is the `w` that you passed, and the arrays in
+   `config` change too. After ``best = model.params["W1"]``, the next step changes ``best`` too;
+   keep a copy instead, as the ``Solver`` does. (Of the course's own rules only ``sgd`` writes `w`.)
 
 The steps are bit-for-bit identical to the formulas below in NumPy, as the course's solutions type
-them, for float32 and float64. Numbers are taken as Python floats. One thing differs on purpose
-where they are NumPy's own: under NumPy 2 a learning rate like ``10 ** np.random.uniform(-4, -1)``
-is a float64 scalar, which turns float32 arrays of the course's code into float64. Here float32
-stays float32.
+them, for float32 and float64. Numbers are converted to Python floats. That makes one difference, on
+purpose: under NumPy 2 a learning rate like ``10 ** np.random.uniform(-4, -1)`` is a float64 scalar,
+which turns float32 arrays of the course's code into float64. Here float32 stays float32.
 
-A call that raises has changed nothing, neither an array nor `config`.
+A call that raises an error has changed nothing, neither an array nor `config`.
 """
 
 import math
@@ -62,7 +61,7 @@ def sgd(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Confi
     ------
     TypeError
         A `w` or `dw` that is not a plain ndarray of native float32 or float64, or a `dw` of another
-        dtype than `w`; a `config` that is not a dict; a number in it that is none.
+        dtype than `w`; a `config` that is not a dict; a value in it that is not a number.
     ValueError
         A `dw` of another shape than `w`; a read-only `w`; a `w` and `dw` that share memory; a
         number out of its range.
@@ -116,7 +115,7 @@ def sgd_momentum(w: Array, dw: Array, config: Config | None = None) -> tuple[Arr
     ------
     TypeError
         An array that is not a plain ndarray of native float32 or float64, or of another dtype than
-        `w`; a `config` that is not a dict; a number in it that is none.
+        `w`; a `config` that is not a dict; a value in it that is not a number.
     ValueError
         An array of another shape than `w`; a read-only `w` or velocity; arrays that share memory; a
         number out of its range.
@@ -180,7 +179,7 @@ def rmsprop(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, C
     ------
     TypeError
         An array that is not a plain ndarray of native float32 or float64, or of another dtype than
-        `w`; a `config` that is not a dict; a number in it that is none.
+        `w`; a `config` that is not a dict; a value in it that is not a number.
     ValueError
         An array of another shape than `w`; a read-only `w` or cache; arrays that share memory; a
         number out of its range.
@@ -296,14 +295,14 @@ def adam(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Conf
         epsilon = check_number('config["epsilon"]', epsilon)
         check_integer('config["t"]', t, least=0)
     new["t"] = int(t) + 1
-    # As Python computes a power of a float by an integer: by one of floats.
+    # Python computes the power of a float by an integer as one of two floats.
     exponent = float(new["t"])
     hypers = (learning_rate, beta1, beta2, epsilon, beta1**exponent, beta2**exponent)
     return _ADAM.step(hypers, w, dw, states, config, new)
 
 
 class _Rule:
-    """A recipe in the course's format: the keys of its config, and steps that keep them."""
+    """A recipe in the course's format: it knows the keys of the config, and does steps with it."""
 
     def __init__(self, recipe: str, numbers: Config, states: tuple[str, ...] = ()) -> None:
         self._recipe = Recipe(recipe)
@@ -312,7 +311,7 @@ class _Rule:
         self._names = ("w", "dw", *(f'config["{state}"]' for state in states))
 
     def opened(self, config: Config | None, w: Array) -> tuple[Config, Config]:
-        """Return the config, and what is missing from it."""
+        """Return the config, and a dict of what is missing from it."""
         if config is None:
             config = {}
         elif not isinstance(config, dict):
@@ -324,7 +323,7 @@ class _Rule:
         return config, new
 
     def taken(self, config: Config, new: Config) -> tuple[list[Any], tuple[tuple[Array], ...]]:
-        """Return the numbers, and the states as a step takes them."""
+        """Return the numbers, and the states in the form that a step takes."""
         whole = {**config, **new} if new else config
         return [whole[key] for key in self._numbers], tuple([(whole[s],) for s in self._states])
 
@@ -337,7 +336,7 @@ class _Rule:
         config: Config,
         new: Config,
     ) -> tuple[Array, Config]:
-        """Do a step, and put into the config what is new."""
+        """Do a step, and then put what is new into the config."""
         is_plain = type(config) is dict
         update = (config, new) if new and is_plain else None
         self._recipe.step(hypers, (w,), (dw,), states, self._describe, None, update)

@@ -5,22 +5,23 @@
    from instep.course.dlfs import *  # before: from common.optimizer import *
 
 The books are Saitoh's *Deep Learning from Scratch* (the "fish book") and its second volume, on
-natural language; their code has both in ``common/optimizer.py``. An optimizer steps all parameters
-at once, ``optimizer.update(params, grads)``: dicts of arrays as in the first volume, or lists as in
-the second. Classes, arguments, defaults and attributes are the books'.
+natural language. In both, the optimizers are in ``common/optimizer.py``. An optimizer steps all
+parameters at once, ``optimizer.update(params, grads)``: these are dicts of arrays as in the first
+volume, or lists as in the second. Classes, arguments, defaults and attributes are the books'.
 
 .. warning::
-   The arrays of `params` are **written in place**, as by the books' code, and so is what the
-   optimizer keeps in ``v``, ``h`` or ``m``. Whoever kept ``best = params["W1"]`` sees it change;
-   keep a copy instead.
+   The arrays of `params` are **written in place**, as in the books' code, and so are those that
+   the optimizer keeps in ``v``, ``h`` or ``m``. After ``best = params["W1"]``, the next update
+   changes ``best`` too; keep a copy instead.
 
-One native call does an update of all arrays, however many there are. It is bit-for-bit identical to
-the formulas below in NumPy, as the books type them, for float32 and float64. In float32 that means
+One native call updates all arrays, however many there are. It is bit-for-bit identical to the
+formulas below in NumPy, as the books type them, for float32 and float64. In float32 that means
 NumPy 2, where the rate of `Adam`, a NumPy scalar, makes the last part of its step float64. Numbers
-are taken as Python floats: a learning rate that is a NumPy scalar does no such thing here.
+are converted to Python floats, so a learning rate that you give as a NumPy scalar has no such
+effect here.
 
-Parameters have to be arrays: the books' plot of four paths over ``x**2/20 + y**2`` has floats in
-`params`, which no one can write in place; ``np.array(-7.0)`` will do. A call that raises has
+Parameters have to be arrays. The books' plot of four paths over ``x**2/20 + y**2`` has floats in
+`params`, which nobody can write in place: use ``np.array(-7.0)``. A call that raises an error has
 changed nothing.
 """
 
@@ -39,12 +40,12 @@ __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 Arrays: TypeAlias = dict[str, NDArray[Any]] | list[NDArray[Any]]
 Work: TypeAlias = tuple[Recipe, tuple[float, ...], dict[str, int]]
 
-# What keeps the divisions finite: the books type the number.
+# Keeps the divisions finite. The books have the number in the formula.
 _EPS = 1e-7
 
 
 class _Optimizer(ABC):
-    """What the optimizers have in common: `update`, and the states that it makes."""
+    """The base of the optimizers: `update`, and the states that it makes."""
 
     _states: ClassVar[tuple[str, ...]] = ()
 
@@ -62,8 +63,8 @@ class _Optimizer(ABC):
         Raises
         ------
         TypeError
-            `params` that is neither a dict nor a list, or `grads` or what the optimizer keeps that
-            is not the same; an array that is not a plain ndarray of native float32 or float64, or
+            A `params` that is neither a dict nor a list; `grads` or a state of the other kind; an
+            array that is not a plain ndarray of native float32 or float64, or
             of another dtype than its parameter; an attribute that is not a number.
         ValueError
             An array of another shape than its parameter; lists of different lengths; a read-only
@@ -74,7 +75,7 @@ class _Optimizer(ABC):
 
         Notes
         -----
-        The formula is that of the class. The first update makes the state, zeros.
+        The formula is in the docstring of the class. The first update makes the states, of zeros.
         """
         is_dict, keys = _keys(params)
         recipe, hypers, counted = self._work(is_dict)
@@ -100,7 +101,7 @@ class _Optimizer(ABC):
 
     @abstractmethod
     def _work(self, is_dict: bool) -> Work:
-        """Return a step's recipe and numbers, checked, and what it counts."""
+        """Return the recipe of a step, its numbers, checked, and the count after it."""
 
 
 class SGD(_Optimizer):
@@ -119,7 +120,7 @@ class SGD(_Optimizer):
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 
@@ -167,7 +168,7 @@ class Momentum(_Optimizer):
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 
@@ -203,7 +204,7 @@ class Momentum(_Optimizer):
 
 
 class Nesterov(_Optimizer):
-    """Gradient descent with momentum, looking ahead.
+    """Gradient descent with Nesterov's look-ahead momentum.
 
     Parameters
     ----------
@@ -224,17 +225,17 @@ class Nesterov(_Optimizer):
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 
     Notes
     -----
-    Dicts, as in the first volume since its code was mended in 2021:
-    ``p = (p + momentum**2*v) - ((1+momentum)*lr)*g``, then ``v = momentum*v - lr*g``. Lists, as in
-    the second: the same two, ``v`` first. Sources: Saitoh, *Deep learning from scratch*, O'Reilly
-    Japan, 2016, and its second volume, 2018, ``common/optimizer.py``; Bengio et al., *Advances in
-    optimizing recurrent networks*, 2012, equation 7.
+    With dicts, as in the first volume since its code was fixed in 2021:
+    ``p = (p + momentum**2*v) - ((1+momentum)*lr)*g``, then ``v = momentum*v - lr*g``. With
+    lists, as in the second volume, the same two, but ``v`` first. Sources: Saitoh, *Deep learning
+    from scratch*, O'Reilly Japan, 2016, and its second volume, 2018, ``common/optimizer.py``;
+    Bengio et al., *Advances in optimizing recurrent networks*, 2012, equation 7.
 
     Examples
     --------
@@ -262,7 +263,7 @@ class Nesterov(_Optimizer):
 
 
 class AdaGrad(_Optimizer):
-    """Steps over the root of the sum of all squared gradients.
+    """Divides the gradient by the root of the sum of all squared gradients.
 
     Parameters
     ----------
@@ -280,7 +281,7 @@ class AdaGrad(_Optimizer):
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 
@@ -314,7 +315,7 @@ class AdaGrad(_Optimizer):
 
 
 class RMSprop(_Optimizer):
-    """Steps over the root of a moving average of the squared gradients.
+    """Divides the gradient by the root of a moving average of its squares.
 
     Parameters
     ----------
@@ -336,7 +337,7 @@ class RMSprop(_Optimizer):
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 
@@ -369,7 +370,7 @@ class RMSprop(_Optimizer):
 
 
 class Adam(_Optimizer):
-    """Steps of the mean gradient over the root of the mean square.
+    """Divides the mean gradient by the root of the mean square.
 
     Parameters
     ----------
@@ -395,7 +396,7 @@ class Adam(_Optimizer):
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 
@@ -403,8 +404,8 @@ class Adam(_Optimizer):
     -----
     ``iter = iter + 1``, ``m = m + (1-beta1)*(g - m)``, ``v = v + (1-beta2)*(g*g - v)``,
     ``p = p - (a*m) / (sqrt(v) + 1e-7)`` with ``a = lr*sqrt(1 - beta2**iter)/(1 - beta1**iter)``.
-    From ``a*m`` on the step of a float32 parameter is computed in float64 and rounded once, as
-    NumPy 2 does it. Sources: Saitoh, *Deep learning from scratch*, O'Reilly Japan, 2016,
+    From ``a*m`` on, the step of a float32 parameter is computed in float64 and rounded once, as in
+    NumPy 2. Sources: Saitoh, *Deep learning from scratch*, O'Reilly Japan, 2016,
     ``common/optimizer.py``; Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, the
     end of section 2.
 
@@ -443,7 +444,7 @@ class Adam(_Optimizer):
 
 
 def _keys(params: Any) -> tuple[bool, list[Any]]:
-    """Return whether it is a dict, and its keys or the places in the list."""
+    """Return whether it is a dict, and its keys or, for a list, the places."""
     if isinstance(params, dict):
         return True, list(params)
     if isinstance(params, (list, tuple)):
@@ -461,7 +462,7 @@ def _pick(name: str, arrays: Any, is_dict: bool, keys: list[Any]) -> tuple[NDArr
             raise ValueError(f"{name} has {len(arrays)} arrays; wanted {len(keys)}, as params has")
         return tuple(arrays)
     if type(arrays) is not dict:
-        # It may make up what is missing, as a defaultdict does.
+        # It may make what is missing, as a defaultdict does.
         arrays = dict(arrays)
     try:
         return tuple(map(arrays.__getitem__, keys))

@@ -4,8 +4,8 @@
 
    from instep.course.nnfs import Optimizer_Adam  # before: the class, typed in
 
-The classes of Kinsley and Kukieła's book have the book's names, arguments, defaults and attributes,
-and are called as there, once for each layer between a call before and one after:
+The classes have the names, arguments, defaults and attributes of Kinsley and Kukieła's book. They
+are called as in the book: once for each layer, with one call before and one after.
 
 .. code-block:: python
 
@@ -15,17 +15,17 @@ and are called as there, once for each layer between a call before and one after
    optimizer.post_update_params()
 
 A layer is any object with the arrays ``weights`` and ``biases`` and their gradients, ``dweights``
-and ``dbiases``. What an optimizer keeps it keeps in the layer, as in the book.
+and ``dbiases``. An optimizer keeps its state in the layer, as in the book.
 
 .. warning::
-   The arrays of the layer are **written in place**: weights and biases as by the book's code, and
-   the state too, of which the book's code makes new arrays. Whoever kept ``best = dense1.weights``
-   sees it change; keep a copy instead.
+   The arrays of the layer are **written in place**: weights and biases, as in the book's code, and
+   also the state, for which the book's code makes new arrays. After ``best = dense1.weights``, the
+   next update changes ``best`` too; keep a copy instead.
 
 One native call does the update of a layer. It is bit-for-bit identical to the formulas below in
 NumPy, as the book types them, for float32, which the book's ``nnfs.init()`` makes the default, and
-for float64. Numbers are taken as Python floats: a learning rate that is a NumPy scalar does not
-make float64 of float32, as it does in NumPy 2. A call that raises has changed nothing.
+for float64. Numbers are converted to Python floats: a learning rate that is a NumPy scalar does not
+turn float32 into float64, as it does in NumPy 2. A call that raises an error has changed nothing.
 """
 
 from abc import ABC, abstractmethod
@@ -40,7 +40,7 @@ __all__ = ["Optimizer_Adagrad", "Optimizer_Adam", "Optimizer_RMSprop", "Optimize
 
 
 class _Pair:
-    """Two attributes of a layer, those of its weights and its biases."""
+    """A pair of attributes of a layer: one for its weights, and one for its biases."""
 
     def __init__(self, *names: str) -> None:
         self.names = names
@@ -56,7 +56,7 @@ _CACHE = _Pair("weight_cache", "bias_cache")
 
 
 class _Optimizer(ABC):
-    """What the optimizers have in common: the three calls of a step, and the learning rate."""
+    """The base of the optimizers: the three calls of a step, and the learning rate."""
 
     def __init__(self, learning_rate: float, decay: float) -> None:
         self.learning_rate = check_number("learning_rate", learning_rate)
@@ -65,7 +65,7 @@ class _Optimizer(ABC):
         self.iterations = 0
 
     def pre_update_params(self) -> None:
-        """Set the learning rate of this step: to be called once, before its updates.
+        """Set the learning rate of this step. Call it once, before the updates.
 
         Raises
         ------
@@ -77,8 +77,8 @@ class _Optimizer(ABC):
 
         Notes
         -----
-        ``current_learning_rate = learning_rate * (1 / (1 + decay*iterations))``, unless ``decay``
-        is 0: then it stays as it is.
+        ``current_learning_rate = learning_rate * (1 / (1 + decay*iterations))``. If ``decay`` is
+        0, it does not change.
         """
         decay = check_number("decay", self.decay)
         if decay:
@@ -94,15 +94,16 @@ class _Optimizer(ABC):
         Parameters
         ----------
         layer : object
-            What has the arrays ``weights`` and ``biases``, float32 or float64, of any shape,
-            **written in place**; and ``dweights`` and ``dbiases``, their gradients, each of its
-            parameter's dtype and shape, only read. The state is in further attributes, which the
-            class lists: zeros made by the first update, **written in place**.
+            It has the arrays ``weights`` and ``biases``, float32 or float64, of any shape, which
+            are **written in place**; and ``dweights`` and ``dbiases``, their gradients, each of
+            its parameter's dtype and shape, which are only read. The state is in more attributes,
+            which the class lists: the first update makes them, of zeros. They are **written in
+            place** too.
 
         Raises
         ------
         AttributeError
-            A layer that lacks one of the four.
+            A layer without one of these four.
         TypeError
             An array that is not a plain ndarray of native float32 or float64, or of another dtype
             than its parameter; an attribute of the optimizer that is not a number.
@@ -112,7 +113,7 @@ class _Optimizer(ABC):
 
         Notes
         -----
-        The formula is that of the class, with ``current_learning_rate``.
+        The formula is in the docstring of the class, with ``current_learning_rate``.
         """
         recipe, hypers, states = self._work()
 
@@ -143,12 +144,12 @@ class _Optimizer(ABC):
             raise
 
     def post_update_params(self) -> None:
-        """Count the step: to be called once, after its updates.
+        """Count the step. Call it once, after the updates.
 
         Raises
         ------
         TypeError
-            ``iterations`` that are no integer.
+            ``iterations`` that is not an integer.
 
         Notes
         -----
@@ -159,7 +160,7 @@ class _Optimizer(ABC):
 
     @abstractmethod
     def _work(self) -> Work:
-        """Return a step's recipe, its numbers, checked, and the attributes that are its states."""
+        """Return the recipe of a step, its numbers, checked, and the attributes with its states."""
 
     def _rate(self) -> float:
         return check_number("current_learning_rate", self.current_learning_rate)
@@ -173,21 +174,21 @@ class Optimizer_SGD(_Optimizer):
     learning_rate : float, default 1.0
         Learning rate, finite and not negative.
     decay : float, default 0.0
-        How fast the learning rate falls, see `pre_update_params`; finite and not negative.
+        How fast the learning rate decays, see `pre_update_params`; finite and not negative.
     momentum : float, default 0.0
         Decay of the momentum, in [0, 1); 0 keeps no state.
 
     Attributes
     ----------
     learning_rate, current_learning_rate, decay, momentum : float
-        The numbers, which may be changed between steps; an update takes the current rate.
+        The numbers, which may be changed between steps. An update uses the current rate.
     iterations : int
         The number of steps done.
 
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 
@@ -229,28 +230,28 @@ class Optimizer_SGD(_Optimizer):
 
 
 class Optimizer_Adagrad(_Optimizer):
-    """Steps over the root of the sum of all squared gradients.
+    """Divides the gradient by the root of the sum of all squared gradients.
 
     Parameters
     ----------
     learning_rate : float, default 1.0
         Learning rate, finite and not negative.
     decay : float, default 0.0
-        How fast the learning rate falls, see `pre_update_params`; finite and not negative.
+        How fast the learning rate decays, see `pre_update_params`; finite and not negative.
     epsilon : float, default 1e-7
-        What keeps the division finite, itself finite and not negative.
+        Keeps the division finite; itself finite and not negative.
 
     Attributes
     ----------
     learning_rate, current_learning_rate, decay, epsilon : float
-        The numbers, which may be changed between steps; an update takes the current rate.
+        The numbers, which may be changed between steps. An update uses the current rate.
     iterations : int
         The number of steps done.
 
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 
@@ -290,30 +291,30 @@ class Optimizer_Adagrad(_Optimizer):
 
 
 class Optimizer_RMSprop(_Optimizer):
-    """Steps over the root of a moving average of the squared gradients.
+    """Divides the gradient by the root of a moving average of its squares.
 
     Parameters
     ----------
     learning_rate : float, default 0.001
         Learning rate, finite and not negative.
     decay : float, default 0.0
-        How fast the learning rate falls, see `pre_update_params`; finite and not negative.
+        How fast the learning rate decays, see `pre_update_params`; finite and not negative.
     epsilon : float, default 1e-7
-        What keeps the division finite, itself finite and not negative.
+        Keeps the division finite; itself finite and not negative.
     rho : float, default 0.9
         Decay of the average, in [0, 1).
 
     Attributes
     ----------
     learning_rate, current_learning_rate, decay, epsilon, rho : float
-        The numbers, which may be changed between steps; an update takes the current rate.
+        The numbers, which may be changed between steps. An update uses the current rate.
     iterations : int
         The number of steps done.
 
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 
@@ -359,16 +360,16 @@ class Optimizer_RMSprop(_Optimizer):
 
 
 class Optimizer_Adam(_Optimizer):
-    """Steps of the mean gradient over the root of the mean square.
+    """Divides the mean gradient by the root of the mean square.
 
     Parameters
     ----------
     learning_rate : float, default 0.001
         Learning rate, finite and not negative.
     decay : float, default 0.0
-        How fast the learning rate falls, see `pre_update_params`; finite and not negative.
+        How fast the learning rate decays, see `pre_update_params`; finite and not negative.
     epsilon : float, default 1e-7
-        What keeps the division finite, itself finite and not negative.
+        Keeps the division finite; itself finite and not negative.
     beta_1 : float, default 0.9
         Decay of the average of the gradients, in [0, 1).
     beta_2 : float, default 0.999
@@ -377,14 +378,14 @@ class Optimizer_Adam(_Optimizer):
     Attributes
     ----------
     learning_rate, current_learning_rate, decay, epsilon, beta_1, beta_2 : float
-        The numbers, which may be changed between steps; an update takes the current rate.
+        The numbers, which may be changed between steps. An update uses the current rate.
     iterations : int
         The number of steps done.
 
     Raises
     ------
     TypeError
-        A number that is none.
+        A value that is not a number.
     ValueError
         A number out of its range.
 

@@ -11,7 +11,7 @@ __all__ = ["plain", "zeros_for"]
 
 
 def plain(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array as what its memory is: a subclass may refuse to divide, or answer for it."""
+    """Return an array as a plain ndarray: a subclass may divide in its own way, or refuse."""
     return np.ndarray.view(array, np.ndarray)
 
 

@@ -90,7 +90,7 @@ def run(
     Returns
     -------
     identical : bool
-        Whether instep gave the bits of the NumPy loop, for every rule.
+        Whether instep was bit-for-bit identical to the NumPy loop, for every rule.
     """
     rules = rules_of(host)
     console = Console(highlight=False)

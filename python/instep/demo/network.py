@@ -12,7 +12,7 @@ Array = NDArray[np.floating]
 
 
 def initialize_parameters_he(layer_dims: Sequence[int], dtype: DTypeLike, seed: int) -> Arrays:
-    """Draw the initial weights, He initialisation.
+    """Draw the initial weights, He initialization.
 
     Parameters
     ----------

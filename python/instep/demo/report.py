@@ -13,9 +13,9 @@ from rich.text import Text
 
 from instep.demo.training import Comparison
 
-# From the palette of Okabe and Ito, which colour-blind readers can tell apart.
-RULE_COLOURS = ("#000000", "#E69F00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9")
-NUMPY_COLOUR, INSTEP_COLOUR = "#999999", "#D55E00"
+# From the palette of Okabe and Ito, which color-blind readers can tell apart.
+RULE_COLORS = ("#000000", "#E69F00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9")
+NUMPY_COLOR, INSTEP_COLOR = "#999999", "#D55E00"
 
 
 def table(comparisons: Sequence[Comparison]) -> Table:
@@ -100,10 +100,10 @@ def draw(comparisons: Sequence[Comparison], subject: str, out: Path) -> None:
 
 
 def _draw_losses(axes: Axes, comparisons: Sequence[Comparison]) -> None:
-    for pair, colour in zip(comparisons, RULE_COLOURS, strict=False):
+    for pair, color in zip(comparisons, RULE_COLORS, strict=False):
         epochs = range(1, len(pair.numpy.losses) + 1)
-        axes.plot(epochs, pair.numpy.losses, color=colour, linewidth=6, alpha=0.3)
-        axes.plot(epochs, pair.instep.losses, ".-", color=colour, linewidth=1.5, label=pair.rule)
+        axes.plot(epochs, pair.numpy.losses, color=color, linewidth=6, alpha=0.3)
+        axes.plot(epochs, pair.instep.losses, ".-", color=color, linewidth=1.5, label=pair.rule)
     axes.set_title("Training loss: NumPy (wide line), instep (thin line)", fontsize=13)
     axes.set_xlabel("epoch", fontsize=12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -120,10 +120,10 @@ def _draw_times(axes: Axes, comparisons: Sequence[Comparison]) -> None:
     width = 0.38
     numpy_times = [1000 * pair.numpy.seconds for pair in comparisons]
     instep_times = [1000 * pair.instep.seconds for pair in comparisons]
-    axes.bar(places - width / 2, numpy_times, width, color=NUMPY_COLOUR, label="NumPy loop")
-    bars = axes.bar(places + width / 2, instep_times, width, color=INSTEP_COLOUR, label="instep")
+    axes.bar(places - width / 2, numpy_times, width, color=NUMPY_COLOR, label="NumPy loop")
+    bars = axes.bar(places + width / 2, instep_times, width, color=INSTEP_COLOR, label="instep")
     ratios = [f"{pair.speed_up:.1f}x" for pair in comparisons]
-    axes.bar_label(bars, ratios, padding=3, fontsize=13, fontweight="bold", color=INSTEP_COLOUR)
+    axes.bar_label(bars, ratios, padding=3, fontsize=13, fontweight="bold", color=INSTEP_COLOR)
     axes.set_title("Time in updates", fontsize=13)
     axes.set_xticks(places, [pair.rule for pair in comparisons])
     axes.set_ylabel("milliseconds, all epochs", fontsize=12)

@@ -1,4 +1,4 @@
-"""What the bytecode of a rule's function says: what it has from outside, and what it returns."""
+"""What the bytecode of a rule's function says: what it takes from outside, and what it returns."""
 
 import dis
 import functools
@@ -21,9 +21,9 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 def numbers_outside(
     function: types.FunctionType,
 ) -> Iterator[tuple[str, tuple[Any, Callable[[], Any]]]]:
-    """Give the numbers that a function has from its module and from functions around it.
+    """Give the numbers that a function takes from its module and from the functions around it.
 
-    Each has its name, what it is, and what tells what it is later.
+    Each comes with its name, its value, and a callable that returns the value later.
     """
     names = dict.fromkeys(
         instruction.argval
@@ -45,7 +45,7 @@ def numbers_outside(
 
 
 def refuse_assignments(function: types.FunctionType) -> None:
-    """Refuse what would be done once, when the rule is made."""
+    """Refuse assignments that would be done only once, when the rule is made."""
     for code in _codes(function.__code__):
         for instruction in dis.get_instructions(code):
             of_outside = instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") or (
@@ -61,7 +61,7 @@ def refuse_assignments(function: types.FunctionType) -> None:
 
 
 def _returned_names(code: types.CodeType) -> Iterator[list[str]]:
-    """Give the names of each return that consists of names alone."""
+    """Give the names of each return that has only names."""
     loaded: list[str] = []
     made: list[str] = []
     for instruction in dis.get_instructions(code):

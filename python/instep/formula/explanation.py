@@ -25,7 +25,7 @@ def explanation(traced: Traced) -> Iterator[str]:
     live = [graph.values[value] for value in graph.live()]
     operations = sum(operation not in ("array", "number") for operation, _ in live)
     read = sum(operation == "array" for operation, _ in live)
-    # What an array keeps is not written.
+    # An array that keeps its value is not written.
     roles = [0, *range(2, len(arrays))]
     kept = [graph.value("array", role) for role in roles]
     elements = read + sum(map(operator.ne, graph.outputs, kept))
@@ -34,8 +34,8 @@ def explanation(traced: Traced) -> Iterator[str]:
         f"{8 * elements} bytes in float64, {4 * elements} in float32"
     )
     yield (
-        "bound: where no cache holds the arrays, moving these bytes; else the operations, of which "
-        f"{sum(operation in ('div', 'sqrt') for operation, _ in live)} divide or take roots"
+        "limit: moving these bytes, if the arrays are not in a cache; else the operations, of "
+        f"which {sum(operation in ('div', 'sqrt') for operation, _ in live)} divide or take roots"
     )
     if traced.recipe is not None:
         yield f"runs the compiled recipe {traced.recipe[0]}, which is the same formula"

@@ -1,4 +1,4 @@
-"""The graph of a formula: operations on arrays and on numbers, each noted once."""
+"""The graph of a formula: its operations on arrays and on numbers, each noted once."""
 
 import hashlib
 import linecache
@@ -14,7 +14,7 @@ __all__ = ["COMMUTATIVE", "MAX_VALUES", "Graph"]
 MAX_VALUES = 2000
 """The most operations on arrays that a rule may have."""
 
-# The folders of instep and NumPy, whose lines errors do not show.
+# The folders of instep and NumPy. Errors don't show lines from there.
 _NOT_SHOWN = tuple(f"{Path(file).parent}{os.sep}" for file in (Path(__file__).parent, np.__file__))
 
 COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor", "eq", "ne"))
@@ -33,14 +33,14 @@ _FAILURES = {
 
 
 class Graph:
-    """What a function does, in the order in which it can be done.
+    """What a function does, in an order in which it can be done.
 
     Attributes
     ----------
     constants : list of float
         Constants among the numbers.
     numbers : list of tuple
-        Operations on numbers: name, operands, and what errors say of it. ``"const"`` has the index
+        Operations on numbers: name, operands, and what errors call it. ``"const"`` has the index
         of a constant as its operand, ``"hyper"`` that of a hyper-parameter, all others earlier
         numbers.
     values : list of tuple
@@ -86,7 +86,7 @@ class Graph:
         if key not in self._known:
             if len(self.values) == MAX_VALUES:
                 raise self.refusal(
-                    f"the rule has more than {MAX_VALUES} operations; make two of it"
+                    f"the rule has more than {MAX_VALUES} operations; make it two rules"
                 )
             self.values.append((operation, operands))
             self._known[key] = len(self.values) - 1
@@ -106,7 +106,7 @@ class Graph:
         return live
 
     def place(self, what: str) -> str:
-        """Say of something where in the function it was found, and show the line."""
+        """Return a message with the place in the function, and the line."""
         frame = sys._getframe(1)
         while frame.f_back and frame.f_code.co_filename.startswith(_NOT_SHOWN):
             frame = frame.f_back

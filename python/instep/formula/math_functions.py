@@ -1,4 +1,4 @@
-"""Functions of `math`, and max and min, which take the numbers of a formula too."""
+"""Functions of `math`, and max and min, for the numbers of a formula."""
 
 import builtins
 import math
@@ -12,7 +12,7 @@ __all__ = ["with_traced_math"]
 
 
 def with_traced_math(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with the functions of `math`, and max and min, taking stand-ins."""
+    """Return the function, with functions of `math`, max and min that take stand-ins."""
     assert isinstance(function, types.FunctionType)
     own = dict(function.__globals__)
     own.setdefault("max", _max)
@@ -41,7 +41,7 @@ def _traced_cell(cell: types.CellType) -> types.CellType:
 def _traced(thing: Any) -> Any:
     if thing is math:
         return _MATH
-    # Builtin functions only: all else may have a strange ==.
+    # Builtin functions only: anything else may have a strange ==.
     if type(thing) is types.BuiltinFunctionType and thing.__module__ == "math":
         return getattr(_MATH, thing.__name__)
     return thing

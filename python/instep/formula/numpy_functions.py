@@ -1,4 +1,4 @@
-"""NumPy's functions of stand-ins: NumPy asks the stand-ins, and what it asks for is noted."""
+"""NumPy's functions of stand-ins: NumPy calls the stand-ins, which note the operation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -77,15 +77,17 @@ def _ufunc(graph: Graph, ufunc: Any, method: str, inputs: Any, kwargs: dict[str,
     result = _called(graph, name, inputs)
     if out is None:
         if where is not True:
-            raise graph.refusal(f"np.{name} has where= and no out=, which leaves holes")
+            raise graph.refusal(
+                f"np.{name} has where= but no out=; some elements would have no value"
+            )
         return result
     return _into(graph, out[0] if len(out) == 1 else None, result, where, f"np.{name}")
 
 
 def _into(graph: Graph, out: Any, result: Any, where: Any, name: str) -> Array:
-    """Put a result into the array of out=, in all places or those of where=."""
+    """Put a result into the array of out=, in all places or only in those of where=."""
     if not isinstance(out, Array):
-        raise graph.refusal(f"{name} has an out= that is no array of the rule")
+        raise graph.refusal(f"{name} has an out= that is not an array of the rule")
     return out.become(
         as_array(graph, result if where is True else choose(graph, where, result, out))
     )
@@ -93,7 +95,7 @@ def _into(graph: Graph, out: Any, result: Any, where: Any, name: str) -> Array:
 
 def _called(graph: Graph, name: str, inputs: Sequence[Any]) -> Any:
     if not any(isinstance(operand, Array) for operand in inputs):
-        # One of them is a number, or NumPy would not have asked.
+        # One of them is a number, or NumPy would not have called.
         if name not in _NUMBER_UFUNCS or not inputs:
             raise graph.refusal(
                 f"np.{name} of a number can't be in a rule; Python's operators and the functions "
@@ -130,7 +132,7 @@ def _called(graph: Graph, name: str, inputs: Sequence[Any]) -> Any:
     return result
 
 
-# What is in the arrays that these make; in NumPy np.empty_like has anything.
+# The numbers in the arrays that these make. In NumPy, np.empty_like may have any.
 _LIKE = {np.zeros_like: False, np.ones_like: True, np.empty_like: False, np.full_like: None}
 
 
@@ -175,7 +177,7 @@ def _clip_call(
 
 
 def add_functions() -> None:
-    """Give the stand-ins the methods that NumPy asks."""
+    """Give the stand-ins the methods that NumPy calls."""
 
     def array_ufunc(self: StandIn, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return _ufunc(self.graph, ufunc, method, inputs, kwargs)

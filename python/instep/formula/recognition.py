@@ -1,9 +1,9 @@
-"""Recognition: the recipe that a traced formula is, if it is one.
+"""Recognition: finds the recipe that a traced formula is, if there is one.
 
-The definitions of the recipes in `instep.reference` are functions of arrays too, so they are traced
-in the same way, once, when a formula with as many states is looked at. A formula is a recipe if the
-graphs of arrays are the same for some order of the states, and each number of the recipe's graph is
-what its definition says of its hyper-parameters, with a number of the formula in the place of each.
+The definitions of the recipes in `instep.reference` are functions of arrays too. They are traced in
+the same way, once, when the first formula with as many states comes. A formula is a recipe if their
+graphs of arrays are the same for some order of the states, and if a number of the formula can be
+put in the place of each hyper-parameter so that all numbers are the same.
 """
 
 import inspect
@@ -21,7 +21,7 @@ __all__ = ["Recognized", "recipe_of"]
 Recognized: TypeAlias = tuple[str, tuple[int, ...], tuple[int, ...]]
 """A recipe's name; a number of the formula for each hyper-parameter; a state for each state."""
 
-# They compute in float64 whatever the arrays are, which no rule does.
+# They compute in float64 for arrays of any dtype, which no rule does.
 _WIDE = frozenset(("adam_dlfs", "adam_hat_wide"))
 
 
@@ -61,7 +61,7 @@ def _counts(graph: Graph) -> tuple[str, ...]:
 
 
 class _Match:
-    """A try to lay the graph of a recipe over another."""
+    """An attempt to match the graph of a recipe with another."""
 
     def __init__(self, graph: Graph, recipe: Graph, order: tuple[int, ...]) -> None:
         self.graph = graph
@@ -79,7 +79,7 @@ class _Match:
         return None
 
     def _all(self, pairs: list[tuple[int, int]], bound: dict[int, int]) -> Iterator[dict[int, int]]:
-        """Give all ways to have these pairs of values equal, with these hyper-parameters known."""
+        """Give all ways to make these pairs of values equal, with these hyper-parameters known."""
         if not pairs:
             yield bound
             return
@@ -99,7 +99,7 @@ class _Match:
             yield from self._all([*zip(order, others, strict=True), *rest], bound)
 
     def _numbers(self, own: int, its: int, bound: dict[int, int]) -> Iterator[dict[int, int]]:
-        """Give all ways to have two numbers equal."""
+        """Give all ways to make two numbers equal."""
         wanted, others, _ = self.recipe.numbers[its]
         if wanted == "hyper":
             hyper = others[0]

@@ -23,16 +23,16 @@ ROUNDED_UNLIKE = frozenset((
 
 
 def of_others(name: str) -> str:
-    """Say why what looks at other elements can't be in a rule."""
+    """Say why a function that looks at other elements can't be in a rule."""
     return (
-        f"{name} looks at other elements, and a rule says what happens to every element by itself; "
-        "for the norm of an array give the rule a keyword g_norm=instep.norm('g')"
+        f"{name} looks at other elements, but a rule computes each element from itself alone; "
+        "for the norm of an array, give the rule a keyword g_norm=instep.norm('g')"
     )
 
 
 def rounded_unlike(name: str) -> str:
-    """Say why what is not rounded alike everywhere can't be in a rule."""
+    """Say why a function that is not rounded the same everywhere can't be in a rule."""
     return (
         f"{name} of arrays is not rounded the same by all CPUs and versions of NumPy, so a rule "
-        "can't have it; + - * / and roots are"
+        "can't have it; it can have + - * / and roots"
     )

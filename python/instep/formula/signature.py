@@ -1,4 +1,4 @@
-"""The signature of a rule's function: its arrays, its numbers, and what they start with."""
+"""The signature of a rule's function: its arrays, its numbers, and their first values."""
 
 import inspect
 import math
@@ -17,13 +17,13 @@ MAX_NUMBERS = 32
 
 
 class Norm:
-    """The norm of a whole array, as the default of a keyword: made by `norm`."""
+    """The norm of a whole array, as the default of a keyword. `norm` makes it."""
 
     def __init__(self, of: str) -> None:
         self.of = of
 
     def __repr__(self) -> str:
-        """Show how it is made."""
+        """Show how to make it."""
         return f"instep.norm({self.of!r})"
 
 
@@ -33,13 +33,13 @@ def norm(of: str) -> Norm:
     Parameters
     ----------
     of : {"p", "g"}
-        Of the parameter or of its gradient, before the step. That of the gradient is what the rule
-        sees: times ``grad_scale`` and the factors of clipping by norms.
+        Of the parameter or of its gradient, before the step. The gradient is the one that the rule
+        gets: multiplied by ``grad_scale`` and by the factors of clipping by norms.
 
     Returns
     -------
     Norm
-        For nothing else than to be a default.
+        Only to be used as a default.
 
     Raises
     ------
@@ -49,8 +49,9 @@ def norm(of: str) -> Norm:
     Notes
     -----
     The root of the sum of squares, in float64 and in a fixed order, as `reference.gradient_norm`
-    defines it: it is one number for each array, and takes one more pass over it. A step with such
-    a rule takes no `Rows` and no ``max_value``, and a ``weight_decay`` that the rule itself has.
+    defines it. It is one number for each array, and takes one more pass over it. A step with such a
+    rule can't have `Rows` or ``max_value``; a ``weight_decay`` must be a keyword of the rule
+    itself.
 
     Examples
     --------
@@ -93,7 +94,7 @@ def arguments(
     if "lr" not in numbers:
         if "lr" in names or any(isinstance(a.default, float) for a in arrays):
             raise TypeError(
-                f"{name} takes numbers like arrays; put a * before them: "
+                f"{name} takes numbers in the places of arrays; put a * before them: "
                 f"def {name}({', '.join(names[:2])}, ..., *, lr=0.01)"
             )
         raise TypeError(

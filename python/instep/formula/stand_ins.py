@@ -1,4 +1,4 @@
-"""Stand-ins for the arrays and numbers of a formula: what is done to them is noted in a graph.
+"""Stand-ins for the arrays and numbers of a formula. A graph records what is done to them.
 
 Operations on numbers are kept apart from those on arrays: they are done once a step, in float64.
 """
@@ -52,7 +52,9 @@ def as_number(graph: Graph, thing: Any) -> int:
         if isinstance(thing, np.longdouble):
             raise graph.refusal(f"{thing!r} is a number of {thing.dtype}; write a float")
         if isinstance(thing, int) and not _is_float(thing):
-            raise graph.refusal(f"an integer that no float64 has; write float({str(thing)[:30]})")
+            raise graph.refusal(
+                f"an integer that float64 can't hold; write float({str(thing)[:30]})"
+            )
         return graph.constant(float(thing))
     if isinstance(thing, np.ndarray):
         raise graph.refusal(
@@ -63,7 +65,7 @@ def as_number(graph: Graph, thing: Any) -> int:
 
 
 class Kind(IntEnum):
-    """What arrays and numbers hold: of two that meet, NumPy gives the larger."""
+    """What arrays and numbers hold. An operation on two kinds gives the larger, as in NumPy."""
 
     TRUTH = 0
     INTEGER = 1
@@ -83,7 +85,7 @@ def kind_of_elements(thing: Any) -> Kind:
 
 
 class StandIn:
-    """What arrays and numbers have in common."""
+    """The base of the stand-ins for arrays and numbers."""
 
     # NumPy asks these instead of making arrays of them.
     __array_priority__ = 1000.0
@@ -97,25 +99,23 @@ class StandIn:
         if not self.graph.is_open or graph not in (None, self.graph):
             raise TypeError(
                 f"a stand-in of {self.graph.name} was kept outside of it; a rule is called once, "
-                "to be traced, and what it does to things outside is not done again"
+                "to be traced, so what it does to things outside is not repeated"
             )
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         raise self.graph.refusal(
-            "an array or a NumPy number is made of a stand-in; use it as it is, without np.array, "
-            "np.float64 and the like"
+            "a stand-in is converted to an array or a NumPy number; use it as it is, without "
+            "np.array, np.float64 and so on"
         )
 
     def __bool__(self) -> NoReturn:
         raise self.graph.refusal(self._BOOL)
 
     def __iter__(self) -> NoReturn:
-        raise self.graph.refusal(
-            "a loop over elements; a rule says what happens to all of them at once"
-        )
+        raise self.graph.refusal("a loop over elements; write a formula for all of them at once")
 
     def __len__(self) -> NoReturn:
-        raise self.graph.refusal("the length is asked for, and a rule is for arrays of any length")
+        raise self.graph.refusal("len() of an array; a rule is for arrays of any length")
 
     _BOOL = ""
 
@@ -218,7 +218,7 @@ class Number(StandIn):
 
 
 class Array(StandIn):
-    """An array: which value it has at the moment. What is done in place changes that."""
+    """An array, with the value that it has at the moment. Operations in place change it."""
 
     _BOOL = (
         "`if`, `while`, `and`, `or`, `not`, max() or min() looks at the elements of an array; use "
@@ -233,7 +233,7 @@ class Array(StandIn):
         """Take another value, in place."""
         if other.kind > self.kind:
             raise self.graph.refusal(
-                f"an array of {PLURALS[self.kind]} is to hold {PLURALS[other.kind]} in place; "
+                f"an array of {PLURALS[self.kind]} can't hold {PLURALS[other.kind]} in place; "
                 "use a new name"
             )
         self.value = other.value
@@ -243,7 +243,7 @@ class Array(StandIn):
     def dtype(self) -> "Dtype":
         if self.kind is not Kind.FLOAT:
             raise self.graph.refusal(
-                f"the dtype of an array of {PLURALS[self.kind]}; that of p is the rule's"
+                f"the dtype of an array of {PLURALS[self.kind]}; use that of p"
             )
         return Dtype(self.graph)
 
@@ -276,7 +276,7 @@ class Array(StandIn):
         if isinstance(key, Array) and key.kind is Kind.TRUTH:
             if isinstance(item, Array):
                 raise graph.refusal(
-                    "elements are assigned by a condition; use np.where(condition, x, y)"
+                    "an array is assigned to some elements; use np.where(condition, x, y)"
                 )
             self.become(choose(graph, key, item, self))
         elif not _is_all(key):
@@ -310,7 +310,7 @@ class Array(StandIn):
         if name in OF_OTHERS:
             raise self.graph.refusal(of_others(f".{name}"))
         raise self.graph.refusal(
-            f".{name} can't be in a rule, which says what happens to every element by itself"
+            f".{name} can't be in a rule, which computes each element from itself alone"
         )
 
 
@@ -319,7 +319,7 @@ def _is_all(key: Any) -> bool:
 
 
 class Dtype:
-    """The dtype of all arrays of a rule, which it has to be the same formula for."""
+    """The dtype of all arrays of a rule. The formula has to be the same for every dtype."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -354,7 +354,7 @@ def as_array(graph: Graph, thing: Any) -> Array:
 
 
 def _refuse_other_widths(graph: Graph, operands: Sequence[Any]) -> None:
-    """Refuse a NumPy float that meets no array of the rule's dtype, or NumPy's dtype would win."""
+    """Refuse a NumPy float without an array of the rule: NumPy would use the float's dtype."""
     for operand in operands:
         if isinstance(operand, np.floating) and type(operand) is not np.float64:
             break
@@ -362,8 +362,8 @@ def _refuse_other_widths(graph: Graph, operands: Sequence[Any]) -> None:
         return
     if not any(isinstance(other, Array) and other.kind is Kind.FLOAT for other in operands):
         raise graph.refusal(
-            f"{operand!r} meets numbers or conditions, and NumPy computes that in "
-            f"{operand.dtype}, a rule in float64; write float(x) for it"
+            f"{operand!r} is combined with numbers or conditions; NumPy computes that in "
+            f"{operand.dtype}, but a rule in float64: write float(x) for it"
         )
 
 
@@ -431,7 +431,7 @@ def choose(graph: Graph, condition: Any, x: Any, y: Any) -> Any:
 
 
 def clip(graph: Graph, x: Any, least: Any, most: Any) -> Any:
-    """Note what NumPy does: of two zeros it keeps that of the array, if bounds are numbers."""
+    """Note a clip as NumPy does it: of two zeros, it keeps the array's if bounds are numbers."""
     if not any(isinstance(thing, Array) for thing in (x, least, most)):
         stand_in = next(thing for thing in (x, least, most) if isinstance(thing, Number))
         for operation, bound in (("maximum", least), ("minimum", most)):

@@ -1,4 +1,4 @@
-"""A rule's function, and all that is known of it."""
+"""The function of a rule, and everything that is known about it."""
 
 import hashlib
 import inspect
@@ -16,7 +16,7 @@ __all__ = ["Traced"]
 
 
 class Traced:
-    """A function and what is known of it."""
+    """A function and everything that is known about it."""
 
     def __init__(self, function: types.FunctionType, taken: Sequence[str]) -> None:
         self.function = function
@@ -36,7 +36,7 @@ class Traced:
         again = trace(function, self.name, self.roles, self.numbers)
         if again.hashes() != self.graph.hashes():
             raise ValueError(
-                f"{self.name} is another formula each time it is called; what changes from step to "
+                f"{self.name} is a different formula in each call; what changes from step to "
                 "step has to be a keyword or a state"
             )
         what = [*self.graph.hashes(), *map(repr, self.norms.items())]
@@ -45,7 +45,7 @@ class Traced:
         self.compiled = self.compile(self.recipe)
 
     def compile(self, recipe: Recognized | None, isa: str | None = None) -> _instep.Recipe:
-        """Return what is run for the formula, which may be a recipe, at an instruction level."""
+        """Return what runs the formula at an instruction level: a recipe, or a program."""
         graph = self.graph
         return _instep.Recipe.of_formula(
             self.name,

@@ -1,7 +1,7 @@
 """Tracing: from a function of arrays, written in NumPy, to the graph of what it does.
 
-The function is called with stand-ins for its arrays and numbers, and each operation on them is
-noted in a `Graph`; of two that are the same, one is.
+The function is called with stand-ins for its arrays and numbers. Each operation on them is noted in
+a `Graph`; an operation that comes twice is noted once.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,9 +39,9 @@ def trace(
     Raises
     ------
     TypeError
-        An operation that can't be in a rule, or something that is returned and is no array.
+        An operation that can't be in a rule; a return of something that is not an array.
     ValueError
-        Another number of arrays than roles without the gradient is returned.
+        A return of another number of arrays than there are roles without the gradient.
     """
     graph = Graph(name)
     arrays = [Array(graph, graph.value("array", role)) for role in range(len(roles))]
@@ -57,7 +57,7 @@ def trace(
         _output(graph, array, role)
         for array, role in zip(_as_list(graph, returned, wanted), wanted, strict=True)
     ]
-    # What is left of the stand-ins, in a list outside say, is of no use.
+    # Stand-ins that were kept outside, for example in a list, are of no use.
     graph.is_open = False
     return graph
 

@@ -9,7 +9,7 @@ from instep.rule import LearningRate, Options
 
 
 class AdaBelief(Optimizer):
-    """Adam with what the mean gradient did not foresee, squared, in the place of the gradient.
+    """Adam that averages the squares of ``g - m``, what the mean gradient did not predict.
 
     Parameters
     ----------
@@ -19,18 +19,18 @@ class AdaBelief(Optimizer):
     lr : float or callable, default 1e-3
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
     betas : (float, float), default (0.9, 0.999)
-        Decay of the averages of the gradients and of the squared surprises, each in [0, 1).
+        Decay of the averages of the gradients and of the squares of ``g - m``, each in [0, 1).
     eps : float, default 1e-16
-        What is added to the root.
+        Added to the root.
     eps_root : float, default 1e-16
-        What is added to the average inside the root, again in every step.
+        Added to the average inside the root, in every step again.
     weight_decay : float, default 0.0
         Weight decay.
     decoupled_weight_decay : bool, default True
         Whether the decay is ``p = p*(1 - lr*weight_decay)`` before the rule, and not added to the
         gradient.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -41,15 +41,15 @@ class AdaBelief(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
     ``m = beta1*m + (1-beta1)*g``, ``s = beta2*s + (1-beta2)*(g - m)**2 + eps_root``, with the new
     ``m``; with ``c1 = 1 - beta1**t`` and ``c2 = 1 - beta2**t``,
-    ``p = p - lr*(m/c1) / (sqrt(s/c2) + eps)``, computed with one division, as ``"scaled"`` of
-    `Adam` is. As in optax, which has no weight decay here, and as in the authors' code without its
-    rectification, where `eps_root` is `eps`.
+    ``p = p - lr*(m/c1) / (sqrt(s/c2) + eps)``, computed with one division, as in the mode
+    ``"scaled"`` of `Adam`. This is optax's rule, which has no weight decay, and that of the
+    authors' code without its rectification, where `eps_root` is `eps`.
 
     Source: Zhuang et al., *AdaBelief optimizer: adapting stepsizes by the belief in observed
     gradients*, 2020, Algorithm 2.

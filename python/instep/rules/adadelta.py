@@ -8,7 +8,7 @@ from instep.rule import LearningRate, Options
 
 
 class Adadelta(Optimizer):
-    """Steps of the size of the steps before: no rate to choose.
+    """Steps as large as the steps before, so that there is no rate to choose.
 
     Parameters
     ----------
@@ -20,11 +20,11 @@ class Adadelta(Optimizer):
     rho : float, default 0.9
         Decay of both averages, in [0, 1).
     eps : float, default 1e-6
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -35,13 +35,15 @@ class Adadelta(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
     ``v = rho*v + (1-rho)*g**2``, ``d = (sqrt(u + eps)/sqrt(v + eps))*g``,
-    ``u = rho*u + (1-rho)*d**2``, ``p = p - lr*d``: torch, Keras and optax agree; their defaults
-    differ. Source: Zeiler, *ADADELTA: an adaptive learning rate method*, 2012, Algorithm 1.
+    ``u = rho*u + (1-rho)*d**2``, ``p = p - lr*d``. torch, Keras and optax agree; only their
+    defaults differ.
+
+    Source: Zeiler, *ADADELTA: an adaptive learning rate method*, 2012, Algorithm 1.
 
     Examples
     --------

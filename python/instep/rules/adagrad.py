@@ -8,7 +8,7 @@ from instep.rule import LearningRate, Options
 
 
 class Adagrad(Optimizer):
-    """Steps over the root of the sum of all squared gradients.
+    """Divides the gradient by the root of the sum of all squared gradients.
 
     Parameters
     ----------
@@ -22,13 +22,13 @@ class Adagrad(Optimizer):
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     initial_accumulator_value : float, default 0.0
-        What the sums start with.
+        The number that the sums start with.
     eps : float, default 1e-10
-        What keeps the division finite.
+        Keeps the division finite.
     eps_mode : {"inside", "outside", "inside_numerator_first", "outside_numerator_first"}, default "outside"
         Where `eps` is added, and in which order, see Notes.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -39,7 +39,7 @@ class Adagrad(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
@@ -55,7 +55,7 @@ class Adagrad(Optimizer):
         ``p = p - (lr*g) / sqrt(v + eps)``: Karpathy's min-char-rnn.
 
     Source: Duchi et al., *Adaptive subgradient methods for online learning and stochastic
-    optimization*, 2011, section 1.3, with the diagonal of the matrix.
+    optimization*, 2011, section 1.3, with only the diagonal of the matrix.
 
     Examples
     --------

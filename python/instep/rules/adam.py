@@ -9,7 +9,7 @@ from instep.rule import LearningRate, Options
 
 
 class Adam(Optimizer):
-    """Adam: steps of the mean gradient over the root of the mean square.
+    """Adam: divides the mean gradient by the root of the mean square.
 
     Parameters
     ----------
@@ -21,16 +21,16 @@ class Adam(Optimizer):
     betas : (float, float), default (0.9, 0.999)
         Decay of the averages of the gradients and of their squares, each in [0, 1).
     eps : float, default 1e-8
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     amsgrad : bool or "corrected", default False
-        Whether to divide by the root of the largest average of the squares so far; or of the
-        largest corrected one.
+        Whether to divide by the root of the largest average of the squares so far. With
+        ``"corrected"``, it is the largest bias-corrected average.
     eps_mode : {"scaled", "outside", "hat", "inside", "hat_wide", "dlfs"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -41,7 +41,7 @@ class Adam(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
@@ -59,22 +59,22 @@ class Adam(Optimizer):
         ``p - (lr*(m/c1)) / sqrt(v/c2 + eps)``: the course's first version; optax with `eps` as its
         ``eps_root``.
     ``"hat_wide"``
-        ``"hat"``, but that a step of float32 parameters is computed in float64 from ``a*m`` on, and
+        ``"hat"``, but a step of float32 parameters is computed in float64 from ``a*m`` on, and
         rounded once: scikit-learn under NumPy 2.
     ``"dlfs"``
         ``"hat_wide"`` with ``m = m + (1-beta1)*(g-m)``, ``v = v + (1-beta2)*(g**2-v)``: *Deep
         Learning from Scratch*, with `eps` 1e-7.
 
-    With `amsgrad`, ``v_max`` is a further state:
+    With `amsgrad` there is one more state, ``v_max``:
 
     ``True``
-        ``v_max = max(v_max, v)`` stands for ``v`` above: torch, Keras.
+        ``v_max = max(v_max, v)`` replaces ``v`` in the step: torch, Keras.
     ``"corrected"``
-        ``v_max = max(v_max, v/c2)`` stands for ``v/c2`` in ``"outside"`` and ``"inside"``: optax.
-        In ``"scaled"`` that makes ``p - ((lr/c1)*m) / (sqrt(v_max) + eps)``; ``"hat"``, which no
-        library has so, is refused.
+        ``v_max = max(v_max, v/c2)`` replaces ``v/c2`` in ``"outside"`` and ``"inside"``: optax.
+        With ``"scaled"`` the step is ``p - ((lr/c1)*m) / (sqrt(v_max) + eps)``. ``"hat"`` is
+        refused, since no library has this combination.
 
-    ``"hat_wide"`` and ``"dlfs"`` are without `amsgrad`.
+    ``"hat_wide"`` and ``"dlfs"`` can't have `amsgrad`.
 
     Sources: Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, Algorithm 1 and the
     end of section 2; `amsgrad`: Reddi et al., *On the convergence of Adam and beyond*, 2018.
@@ -158,16 +158,16 @@ class AdamW(Adam):
     betas : (float, float), default (0.9, 0.999)
         Decay of the averages of the gradients and of their squares, each in [0, 1).
     eps : float, default 1e-8
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 1e-2
         Decoupled weight decay: ``p = p*(1 - lr*weight_decay)`` before the rule.
     amsgrad : bool or "corrected", default False
-        Whether to divide by the root of the largest average of the squares so far; or of the
-        largest corrected one.
+        Whether to divide by the root of the largest average of the squares so far. With
+        ``"corrected"``, it is the largest bias-corrected average.
     eps_mode : {"scaled", "outside", "hat", "inside", "hat_wide", "dlfs"}, default "scaled"
         Where `eps` is added, see Notes.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -178,20 +178,20 @@ class AdamW(Adam):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
     ``p = p*(1 - lr*weight_decay)`` comes first, then the step of `Adam`:
     ``m = beta1*m + (1-beta1)*g``, ``v = beta2*v + (1-beta2)*g**2``. In step ``t``, counted from 1,
     ``c1 = 1 - beta1**t`` and ``c2 = 1 - beta2**t`` correct these two averages, which start with
-    zeros, and ``a = lr*sqrt(c2)/c1``. The modes of `eps_mode` are:
+    zeros. ``a = lr*sqrt(c2)/c1``. The modes of `eps_mode` are:
 
     ``"scaled"``
         ``p - (a*m) / (sqrt(v) + eps*sqrt(c2))``: algebraically ``"outside"``.
     ``"outside"``
-        ``p - (lr*(m/c1)) / (sqrt(v/c2) + eps)``: torch, DeepSpeed; optax, which adds the decay to
-        the step instead, the same by algebra.
+        ``p - (lr*(m/c1)) / (sqrt(v/c2) + eps)``: torch, DeepSpeed. optax adds the decay to the step
+        instead, which is algebraically the same.
     ``"hat"``
         ``p - (a*m) / (sqrt(v) + eps)``: Keras.
     ``"inside"``
@@ -199,11 +199,11 @@ class AdamW(Adam):
     ``"hat_wide"``, ``"dlfs"``
         as in `Adam`, without `amsgrad`.
 
-    `amsgrad` is as in `Adam`: ``True`` as in torch and Keras, ``"corrected"`` as in optax, by
-    chaining.
+    `amsgrad` is as in `Adam`: ``True`` as in torch and Keras, ``"corrected"`` as in a chain of
+    optax's transformations.
 
-    Source: Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019, Algorithm 2, in
-    which the factor of a schedule multiplies the decay, but the rate does not.
+    Source: Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019, Algorithm 2.
+    There the decay is multiplied by the factor of a schedule, but not by the rate.
 
     Examples
     --------

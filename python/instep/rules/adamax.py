@@ -9,7 +9,7 @@ from instep.rule import LearningRate, Options
 
 
 class Adamax(Optimizer):
-    """Adam with the largest gradient so far, fading, instead of the root.
+    """Adam that divides by the largest gradient so far, which decays, instead of by the root.
 
     Parameters
     ----------
@@ -21,13 +21,13 @@ class Adamax(Optimizer):
     betas : (float, float), default (0.9, 0.999)
         Decay of the average of the gradients and of the largest of them, each in [0, 1).
     eps : float, default 1e-8
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     eps_mode : {"inside", "outside"}, default "inside"
-        Whether `eps` is added inside the maximum or outside, to the divisor.
+        Whether `eps` is added inside the maximum, or outside of it to the divisor.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -38,7 +38,7 @@ class Adamax(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----

@@ -10,7 +10,7 @@ from instep.rule import LearningRate, Options
 
 
 class Adan(Optimizer):
-    """Adaptive Nesterov momentum: Adam that looks ahead by what gradients change by.
+    """Adaptive Nesterov momentum: Adam that looks ahead by the change of the gradients.
 
     Parameters
     ----------
@@ -23,15 +23,15 @@ class Adan(Optimizer):
         Decay of the averages of the gradients, of their differences from step to step, and of the
         squares, each in [0, 1).
     eps : float, default 1e-8
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         Decoupled weight decay, see Notes.
     mode : {"authors", "optax"}, default "authors"
         How far to look ahead, see Notes.
     decay_mode : {"proximal", "decoupled"}, default "proximal"
-        How weight decay is done, see Notes.
+        How weight decay is applied, see Notes.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -42,7 +42,7 @@ class Adan(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
@@ -63,7 +63,7 @@ class Adan(Optimizer):
     ``"decoupled"``
         ``p = p*(1 - lr*weight_decay)`` before it: the authors' ``no_prox=True``, optax.
 
-    A parameter whose first gradient comes after the first step takes ``g_prev`` for 0.
+    If a parameter gets its first gradient after the first step, its ``g_prev`` is 0.
 
     Source: Xie et al., *Adan: adaptive Nesterov momentum algorithm for faster optimizing deep
     models*, 2022, Algorithm 1.

@@ -25,15 +25,16 @@ class AdEMAMix(Optimizer):
     alpha : float, default 2.0
         Weight of the slow average in a step.
     eps : float, default 1e-8
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         Decoupled weight decay: ``p = p*(1 - lr*weight_decay)`` before the rule.
     alpha_warmup : int, default 0
-        The steps in which `alpha` grows from 0 to what it is; 0 for none.
+        The number of steps in which `alpha` grows from 0 to its value; 0 for no warm-up.
     beta3_warmup : int, default 0
-        The steps in which the third beta grows from the first to what it is; 0 for none.
+        The number of steps in which the third beta grows from the first one to its value; 0 for no
+        warm-up.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -44,20 +45,20 @@ class AdEMAMix(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
     ``m = beta1*m + (1-beta1)*g``, ``m_slow = beta3*m_slow + (1-beta3)*g``,
     ``v = beta2*v + (1-beta2)*g**2``. With ``c1 = 1 - beta1**t`` and ``c2 = 1 - beta2**t``,
     ``p = p*(1 - lr*weight_decay)``, ``p = p - lr*(m/c1 + alpha*m_slow) / (sqrt(v/c2) + eps)``,
-    computed with one division, as ``"scaled"`` of `Adam` is. While they warm up,
+    computed with one division, as in the mode ``"scaled"`` of `Adam`. During the warm-ups,
     ``alpha = alpha*t/alpha_warmup``, and the half-life of ``beta3`` grows linearly: with
     ``h(beta) = log(0.5)/log(beta + 1e-8) - 1`` and ``a = t/beta3_warmup``,
     ``beta3 = 0.5**(1/((1 - a)*h(beta1) + a*h(beta3) + 1))``.
 
-    As in the authors' code and, without the warm-ups, in optax; there they are callables, and
-    `alpha` is 5 by default.
+    As in the authors' code and, without the warm-ups, in optax. There the warm-ups are callables,
+    and `alpha` is 5 by default.
 
     Source: Pagliardini et al., *The AdEMAMix optimizer: better, faster, older*, 2024, Algorithm 1.
 
@@ -134,5 +135,5 @@ class AdEMAMix(Optimizer):
 
 
 def _half_life(beta: float) -> float:
-    """Return the steps after which half of an average is new, less one."""
+    """Return the number of steps after which half of an average is new, minus one."""
     return math.log(0.5) / math.log(beta + 1e-8) - 1

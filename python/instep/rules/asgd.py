@@ -18,15 +18,15 @@ class ASGD(Optimizer):
     lr : float or callable, default 1e-2
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
     lambd : float, default 1e-4
-        Decay of the parameters, and of the rate.
+        The decay of the parameters and of the rate.
     alpha : float, default 0.75
         The power of the decay of the rate.
     t0 : float, default 1e6
-        The steps before the average begins.
+        The number of steps before the average begins.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -37,14 +37,14 @@ class ASGD(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
     ``eta = lr/(1 + lambd*lr*(t - 1))**alpha``, ``mu = 1/max(1, t - 1 - t0)``,
-    ``p = p*(1 - lambd*eta) - eta*g``, ``ax = ax + mu*(p - ax)``: up to step ``t0 + 2`` the average
-    ``ax``, which is `state`, is the parameter itself. As in torch, but for a rate that changes:
-    there ``eta`` takes that of the step before.
+    ``p = p*(1 - lambd*eta) - eta*g``, ``ax = ax + mu*(p - ax)``. The average ``ax`` is in `state`.
+    Up to step ``t0 + 2`` it is the parameter itself. As in torch, except where the rate changes:
+    there ``eta`` uses the rate of the step before.
 
     Source: Polyak and Juditsky, *Acceleration of stochastic approximation by averaging*, 1992.
 

@@ -9,7 +9,7 @@ from instep.rule import LearningRate, Options
 
 
 class Lion(Optimizer):
-    """Steps of one size, in the direction of the sign of the momentum.
+    """Steps of the same size for every element, by the sign of the momentum.
 
     Parameters
     ----------
@@ -19,11 +19,11 @@ class Lion(Optimizer):
     lr : float or callable, default 1e-4
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
     betas : (float, float), default (0.9, 0.99)
-        Share of the momentum in the direction, and decay of the momentum, each in [0, 1).
+        The share of the momentum in the direction, and the decay of the momentum, each in [0, 1).
     weight_decay : float, default 0.0
         Decoupled weight decay: ``p = p*(1 - lr*weight_decay)`` before the rule.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -34,13 +34,13 @@ class Lion(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
     ``p = p*(1 - lr*weight_decay)``, ``p = p - lr*sign(beta1*m + (1-beta1)*g)``,
-    ``m = beta2*m + (1-beta2)*g``, with ``sign(0) = 0``: Keras, optax and DeepSpeed agree; defaults
-    are the paper's (Keras has an `lr` of 1e-3, optax a `weight_decay` of 1e-3).
+    ``m = beta2*m + (1-beta2)*g``, with ``sign(0) = 0``. Keras, optax and DeepSpeed agree. The
+    defaults are the paper's; Keras has an `lr` of 1e-3, and optax a `weight_decay` of 1e-3.
 
     Source: Chen et al., *Symbolic discovery of optimization algorithms*, 2023, Algorithm 2.
 

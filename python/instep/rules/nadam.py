@@ -22,18 +22,18 @@ class NAdam(Optimizer):
     betas : (float, float), default (0.9, 0.999)
         Decay of the averages of the gradients and of their squares, each in [0, 1).
     eps : float, default 1e-8
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         Weight decay.
     momentum_decay : float, default 4e-3
-        How fast the momentum warms up; ``"torch"`` only.
+        How fast the momentum warms up; only in the mode ``"torch"``.
     decoupled_weight_decay : bool, default False
         Whether the decay is ``p = p*(1 - lr*weight_decay)`` before the rule, and not added to the
         gradient.
     mode : {"torch", "keras", "optax"}, default "torch"
-        Which of the algorithms of this name, see Notes.
+        Which of the algorithms with this name to use, see Notes.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -44,7 +44,7 @@ class NAdam(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
@@ -164,8 +164,8 @@ class NAdam(Optimizer):
     def _product(cls, options: Options, t: int) -> float:
         """Return the product of the momenta of steps 1 to `t`.
 
-        One that is too small to be seen in ``1 - product`` may as well be 0. After a million steps
-        the momentum is taken for a constant, so that the time to compute it is bounded.
+        A product that is too small to change ``1 - product`` may as well be 0. After a million
+        steps the momentum counts as constant, so that the time to compute it is bounded.
         """
         product = 1.0
         for step in range(1, min(t, _SINGLE_FACTORS) + 1):

@@ -10,7 +10,7 @@ from instep.rule import LearningRate, Options
 
 
 class RAdam(Optimizer):
-    """Adam with a rectified variance: no division while the variance can't be known.
+    """Adam with a rectified variance; it does not divide while the variance is not known well.
 
     Parameters
     ----------
@@ -22,14 +22,14 @@ class RAdam(Optimizer):
     betas : (float, float), default (0.9, 0.999)
         Decay of the averages of the gradients and of their squares, each in [0, 1).
     eps : float, default 1e-8
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         Weight decay.
     decoupled_weight_decay : bool, default False
         Whether the decay is ``p = p*(1 - lr*weight_decay)`` before the rule, and not added to the
         gradient.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -40,7 +40,7 @@ class RAdam(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
@@ -53,9 +53,10 @@ class RAdam(Optimizer):
     else
         ``p = p - (lr/c1)*m``
 
-    As in torch; optax adds `eps` to the root of the corrected ``v/c2`` instead. Source: Liu et al.,
-    *On the variance of the adaptive learning rate and beyond*, 2020, Algorithm 2, which switches at
-    4 and has no eps.
+    As in torch. optax adds `eps` to the root of the corrected ``v/c2`` instead.
+
+    Source: Liu et al., *On the variance of the adaptive learning rate and beyond*, 2020, Algorithm
+    2, which switches at 4 and has no eps.
 
     Examples
     --------

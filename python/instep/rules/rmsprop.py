@@ -8,7 +8,7 @@ from instep.rule import LearningRate, Options
 
 
 class RMSprop(Optimizer):
-    """Steps over the root of a moving average of the squared gradients.
+    """Divides the gradient by the root of a moving average of its squares.
 
     Parameters
     ----------
@@ -20,20 +20,20 @@ class RMSprop(Optimizer):
     alpha : float, default 0.99
         Decay of the average, in [0, 1).
     eps : float, default 1e-8
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     momentum : float, default 0.0
-        Decay of a momentum over the scaled gradients, in [0, 1); 0 keeps none.
+        Decay of a momentum of the scaled gradients, in [0, 1). With 0 there is none.
     centered : bool, default False
         Whether to divide by the root of the variance instead.
     eps_mode : {"inside", "outside", "inside_numerator_first", "outside_numerator_first", "dlfs"}, default "outside"
-        Where `eps` is added, and in which order, see Notes; momentum and `centered` take the first
-        two.
+        Where `eps` is added, and in which order, see Notes. With momentum or `centered`, only the
+        first two are possible.
     momentum_mode : {"heavy_ball", "lr_inside"}, default "heavy_ball"
-        What the momentum is, see Notes.
+        How the momentum is computed, see Notes.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -44,24 +44,25 @@ class RMSprop(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
-    ``v = alpha*v + (1-alpha)*g**2``; if centered, ``g_mean = alpha*g_mean + (1-alpha)*g`` and
-    ``max(v - g_mean**2, 0)`` replaces ``v`` in what follows (rounding can make the variance
-    negative; torch does not clamp it, and gets NaN). The divisor is
+    ``v = alpha*v + (1-alpha)*g**2``. If centered, ``g_mean = alpha*g_mean + (1-alpha)*g``, and
+    ``max(v - g_mean**2, 0)`` replaces ``v`` below. (Rounding can make the variance negative. torch
+    does not clamp it, and gets NaN.) The divisor is
 
     ``"outside"``
         ``sqrt(v) + eps``: torch; HIPS autograd, whose ``v`` starts with ones, not zeros.
     ``"inside"``
         ``sqrt(v + eps)``: the course, Keras, PennyLane, optax by default.
 
-    Then ``p = p - lr*(g/divisor)``. Hand-written code often multiplies first,
-    ``p = p - (lr*g)/divisor``, which differs in the last bit of many elements:
+    Then ``p = p - lr*(g/divisor)``. Hand-written code often multiplies first:
+    ``p = p - (lr*g)/divisor``. The last bit of many elements is then different:
 
     ``"outside_numerator_first"``
-        the divisor of ``"outside"``: CS231n, nnfs; to the bit HIPS autograd, which starts with ones.
+        the divisor of ``"outside"``: CS231n, nnfs; HIPS autograd to the bit, if ``v`` starts with
+        ones.
     ``"inside_numerator_first"``
         the divisor of ``"inside"``.
     ``"dlfs"``
@@ -75,9 +76,11 @@ class RMSprop(Optimizer):
     ``"lr_inside"``
         ``m = momentum*m + lr*(g/divisor)``, ``p = p - m``: Keras, optax without ``nesterov``.
 
-    With a constant rate the two take the same path, up to rounding. Sources: Tieleman and Hinton,
-    *Lecture 6.5 - rmsprop*, 2012; centered: Graves, *Generating sequences with recurrent neural
-    networks*, 2013, equations 38 to 41, which have ``lr`` inside too.
+    With a constant rate the two take the same path, up to rounding.
+
+    Sources: Tieleman and Hinton, *Lecture 6.5 - rmsprop*, 2012; centered: Graves, *Generating
+    sequences with recurrent neural networks*, 2013, equations 38 to 41, which also have ``lr``
+    inside.
 
     Examples
     --------

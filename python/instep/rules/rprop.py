@@ -10,7 +10,7 @@ from instep.rule import LearningRate, Options, check_rate
 
 
 class Rprop(Optimizer):
-    """Resilient propagation: a step size for every element, by the signs of its gradients.
+    """Resilient propagation: each element has a step size, set by the signs of its gradients.
 
     Parameters
     ----------
@@ -18,19 +18,19 @@ class Rprop(Optimizer):
         An array, or lists, tuples and dicts of arrays, nested as you like, float32 or float64;
         **written in place**. Groups: ``[{"params": ..., "lr": ...}, ...]``.
     lr : float or callable, default 1e-2
-        The step size that every element starts with, or a callable that is called with 0 for it.
+        The step size that every element starts with, or a callable that returns it for 0.
         **Later rates have no effect.**
     etas : (float, float), default (0.5, 1.2)
-        What a step size is multiplied by where the sign of the gradient has turned, in (0, 1), and
-        where it has stayed, greater than 1.
+        Factors of the step size: one in (0, 1) where the sign of the gradient has changed, and one
+        greater than 1 where it has not.
     step_sizes : (float, float), default (1e-6, 50.0)
-        The least and the largest step size.
+        The smallest and the largest step size.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     mode : {"irprop-", "rprop-"}, default "irprop-"
-        What to do where the sign has turned, see Notes.
+        What to do where the sign has changed, see Notes.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -41,7 +41,7 @@ class Rprop(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
@@ -49,17 +49,17 @@ class Rprop(Optimizer):
     ``eta_plus`` where ``turn > 0`` and by ``eta_minus`` where ``turn < 0``, and then clipped:
     ``step = min(max(factor*step, step_sizes[0]), step_sizes[1])``. Then
     ``p = p - step*sign(g)``, ``prev = sign(g)``, with ``sign(0) = 0``, where the sign has not
-    turned. Where it has:
+    changed. Where it has:
 
     ``"irprop-"``
         ``p`` stays, and ``prev = 0``, so that the next step keeps its size: torch.
     ``"rprop-"``
-        The step is done all the same: Rprop without backtracking, which torch's documentation gave
-        for years.
+        The step is done anyway. This is Rprop without backtracking, which torch's documentation
+        described for years.
 
-    ``prev`` keeps signs, for the product of two small gradients would be 0; torch keeps the
-    gradients. It has no weight decay here; optax does every step one call late. For gradients of
-    whole data sets: with mini-batches, signs change at random.
+    ``prev`` keeps signs, because the product of two small gradients could be 0; torch keeps the
+    gradients, and has no weight decay here. optax does every step one call late. Use Rprop with
+    gradients of whole data sets: with mini-batches, signs change at random.
 
     Sources: Riedmiller and Braun, *A direct adaptive method for faster backpropagation learning:
     the RPROP algorithm*, 1993; Igel and Hüsken, *Empirical evaluation of the improved Rprop

@@ -13,12 +13,12 @@ from instep.rule import LearningRate, Options, check_rate
 
 
 class _ScheduleFree(Optimizer):
-    """What the two have in common: `z`, the weights of the average, and where to evaluate."""
+    """What both rules have: `z`, the weights of the average, and the point to evaluate at."""
 
     @classmethod
     @abstractmethod
     def _beta1(cls, options: Options) -> float:
-        """Return how far from `z` and how near to `x` the parameters are."""
+        """Return the share of `x` in the parameters; the rest of them is `z`."""
 
     @classmethod
     def initial(cls, state: str, options: Options) -> float | None:
@@ -36,7 +36,7 @@ class _ScheduleFree(Optimizer):
     def carried(cls, options: Options, t: int) -> dict[str, float]:
         """Return the sum of the weights and the largest rate after `t` steps.
 
-        After a million steps the weight is taken for a constant, so that the time is bounded.
+        After a million steps the weight counts as constant, so that the time is bounded.
         """
         carried = {"weight_sum": 0.0, "lr_max": 0.0}
         counted = min(t, _SINGLE_WEIGHTS)
@@ -65,7 +65,7 @@ class _ScheduleFree(Optimizer):
         return weight / options["weight_sum"] if options["weight_sum"] else 0.0
 
     def eval_params(self) -> Any:
-        """Return `x`, the average at which to evaluate: the parameters are `y`, for gradients.
+        """Return `x`, the average to evaluate at. The parameters are `y`, for gradients.
 
         Returns
         -------
@@ -93,7 +93,7 @@ class _ScheduleFree(Optimizer):
 
 
 class SGDScheduleFree(_ScheduleFree):
-    """Gradient descent whose average needs no schedule that ends.
+    """Gradient descent whose average needs no schedule with a fixed end.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class SGDScheduleFree(_ScheduleFree):
     lr : float or callable, default 1.0
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
     momentum : float, default 0.9
-        How near to the average the gradients are taken, in (0, 1).
+        How close to the average the gradients are taken, in (0, 1).
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     r : float, default 0.0
@@ -111,7 +111,7 @@ class SGDScheduleFree(_ScheduleFree):
     weight_lr_power : float, default 2.0
         The power of the largest rate so far in the weights of the average.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -122,12 +122,12 @@ class SGDScheduleFree(_ScheduleFree):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
-    **The parameters are** ``y`` of the paper, where gradients are taken; evaluate at ``x``, the
-    average: `eval_params`. With ``lr_max = max(lr, lr_max)``,
+    **The parameters are** ``y`` of the paper, where gradients are taken. Evaluate at ``x``, the
+    average, which `eval_params` returns. With ``lr_max = max(lr, lr_max)``,
     ``weight = t**r * lr_max**weight_lr_power``, ``weight_sum = weight_sum + weight`` and
     ``c = weight/weight_sum``,
 
@@ -137,8 +137,8 @@ class SGDScheduleFree(_ScheduleFree):
     the parameters, and, with a constant rate and ``r=0``, in optax, whose
     ``schedule_free_eval_params`` is `eval_params`. For their ``warmup_steps`` there is
     ``lr=lambda step: min(1, (step + 1)/warmup_steps)``. The sum of the weights and the largest rate
-    are kept with the group, and in `state_dict`; `instep.functional`, which keeps nothing, adds
-    them up anew in every call.
+    are kept with the group, and in `state_dict`; `instep.functional` keeps nothing, and adds
+    them up again in every call.
 
     Source: Defazio et al., *The road less scheduled*, 2024, Algorithm 1 and section 4.2.
 
@@ -197,7 +197,7 @@ class SGDScheduleFree(_ScheduleFree):
 
 
 class AdamWScheduleFree(_ScheduleFree):
-    """AdamW whose average needs no schedule that ends.
+    """AdamW whose average needs no schedule with a fixed end.
 
     Parameters
     ----------
@@ -207,10 +207,10 @@ class AdamWScheduleFree(_ScheduleFree):
     lr : float or callable, default 0.0025
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
     betas : (float, float), default (0.9, 0.999)
-        How near to the average the gradients are taken, in (0, 1), and the decay of the average of
+        How close to the average the gradients are taken, in (0, 1), and the decay of the average of
         their squares, in [0, 1).
     eps : float, default 1e-8
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         Decoupled weight decay, see Notes.
     r : float, default 0.0
@@ -218,7 +218,7 @@ class AdamWScheduleFree(_ScheduleFree):
     weight_lr_power : float, default 2.0
         The power of the largest rate so far in the weights of the average.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -229,14 +229,14 @@ class AdamWScheduleFree(_ScheduleFree):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
-    **The parameters are** ``y`` of the paper, where gradients are taken; evaluate at ``x``, the
-    average: `eval_params`. ``v = beta2*v + (1-beta2)*g**2``, and with ``c2 = 1 - beta2**t``,
-    ``d = g/(sqrt(v/c2) + eps) + weight_decay*p``, computed with one division. With
-    ``lr_max = max(lr, lr_max)``,
+    **The parameters are** ``y`` of the paper, where gradients are taken. Evaluate at ``x``, the
+    average, which `eval_params` returns. ``v = beta2*v + (1-beta2)*g**2``, and with
+    ``c2 = 1 - beta2**t``, ``d = g/(sqrt(v/c2) + eps) + weight_decay*p``, computed with one
+    division. With ``lr_max = max(lr, lr_max)``,
     ``weight = t**r * lr_max**weight_lr_power``, ``weight_sum = weight_sum + weight`` and
     ``c = weight/weight_sum``,
 
@@ -247,7 +247,7 @@ class AdamWScheduleFree(_ScheduleFree):
     and ``r=0``, in optax, whose ``schedule_free_eval_params`` is `eval_params`. For their
     ``warmup_steps`` there is ``lr=lambda step: 0.0025 * min(1, (step + 1)/warmup_steps)``. The sum
     of the weights and the largest rate are kept with the group, and in `state_dict`;
-    `instep.functional`, which keeps nothing, adds them up anew in every call.
+    `instep.functional` keeps nothing, and adds them up again in every call.
 
     Source: Defazio et al., *The road less scheduled*, 2024, Algorithm 1 and section 4.2.
 

@@ -20,16 +20,16 @@ class SGD(Optimizer):
     momentum : float, default 0.0
         Decay of the momentum, in [0, 1); 0 keeps no state.
     dampening : float, default 0.0
-        What of a gradient is kept out of the momentum, from the second step on, in [0, 1];
-        ``"heavy_ball"`` only.
+        The share of each gradient that is left out of the momentum, from the second step on, in
+        [0, 1]; only with ``"heavy_ball"``.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     nesterov : bool, default False
-        Whether to look ahead: not with ``"ema"``, nor with dampening.
+        Whether to use Nesterov's look-ahead. Not with ``"ema"`` or with dampening.
     momentum_mode : {"heavy_ball", "ema", "lr_inside", "dlfs", "dlfs2"}, default "heavy_ball"
-        What the momentum is, see Notes.
+        How the momentum is computed, see Notes.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -40,7 +40,7 @@ class SGD(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
@@ -57,12 +57,12 @@ class SGD(Optimizer):
     ``"dlfs2"``, look         the same ``m`` first, then the same ``p``
     ========================= =================================================================
 
-    ``"heavy_ball"`` is torch's and optax's (the first step has no dampening), ``"ema"`` that of the
-    course and HIPS autograd, ``"lr_inside"`` that of Keras, scikit-learn and, without
-    ``nesterov``, PennyLane. ``"dlfs"`` and ``"dlfs2"`` are how the two volumes of *Deep Learning
-    from Scratch* multiply their look ahead out; without it they are ``"lr_inside"``. With a
-    constant rate and no dampening ``"heavy_ball"``, ``"lr_inside"`` and ``"dlfs"`` take the same
-    path, up to rounding. "Look" is with ``nesterov=True``.
+    "Look" means ``nesterov=True``. ``"heavy_ball"`` is the momentum of torch and optax; the first
+    step has no dampening. ``"ema"`` is that of the course and HIPS autograd. ``"lr_inside"`` is
+    that of Keras, scikit-learn and, without ``nesterov``, PennyLane. ``"dlfs"`` and ``"dlfs2"`` are
+    the look-ahead as the two volumes of *Deep Learning from Scratch* write it; without look-ahead
+    they are the same as ``"lr_inside"``. With a constant rate and no dampening, ``"heavy_ball"``,
+    ``"lr_inside"`` and ``"dlfs"`` take the same path, up to rounding.
 
     Sources: Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964;
     Sutskever et al., *On the importance of initialization and momentum in deep learning*, 2013,

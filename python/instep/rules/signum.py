@@ -8,7 +8,7 @@ from instep.rule import LearningRate, Options
 
 
 class Signum(Optimizer):
-    """Steps of one size, in the direction of the sign of the mean gradient.
+    """Steps of the same size for every element, by the sign of the mean gradient.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class Signum(Optimizer):
     weight_decay : float, default 0.0
         Decoupled weight decay: ``p = p*(1 - lr*weight_decay)`` before the rule.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -33,12 +33,12 @@ class Signum(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
     ``p = p*(1 - lr*weight_decay)``, ``m = beta*m + (1-beta)*g``, ``p = p - lr*sign(m)``, with
-    ``sign(0) = 0``. As in optax, which has no default rate and no weight decay here.
+    ``sign(0) = 0``. As in optax, which has no default rate and no weight decay for it.
 
     Source: Bernstein et al., *signSGD: compressed optimisation for non-convex problems*, 2018,
     Algorithm 2.

@@ -9,7 +9,7 @@ from instep.rule import LearningRate, Options
 
 
 class Yogi(Optimizer):
-    """Adam with a mean square that moves by little, up or down.
+    """Adam with a mean square that moves in small steps, up or down.
 
     Parameters
     ----------
@@ -19,16 +19,16 @@ class Yogi(Optimizer):
     lr : float or callable, default 1e-2
         Learning rate, or a callable of the number of steps done, see `instep.schedules`.
     betas : (float, float), default (0.9, 0.999)
-        Decay of the average of the gradients, and one minus the share of a squared gradient by
-        which the mean square moves, each in [0, 1).
+        Decay of the average of the gradients, and one minus the share of a squared gradient that
+        moves the mean square, each in [0, 1).
     eps : float, default 1e-3
-        What keeps the division finite.
+        Keeps the division finite.
     weight_decay : float, default 0.0
         L2 weight decay: ``weight_decay*p`` is added to the gradient.
     initial_accumulator_value : float, default 1e-6
-        What both states start with.
+        The number that both states start with.
     maximize : bool, default False
-        Whether to go up instead of down: the gradient is negated first.
+        Whether to maximize instead of minimize: the gradient is negated first.
     **common
         What all optimizers take: ``zero_grads``, ``average``, ``groups``, ``weight_decay_mask``,
         ``freeze``, ``master``, ``state_dtype``, ``seed`` and ``bits``, see `Optimizer`.
@@ -39,14 +39,14 @@ class Yogi(Optimizer):
         A parameter that is not a plain ndarray of native float32 or float64; an option that is not
         a number.
     ValueError
-        An option out of its range, or an unknown one; two parameters of one name.
+        An option out of its range, or an unknown one; two parameters with the same name.
 
     Notes
     -----
     ``m = beta1*m + (1-beta1)*g``, ``v = v - (1-beta2)*sign(v - g**2)*g**2``; with
     ``c1 = 1 - beta1**t`` and ``c2 = 1 - beta2**t``, ``p = p - lr*(m/c1) / (sqrt(v/c2) + eps)``,
-    computed with one division, as ``"scaled"`` of `Adam` is. As in optax, which has no weight decay
-    here. The paper has no bias correction.
+    computed with one division, as in the mode ``"scaled"`` of `Adam`. As in optax, which has no
+    weight decay for it. The paper has no bias correction.
 
     Source: Zaheer et al., *Adaptive methods for nonconvex optimization*, 2018, Algorithm 2.
 

@@ -1,19 +1,20 @@
 """Learning rates that change from step to step.
 
 A schedule is called with the number of a step and returns its learning rate. Wherever an optimizer
-takes a learning rate, it takes a schedule too. A schedule has no state, except `ReduceOnPlateau`,
-which you tell a metric. It is a small frozen dataclass, so it is compared by value, hashed, copied
-and pickled like a tuple of its arguments, and its repr is the expression that makes it again.
+takes a learning rate, it takes a schedule too. Schedules have no state, except `ReduceOnPlateau`,
+to which you report a metric. Each is a small frozen dataclass: it is compared by value, hashed,
+copied and pickled like a tuple of its arguments, and its repr is the expression that makes it
+again.
 
 .. important::
    **Steps are counted from 0.** ``schedule(0)`` is the rate of the first step, ``schedule(t - 1)``
-   that of an optimizer's step ``t``. optax counts in the same way, and ``schedule(n)`` is the rate
-   of a scheduler of torch after ``n`` calls of its ``step()``. A schedule of `steps` steps begins
-   with ``schedule(0)``, ends with ``schedule(steps)``, and **holds the last value** after that.
-   `Cyclic` has no end.
+   that of an optimizer's step ``t``. optax counts in the same way. In torch, ``schedule(n)`` is the
+   rate of a scheduler after ``n`` calls of its ``step()``. A schedule of `steps` steps begins with
+   ``schedule(0)``, ends with ``schedule(steps)``, and **keeps the last value** after that. `Cyclic`
+   has no end.
 
-Every schedule checks its arguments when it is made. What it returns is a Python float, finite and
-not negative.
+Every schedule checks its arguments when it is made. It returns a Python float, finite and not
+negative.
 
 Examples
 --------

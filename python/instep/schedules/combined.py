@@ -38,16 +38,16 @@ class Warmup(CheckedSchedule):
 
     Notes
     -----
-    ``start + (schedule(0) - start)*step/steps`` before `steps`, ``schedule(step - steps)`` from
-    there on: the line ends at the schedule's first value.
+    ``start + (schedule(0) - start)*step/steps`` before `steps`, ``schedule(step - steps)`` after
+    that: the line ends at the schedule's first value.
 
     As ``optax.warmup_constant_schedule`` around a constant, and as
     ``optax.warmup_cosine_decay_schedule(start, peak, steps, decay_steps, end)`` around
     ``Cosine(peak, end, decay_steps - steps)``; in torch, ``LinearLR`` in front of another scheduler
     in ``SequentialLR``.
 
-    With ``start=0`` the first step has a rate of 0 and changes nothing, as with these. For a first
-    step that counts, give ``start=peak/steps``.
+    With ``start=0`` the first step has a rate of 0 and changes nothing, as in both libraries. If
+    the first step should change something, pass ``start=peak/steps``.
 
     Examples
     --------
@@ -85,8 +85,8 @@ class Sequential(CheckedSchedule):
         At least one: those of `instep.schedules`, any functions of the step number, or numbers,
         which are constants. Each counts its own steps from 0.
     boundaries : sequence of int
-        The step at which each schedule but the first begins: one fewer than `schedules`, rising,
-        the first at least 1.
+        The step at which each schedule except the first begins: one fewer than `schedules`, in
+        rising order, the first at least 1.
 
     Raises
     ------
@@ -164,8 +164,8 @@ class Scaled(CheckedSchedule):
 
     Notes
     -----
-    ``factor * schedule(step)``. As torch's ``LambdaLR`` with ``factor`` for the optimizer's `lr`:
-    one schedule for parameters that learn at different rates.
+    ``factor * schedule(step)``, as torch's ``LambdaLR`` with ``factor`` as the optimizer's `lr`.
+    Use it to have one schedule for parameters that learn at different rates.
 
     Examples
     --------

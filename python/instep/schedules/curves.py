@@ -25,8 +25,8 @@ class Constant(CheckedSchedule):
 
     Notes
     -----
-    ``lr``, as ``optax.constant_schedule``, and as torch without a scheduler. Wherever a schedule is
-    taken, a plain number does the same.
+    ``lr``, as ``optax.constant_schedule``, and as torch without a scheduler. A plain number does
+    the same wherever a schedule is accepted.
 
     Examples
     --------
@@ -112,12 +112,12 @@ class Cosine(CheckedSchedule):
     Notes
     -----
     ``end + (start - end)*(1 + cos(pi*step/steps))/2``, then `end`. The half cosine is computed as
-    ``sin(pi/2*(steps - step)/steps)**2``, which is the same, but exact to the last digits where it
+    ``sin(pi/2*(steps - step)/steps)**2``, which is equal, but exact to the last digits where it
     is small.
 
     As ``optax.cosine_decay_schedule(start, steps, alpha=end/start)``, and as torch's
-    ``CosineAnnealingLR`` with ``T_max = steps`` and ``eta_min = end`` until `steps`. There torch
-    turns and rises again; this schedule holds. For restarts, see `Sequential`.
+    ``CosineAnnealingLR`` with ``T_max = steps`` and ``eta_min = end`` until `steps`. After
+    that, torch rises again, and this schedule keeps the last value. For restarts, see `Sequential`.
 
     The schedule is from Loshchilov and Hutter, *SGDR: Stochastic Gradient Descent with Warm
     Restarts*, ICLR 2017.
@@ -144,7 +144,7 @@ class Cosine(CheckedSchedule):
 
 @dataclass(frozen=True, slots=True)
 class Polynomial(CheckedSchedule):
-    """From one learning rate to another along a power of the time that is left.
+    """From one learning rate to another along a power of the share of steps that is left.
 
     Parameters
     ----------
@@ -153,8 +153,8 @@ class Polynomial(CheckedSchedule):
     steps : int
         The step that reaches `end`, at least 1.
     power : float
-        The power, finite and greater than 0: 1 is a straight line; more is fast at first and slow
-        at the end, less the other way round.
+        The power, finite and greater than 0. With 1 it is a straight line; with more it is fast at
+        first and slow at the end; with less it is slow at first and fast at the end.
 
     Raises
     ------

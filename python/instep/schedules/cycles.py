@@ -11,7 +11,7 @@ from instep.schedules.schedule import CheckedSchedule
 
 @dataclass(frozen=True, slots=True)
 class OneCycle(CheckedSchedule):
-    """Up to a high learning rate and down to nearly nothing, each along half a cosine.
+    """Up to a high learning rate and down to a very low one, each along half a cosine.
 
     Parameters
     ----------
@@ -20,12 +20,12 @@ class OneCycle(CheckedSchedule):
     steps : int
         The step that reaches the last learning rate, at least 1.
     warmup_fraction : float, default 0.3
-        The part of `steps` that goes up, from 0 to 1: the peak is at ``warmup_fraction*steps``,
-        between two steps if that is not a whole number.
+        The share of `steps` in which it goes up, from 0 to 1. The peak is at
+        ``warmup_fraction*steps``, between two steps if that is not a whole number.
     div_factor : float, default 25
         The first learning rate is ``peak/div_factor``; at least 1.
     final_div_factor : float, default 10000
-        The last learning rate is ``peak/div_factor/final_div_factor``, which is not above `peak`.
+        The last learning rate is ``peak/div_factor/final_div_factor``, not above `peak`.
 
     Raises
     ------
@@ -45,7 +45,7 @@ class OneCycle(CheckedSchedule):
     torch's ``OneCycleLR`` counts differently: its peak is at step ``pct_start*total_steps - 1``,
     its last learning rate at step ``total_steps - 1``. ``steps=total_steps - 1`` and
     ``warmup_fraction=(pct_start*total_steps - 1)/(total_steps - 1)`` give its values. It also
-    cycles the momentum unless told not to; a schedule does not.
+    cycles the momentum by default; a schedule does not.
 
     The schedule is from Smith and Topin, *Super-Convergence: Very Fast Training of Neural Networks
     Using Large Learning Rates*, 2017; the form with two halves of a cosine is fastai's.
@@ -95,12 +95,12 @@ class Cyclic(CheckedSchedule):
         The learning rate at which each cycle begins and ends, and the highest of the first cycle;
         finite and not negative.
     steps_up : int, default 2000
-        Steps from `low` to the highest, at least 1.
+        The number of steps from `low` to the highest learning rate, at least 1.
     steps_down : int, optional
-        Steps from there to `low`, at least 1; by default as many.
+        The number of steps from there to `low`, at least 1; by default the same as `steps_up`.
     mode : {"triangular", "triangular2", "exp_range"}, default "triangular"
-        What becomes of the height ``high - low`` of a cycle: it stays; it is halved from one cycle
-        to the next; or it is multiplied by `gamma` at every step.
+        How the height ``high - low`` of the cycles changes. It stays, it is halved from one cycle
+        to the next, or it is multiplied by `gamma` at every step.
     gamma : float, default 1
         The factor of ``"exp_range"``, greater than 0 and at most 1.
 
@@ -125,7 +125,7 @@ class Cyclic(CheckedSchedule):
         ``a = gamma**step``
 
     As torch's ``CyclicLR(optimizer, low, high, steps_up, steps_down, mode, gamma,
-    cycle_momentum=False)``. It also cycles the momentum unless told not to; a schedule does not.
+    cycle_momentum=False)``. torch's also cycles the momentum by default; a schedule does not.
 
     The schedule is from Smith, *Cyclical Learning Rates for Training Neural Networks*, WACV 2017.
 

@@ -17,10 +17,10 @@ class Exponential(CheckedSchedule):
     rate : float
         The factor, greater than 0 and at most 1.
     every : int, default 1
-        Steps in which the learning rate is multiplied by `rate` once, at least 1.
+        The number of steps in which the learning rate is multiplied by `rate` once, at least 1.
     staircase : bool, default False, keyword only
-        Whether to multiply at once after every so many steps, as `StepDecay` does, instead of a
-        little at every step.
+        Whether to multiply once after every `every` steps, as `StepDecay` does, instead of a little
+        at every step.
 
     Raises
     ------
@@ -63,16 +63,16 @@ class Exponential(CheckedSchedule):
 
 @dataclass(frozen=True, slots=True)
 class StepDecay(CheckedSchedule):
-    """A learning rate that drops by a factor after every so many steps.
+    """A learning rate that is multiplied by a factor after every `every` steps.
 
     Parameters
     ----------
     start : float
         The first learning rate, finite and not negative.
     factor : float
-        What the learning rate is multiplied by, greater than 0 and at most 1.
+        The learning rate is multiplied by it; greater than 0 and at most 1.
     every : int
-        Steps from one drop to the next, at least 1.
+        The number of steps from one drop to the next, at least 1.
 
     Raises
     ------
@@ -112,18 +112,18 @@ class StepDecay(CheckedSchedule):
 
 @dataclass(frozen=True, slots=True)
 class InverseTime(CheckedSchedule):
-    """The course's decay: a learning rate divided by what grows with time.
+    """The course's decay: a learning rate over a number that grows with time.
 
     Parameters
     ----------
     start : float
         The first learning rate, finite and not negative.
     rate : float
-        How fast, finite and not negative.
+        How fast the learning rate decays, finite and not negative.
     every : int, default 1
-        Steps in which `rate` is added to the divisor once, at least 1.
+        The number of steps in which `rate` is added to the divisor once, at least 1.
     staircase : bool, default False, keyword only
-        Whether to add it at once after every so many steps instead of a little at every step.
+        Whether to add it once after every `every` steps, instead of a little at every step.
 
     Raises
     ------
@@ -139,8 +139,8 @@ class InverseTime(CheckedSchedule):
 
     ``InverseTime(learning_rate0, decay_rate)`` gives the values of the course's ``update_lr``, and
     ``InverseTime(learning_rate0, decay_rate, every=time_interval, staircase=True)`` those of its
-    ``schedule_lr_decay``, to the bit, where a step here is an epoch there. torch has it as
-    ``LambdaLR(optimizer, lambda epoch: 1 / (1 + rate*epoch))``; optax has none.
+    ``schedule_lr_decay``, to the bit, where a step here is an epoch there. In torch it is
+    ``LambdaLR(optimizer, lambda epoch: 1 / (1 + rate*epoch))``. optax has none.
 
     Examples
     --------

@@ -4,7 +4,7 @@ import math
 
 
 def mean(start: float, start_weight: float, end: float, end_weight: float) -> float:
-    """Mix two rates by weights that add up to 1: exact at both ends, and never outside of them."""
+    """Return the mean of two rates by weights that add up to 1; it is exact at both ends."""
     if start <= end:
         low, high, weight = start, end, end_weight
     else:
@@ -14,7 +14,7 @@ def mean(start: float, start_weight: float, end: float, end_weight: float) -> fl
 
 
 def cosine(start: float, end: float, step: float, steps: float) -> float:
-    """Go from one rate to another along half a cosine."""
+    """Return the rate of a step on half a cosine from one rate to another."""
     quarter = math.pi / 2
     left = math.sin(quarter * ((steps - step) / steps)) ** 2
     return mean(start, left, end, math.sin(quarter * (step / steps)) ** 2)

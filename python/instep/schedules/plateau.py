@@ -18,40 +18,40 @@ from instep.schedules.schedule import CheckedSchedule
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReduceOnPlateau(CheckedSchedule):
-    """A learning rate that drops by a factor whenever a metric has stopped getting better.
+    """A learning rate that is multiplied by a factor whenever a metric has stopped improving.
 
-    Tell it the metric with `report`, for example after each validation. **It has a state**, so it
-    is only equal to itself, and to continue a run you have to save its `state_dict` too.
+    Call `report` with the metric, for example after each validation. **It has a state**: it is only
+    equal to itself, and to continue a run you have to save its `state_dict` too.
 
     Parameters
     ----------
     lr : float
         The first learning rate, finite and not negative.
     factor : float, default 0.1
-        What the learning rate is multiplied by, greater than 0 and less than 1.
+        The learning rate is multiplied by it; greater than 0 and less than 1.
     patience : int, default 10
-        How many reports in a row may be no better: one more, and the learning rate drops.
+        How many reports in a row may bring no improvement. With one more, the learning rate drops.
     mode : {"min", "max"}, default "min", keyword only
-        Whether a metric that is smaller is better, or one that is larger.
+        Whether a smaller metric is better, or a larger one.
     threshold : float, default 1e-4, keyword only
-        By how much a metric has to be better than the best one, finite and not negative.
+        How much better than the best metric a new one has to be, finite and not negative.
     threshold_mode : {"rel", "abs"}, default "rel", keyword only
-        Whether `threshold` is a part of the best metric, or the difference itself.
+        Whether `threshold` is relative to the best metric, or the difference itself.
     cooldown : int, default 0, keyword only
-        How many reports after a drop are not counted as no better.
+        How many reports after a drop may be no better without being counted.
     min_lr : float, default 0, keyword only
-        The least that the learning rate drops to.
+        The smallest learning rate that it drops to.
     eps : float, default 1e-8, keyword only
-        A drop by no more than this is left out.
+        If a drop would be no larger than this, it is left out.
 
     Attributes
     ----------
     rate : float
-        The learning rate now, at every step until the next drop.
+        The current learning rate, for every step until the next drop.
     best : float or None
         The best metric so far; None before the first.
     bad_reports : int
-        How many reports in a row were no better.
+        How many reports in a row brought no improvement.
     cooldown_left : int
         How many reports of the cooldown are still to come.
 
@@ -64,8 +64,8 @@ class ReduceOnPlateau(CheckedSchedule):
 
     Notes
     -----
-    ``rate = max(rate*factor, min_lr)`` at the report that makes it ``patience + 1`` in a row that
-    were no better. A metric ``a`` is better than the best one, ``b``, if
+    ``rate = max(rate*factor, min_lr)`` after ``patience + 1`` reports in a row without an
+    improvement. A metric ``a`` is better than the best one, ``b``, if
 
     ======= ======================= ===================
     mode    ``"rel"``               ``"abs"``
@@ -75,10 +75,10 @@ class ReduceOnPlateau(CheckedSchedule):
     ======= ======================= ===================
 
     As torch's ``ReduceLROnPlateau``, whose ``step(metric)`` is `report` here. A metric that is NaN
-    or infinite is no better than any; torch takes an infinite one for the best where that is the
-    better end. With ``"rel"``, metrics are meant to be positive.
+    or infinite never counts as better; in torch an infinite one becomes the best if it is at the
+    better end. With ``"rel"``, metrics should be positive.
 
-    Only reports change it, not steps. For a warm-up, put it into `Warmup`.
+    Only reports change the rate, not steps. For a warm-up, put the schedule into `Warmup`.
 
     Examples
     --------
@@ -178,7 +178,7 @@ class ReduceOnPlateau(CheckedSchedule):
         return metric < bound if self.mode == "min" else metric > bound
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what reports have changed, as JSON has it: for the `extra` of a save.
+        """Return what reports have changed, in the types of JSON, for the `extra` of a save.
 
         Returns
         -------
@@ -188,7 +188,9 @@ class ReduceOnPlateau(CheckedSchedule):
         return {name: getattr(self, name) for name in _REPORTED}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from where another one was. A call that raises an error has changed nothing.
+        """Continue from where another schedule was.
+
+        A call that raises an error has changed nothing.
 
         Parameters
         ----------
@@ -198,7 +200,7 @@ class ReduceOnPlateau(CheckedSchedule):
         Raises
         ------
         TypeError
-            Something of another type than `state_dict` gives.
+            A value of another type than in `state_dict`.
         ValueError
             A key that is missing or unknown; a number out of its range.
         """

@@ -1,8 +1,8 @@
 //! The step of a piece whose arrays are stored in fewer bytes than their numbers have.
 //!
-//! Where there is a loop for it, it takes the elements from memory into registers and back. All else, as
-//! arrays that are not each one run of memory, users' own rules and averages, goes tile by tile through the step of
-//! float32 arrays. The bits are the same.
+//! If there is a loop for it, it moves the elements from memory to registers and back. Everything else
+//! goes tile by tile through the step of float32 arrays, such as arrays that are not one run of memory,
+//! users' own rules and averages. The bits are the same.
 
 use std::{array, iter};
 

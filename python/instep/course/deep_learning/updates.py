@@ -1,33 +1,15 @@
-"""The functions of the deep-learning course. What they have in common, `instep.course` says."""
+"""The updates of parameters, in place, and the states that they start with."""
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from functools import lru_cache
-from operator import itemgetter
-from typing import Any, Literal, TypeAlias, overload
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from instep._instep import DictUpdate, Recipe
-from instep.checks import check_integer, check_number, kind_of
-from instep.course.state import plain, zeros_for
-
-__all__ = [
-    "initialize_adam",
-    "initialize_rmsprop",
-    "initialize_velocity",
-    "random_mini_batches",
-    "schedule_lr_decay",
-    "update_lr",
-    "update_parameters_with_adam",
-    "update_parameters_with_gd",
-    "update_parameters_with_momentum",
-    "update_parameters_with_rmsprop",
-]
-
-Arrays: TypeAlias = dict[str, NDArray[Any]]
+from instep.checks import check_integer, check_number
+from instep.course.deep_learning.dicts import Arrays, LayerDicts, empty_like, layer_keys, zeros_like
+from instep.course.state import plain
 
 
 def update_parameters_with_gd(parameters: Arrays, grads: Arrays, learning_rate: float) -> Arrays:
@@ -116,7 +98,7 @@ def initialize_velocity(parameters: Arrays) -> Arrays:
     >>> instep.initialize_velocity({"W1": np.ones((1, 2)), "b1": np.ones((1, 1))})
     {'dW1': array([[0., 0.]]), 'db1': array([[0.]])}
     """
-    return _zeros(parameters)
+    return zeros_like(parameters)
 
 
 def update_parameters_with_momentum(
@@ -158,7 +140,7 @@ def update_parameters_with_momentum(
     Warns
     -----
     UserWarning
-        When `beta` and `learning_rate` look swapped: a decay of at most 0.1, a rate from 0.5 to 1.
+        If `beta` and `learning_rate` look swapped: a decay of at most 0.1, a rate from 0.5 to 1.
 
     Warnings
     --------
@@ -168,7 +150,7 @@ def update_parameters_with_momentum(
     -----
     ``m = beta*m + (1-beta)*g``, ``p = p - learning_rate*m``: an exponential moving average without
     bias correction, as in the course and HIPS autograd. The buffer of ``torch.optim.SGD`` is a sum
-    without the factor ``1-beta``; Keras and scikit-learn keep the learning rate inside it.
+    without the factor ``1-beta``. Keras and scikit-learn keep the learning rate inside it.
 
     Examples
     --------
@@ -227,7 +209,7 @@ def initialize_rmsprop(parameters: Arrays) -> Arrays:
     >>> instep.initialize_rmsprop({"W1": np.ones((1, 2)), "b1": np.ones((1, 1))})
     {'dW1': array([[0., 0.]]), 'db1': array([[0.]])}
     """
-    return _zeros(parameters)
+    return zeros_like(parameters)
 
 
 def update_parameters_with_rmsprop(
@@ -257,7 +239,7 @@ def update_parameters_with_rmsprop(
     beta : float, default 0.9
         Decay of the average, in [0, 1).
     epsilon : float, default 1e-8
-        What keeps the division finite, itself finite and not negative.
+        Keeps the division finite; itself finite and not negative.
     eps_mode : {"inside", "outside"}, default "inside"
         Whether `epsilon` is added inside the root or outside of it.
 
@@ -344,7 +326,7 @@ def initialize_adam(parameters: Arrays) -> tuple[Arrays, Arrays]:
     >>> v
     {'dW1': array([[0., 0.]]), 'db1': array([[0.]])}
     """
-    return _zeros(parameters), _zeros(parameters)
+    return zeros_like(parameters), zeros_like(parameters)
 
 
 AdamMode: TypeAlias = Literal["inside", "outside", "hat", "scaled"]
@@ -408,7 +390,7 @@ def update_parameters_with_adam(
     s : dict of ndarray
         The moving average of the squared gradients, from `initialize_adam`. **Written in place.**
     t : int
-        The number of this step, counted from 1. The caller counts.
+        The number of this step, counted from 1 by the caller.
     learning_rate : float, default 0.01
         Step size, finite and not negative.
     beta1 : float, default 0.9
@@ -416,12 +398,12 @@ def update_parameters_with_adam(
     beta2 : float, default 0.999
         Decay of `s`, in [0, 1).
     epsilon : float, default 1e-8
-        What keeps the division finite, itself finite and not negative.
+        Keeps the division finite; itself finite and not negative.
     eps_mode : {"inside", "outside", "hat", "scaled"}, default "inside"
         Where `epsilon` is added, see Notes.
     return_corrected : bool, default False
         Whether to return the bias-corrected averages too, as later versions of the course do. They
-        are new arrays: the one thing here that allocates.
+        are new arrays; nothing else here allocates.
 
     Returns
     -------
@@ -486,9 +468,9 @@ def update_parameters_with_adam(
         return parameters, v, s
     *_, power1, power2 = update.hypers(t, learning_rate, beta1, beta2, epsilon)
     p, _, first, second = _ADAM_DICTS.tuples(parameters, grads, v, s)
-    keys = ["d" + key for key in _keys(len(p))]
-    # Memory first: nothing may fail after the step.
-    v_corrected, s_corrected = _empty_like(keys, first), _empty_like(keys, second)
+    keys = ["d" + key for key in layer_keys(len(p))]
+    # Allocated first, because nothing may fail after the step.
+    v_corrected, s_corrected = empty_like(keys, first), empty_like(keys, second)
     update.step(parameters, grads, v, s, t, learning_rate, beta1, beta2, epsilon)
     with np.errstate(all="ignore"):
         for corrected, arrays, power in (
@@ -500,233 +482,6 @@ def update_parameters_with_adam(
     return parameters, v, s, v_corrected, s_corrected
 
 
-def random_mini_batches(
-    X: NDArray[Any], Y: NDArray[Any], mini_batch_size: int = 64, seed: int = 0
-) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Shuffle examples and cut them into mini-batches.
-
-    Parameters
-    ----------
-    X : ndarray, shape (features, examples)
-        Inputs, one example a column. Only read.
-    Y : ndarray, shape (labels, examples)
-        Labels, one example a column. Only read.
-    mini_batch_size : int, default 64
-        Examples per batch, at least 1. The last batch has what remains.
-    seed : int, default 0
-        Seed of the permutation, 0 <= seed < 2**32, or whatever else ``np.random.seed`` takes.
-
-    Returns
-    -------
-    mini_batches : list of (ndarray, ndarray)
-        Pairs of columns of `X` and `Y`. The pairs are views of two new, shuffled arrays.
-
-    Raises
-    ------
-    TypeError
-        `X` or `Y` that is not an ndarray; a `mini_batch_size` or `seed` that is not an integer.
-    ValueError
-        `X` or `Y` that has not two axes, or another number of columns than the other;
-        ``mini_batch_size < 1``; a `seed` out of its range.
-
-    Warnings
-    --------
-    This seeds NumPy's **global** generator, as the course does: what the notebook draws from
-    ``np.random`` afterwards is what it drew with the course's function.
-
-    Notes
-    -----
-    ``np.random.seed(seed)``, ``np.random.permutation(m)``, then slices of `mini_batch_size`, as in
-    the course.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import instep
-    >>> X, Y = np.arange(10.0).reshape(2, 5), np.arange(5).reshape(1, 5)
-    >>> [y.tolist() for x, y in instep.random_mini_batches(X, Y, mini_batch_size=2, seed=1)]
-    [[[2, 1]], [[4, 0]], [[3]]]
-    """
-    for name, array in (("X", X), ("Y", Y)):
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"{name} is {kind_of(array)}; wanted a numpy.ndarray")
-        if array.ndim != 2:
-            raise ValueError(f"{name} has shape {array.shape}; wanted two axes, examples last")
-    m = X.shape[1]
-    if Y.shape[1] != m:
-        raise ValueError(f"Y has {Y.shape[1]} columns; wanted {m}, as X has")
-    check_integer("mini_batch_size", mini_batch_size, least=1)
-    _seed(seed)
-    permutation = np.random.permutation(m)
-    X, Y = X[:, permutation], Y[:, permutation]
-    size = int(mini_batch_size)
-    return [(X[:, at : at + size], Y[:, at : at + size]) for at in range(0, m, size)]
-
-
-def _seed(seed: Any) -> None:
-    try:
-        np.random.seed(seed)
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"seed is {seed!r}; wanted an integer, 0 <= seed < 2**32") from error
-
-
-def update_lr(learning_rate0: float, epoch_num: float, decay_rate: float) -> float:
-    """Decay the learning rate with every epoch.
-
-    Parameters
-    ----------
-    learning_rate0 : float
-        The learning rate at epoch 0, finite and not negative.
-    epoch_num : float
-        The epoch, finite and not negative.
-    decay_rate : float
-        How fast, finite and not negative.
-
-    Returns
-    -------
-    learning_rate : float
-        ``learning_rate0 / (1 + decay_rate*epoch_num)``.
-
-    Raises
-    ------
-    TypeError
-        An argument that is not a number.
-    ValueError
-        An argument that is negative, NaN or infinite.
-
-    Notes
-    -----
-    Inverse time decay, as in the course. Nothing is written in place.
-
-    Examples
-    --------
-    >>> import instep
-    >>> instep.update_lr(0.5, 2, 1)
-    0.16666666666666666
-    """
-    learning_rate0 = check_number("learning_rate0", learning_rate0)
-    epoch_num = check_number("epoch_num", epoch_num)
-    decay_rate = check_number("decay_rate", decay_rate)
-    return learning_rate0 / (1 + decay_rate * epoch_num)
-
-
-def schedule_lr_decay(
-    learning_rate0: float, epoch_num: float, decay_rate: float, time_interval: float = 1000
-) -> float:
-    """Decay the learning rate once in every `time_interval` epochs.
-
-    Parameters
-    ----------
-    learning_rate0 : float
-        The learning rate at epoch 0, finite and not negative.
-    epoch_num : float
-        The epoch, finite and not negative.
-    decay_rate : float
-        How fast, finite and not negative.
-    time_interval : float, default 1000
-        Epochs from one decay to the next, finite and greater than 0.
-
-    Returns
-    -------
-    learning_rate : float
-        ``learning_rate0 / (1 + decay_rate*floor(epoch_num/time_interval))``.
-
-    Raises
-    ------
-    TypeError
-        An argument that is not a number.
-    ValueError
-        An argument that is negative, NaN or infinite, or a `time_interval` of 0.
-
-    Notes
-    -----
-    Inverse time decay in steps, as in the course. Nothing is written in place.
-
-    Examples
-    --------
-    >>> import instep
-    >>> instep.schedule_lr_decay(0.5, 1500, 0.3)
-    0.3846153846153846
-    """
-    learning_rate0 = check_number("learning_rate0", learning_rate0)
-    epoch_num = check_number("epoch_num", epoch_num)
-    decay_rate = check_number("decay_rate", decay_rate)
-    time_interval = check_number("time_interval", time_interval)
-    if time_interval == 0:
-        raise ValueError("time_interval is 0; wanted a number greater than 0")
-    return learning_rate0 / (1 + decay_rate * float(np.floor(epoch_num / time_interval)))
-
-
-@lru_cache
-def _keys(count: int) -> tuple[str, ...]:
-    """W1, b1, ..., WL, bL: so many keys."""
-    return tuple(f"{'Wb'[index % 2]}{index // 2 + 1}" for index in range(count))
-
-
-@lru_cache
-def _getters(count: int) -> tuple[Callable[[Arrays], Any], Callable[[Arrays], Any]]:
-    """Return what takes the arrays of parameters, and of gradients or states, out of a dict."""
-    if count == 0:
-        return lambda _: (), lambda _: ()
-    keys = _keys(count + count % 2)
-    return itemgetter(*keys), itemgetter(*("d" + key for key in keys))
-
-
-class _Dicts:
-    """The dicts of one update function: takes their arrays out, and names them in errors."""
-
-    def __init__(self, *names: str) -> None:
-        self.names = names
-
-    def tuples(self, parameters: Arrays, *others: Arrays) -> list[tuple[NDArray[Any], ...]]:
-        """Return the arrays of each dict, in the order of the layers."""
-        dicts = (parameters, *others)
-        try:
-            for arrays in dicts:
-                if type(arrays) is not dict:
-                    # It may make up what is missing, as a defaultdict does.
-                    _refuse_keys(dict(zip(self.names, dicts, strict=True)))
-                    break
-            of_parameters, of_others = _getters(len(parameters))
-            return [of_parameters(parameters), *map(of_others, others)]
-        except (LookupError, TypeError, ValueError):
-            _refuse_keys(dict(zip(self.names, dicts, strict=True)))
-            raise
-
-    def step(self, recipe: Recipe, hypers: tuple[float, ...], dicts: tuple[Arrays, ...]) -> None:
-        """Do a step over dicts and arrays of any kind, or say what is wrong with them."""
-        p, g, *states = self.tuples(*dicts)
-        recipe.step(hypers, p, g, tuple(states), self.describe)
-
-    @staticmethod
-    def keys(count: int) -> tuple[str, ...]:
-        """Return W1, dW1, b1, db1, ...: the keys of so many parameters."""
-        return tuple(key for own in _keys(count) for key in (own, "d" + own))
-
-    def describe(self, _group: int, role: int, index: int) -> str:
-        """Name the array at a place in `tuples`."""
-        key = _keys(index + 1)[index]
-        return f'{self.names[role]}["{"d" if role else ""}{key}"]'
-
-
-def _refuse_keys(dicts: dict[str, Arrays]) -> None:
-    """Say what is wrong with the dicts or their keys."""
-    for name, arrays in dicts.items():
-        if not isinstance(arrays, Mapping):
-            raise TypeError(f"{name} is {kind_of(arrays)}; wanted a dict of arrays")
-    parameters = dicts["parameters"]
-    layers = (len(parameters) + 1) // 2
-    keys = _keys(2 * layers)
-    if strays := [key for key in parameters if key not in keys]:
-        wanted = "W1, b1" if layers == 1 else f"W1, b1, ..., W{layers}, b{layers}"
-        raise ValueError(f"parameters has the key {strays[0]!r}; wanted only {wanted}")
-    for name, arrays in dicts.items():
-        for key in keys if name == "parameters" else ("d" + key for key in keys):
-            if key not in arrays:
-                raise KeyError(f'{name}["{key}"] is missing')
-
-
 def _update(updates: dict[str, DictUpdate], eps_mode: str) -> DictUpdate:
     try:
         return updates[eps_mode]
@@ -735,38 +490,24 @@ def _update(updates: dict[str, DictUpdate], eps_mode: str) -> DictUpdate:
         raise ValueError(f"eps_mode is {eps_mode!r}; wanted one of {wanted}") from None
 
 
-def _empty_like(keys: list[str], arrays: tuple[NDArray[Any], ...]) -> Arrays:
-    """Make room for an array each, but not for what is none: a step refuses that."""
-    pairs = zip(keys, arrays, strict=True)
-    return {key: np.empty_like(plain(a)) for key, a in pairs if isinstance(a, np.ndarray)}
-
-
-def _zeros(parameters: Arrays) -> Arrays:
-    """Make zeros like every parameter, under the key of its gradient."""
-    (arrays,) = _Dicts("parameters").tuples(parameters)
-    keys = _keys(len(arrays))
-    pairs = zip(keys, arrays, strict=True)
-    return {"d" + key: zeros_for(f'parameters["{key}"]', array) for key, array in pairs}
-
-
-# What np.power takes as an integer.
+# The largest integer that np.power takes as one.
 _LAST_STEP = 2**63 - 1
 
-# What each number is below.
+# Each number, and what it has to be less than.
 _LEARNING_RATE, _EPSILON = ("learning_rate", math.inf), ("epsilon", math.inf)
 _BETA, _BETAS = ("beta", 1.0), (("beta1", 1.0), ("beta2", 1.0))
 
-_ADAM_DICTS = _Dicts("parameters", "grads", "v", "s")
+_ADAM_DICTS = LayerDicts("parameters", "grads", "v", "s")
 
-_GD = DictUpdate(Recipe("gradient_descent"), (_LEARNING_RATE,), _Dicts("parameters", "grads"))
+_GD = DictUpdate(Recipe("gradient_descent"), (_LEARNING_RATE,), LayerDicts("parameters", "grads"))
 _MOMENTUM = DictUpdate(
-    Recipe("momentum_ema"), (_LEARNING_RATE, _BETA), _Dicts("parameters", "grads", "v")
+    Recipe("momentum_ema"), (_LEARNING_RATE, _BETA), LayerDicts("parameters", "grads", "v")
 )
 _RMSPROP = {
     mode: DictUpdate(
         Recipe(f"rmsprop_{mode}"),
         (_LEARNING_RATE, _BETA, _EPSILON),
-        _Dicts("parameters", "grads", "s"),
+        LayerDicts("parameters", "grads", "s"),
     )
     for mode in ("inside", "outside")
 }
