@@ -100,7 +100,8 @@ def train(
     weights = {name: p.astype(np.float32) for name, p in params.items()}
     # To nearest they are float32 arrays here, and would be bfloat16 ones.
     one = "W1"
-    arrays = {"p": params[one], **opt.state[one]}
+    own = {name: array for name, array in opt.state[one].items() if not name.endswith("_scale")}
+    arrays = {"p": params[one], **own}
     sizes = [2 if name in storage.nearest else array.itemsize for name, array in arrays.items()]
     held_out = accuracy(weights, data.X_held_out, data.Y_held_out)
     return Trained(losses, held_out, sum(sizes))
