@@ -87,6 +87,7 @@ class Shard(InParts):
         self.loads = loads
 
     def _start(self, group: Group, parameter: Parameter) -> None:
+        self.refuse_codes(parameter)
         start, stop = self.owned[parameter.name][self.rank]
         whole, stored = parameter.array, parameter.stored
         if stored is not None:
