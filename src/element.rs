@@ -33,6 +33,7 @@ pub trait Float:
 /// What is copied between arrays and tiles: integers and floats, of which any bits will do.
 pub trait Bits: Copy + Default + Send + Sync + 'static {}
 
+impl Bits for u8 {}
 impl Bits for u16 {}
 impl Bits for i16 {}
 impl Bits for [u8; 2] {}

@@ -6,11 +6,20 @@
 //! | bfloat16 | the upper half of an `f32`, rounded stochastically |
 //! | split | a bfloat16, rounded to nearest, and the lower half of the `f32`: nothing is lost |
 //! | float16 | rounded to nearest, in addition to an `f32` |
+//! | 8 bits | an exponent for each block of [`BLOCK`] numbers, and small floats below it, rounded stochastically |
 //!
 //! Integer operations do it wherever possible.
 #![expect(clippy::cast_possible_truncation, reason = "halves of words are what it is about")]
 
+use std::iter;
+
 use crate::isa::{self, Kernel, Level};
+
+/// How many numbers of 8 bits have an exponent in common.
+pub const BLOCK: usize = 256;
+
+/// The bits of an `f32` that 8 bits have no room for, but for the exponent.
+const CUT: u32 = 20;
 
 const INFINITY: u32 = 0x7f80_0000;
 const MAGNITUDE: u32 = 0x7fff_ffff;
@@ -64,13 +73,25 @@ impl Noise {
     }
 }
 
-/// The noise of an array, and which half of each number is its own.
+/// The noise of some elements of an array, and which half of each number is its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Rounding {
+pub struct Rounding<'a> {
     /// What the numbers come from.
     pub noise: Noise,
     /// How far they are shifted to the left: 16 if the upper half is another array's.
     pub shift: u32,
+    /// The place of the first element.
+    pub first: u32,
+    /// How much further each element is than that one.
+    pub places: &'a [u32],
+}
+
+impl Rounding<'_> {
+    /// The number of an element.
+    #[inline(always)]
+    fn of(&self, i: usize) -> u32 {
+        self.noise.of(self.first.wrapping_add(self.places[i])) << self.shift
+    }
 }
 
 /// The `f32` of a bfloat16.
@@ -190,18 +211,13 @@ impl Codec for FromBfloat16 {
     }
 }
 
-struct ToBfloat16<'a> {
-    places: &'a [u32],
-    rounding: Rounding,
-}
-
-impl Codec for ToBfloat16<'_> {
+impl Codec for Rounding<'_> {
     type From = f32;
     type To = u16;
 
     #[inline(always)]
     fn one(&self, i: usize, x: f32) -> u16 {
-        store_bfloat16(x, self.rounding.noise.of(self.places[i]) << self.rounding.shift)
+        store_bfloat16(x, self.of(i))
     }
 }
 
@@ -265,6 +281,135 @@ impl Codec for ToFloat16 {
     }
 }
 
+/// The floats of 8 bits, with 3 bits of fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A sign and 4 bits of exponent.
+    Signed,
+    /// 5 bits of exponent. No number becomes 0.
+    Unsigned,
+}
+
+impl Code {
+    const fn of(is_signed: bool) -> Self {
+        if is_signed { Self::Signed } else { Self::Unsigned }
+    }
+
+    /// The bits without the sign.
+    const fn magnitude(self) -> u32 {
+        match self {
+            Self::Signed => 0x7f,
+            Self::Unsigned => 0xff,
+        }
+    }
+
+    /// The bits of the `f32` of code 0, if that were none, below a block's exponent.
+    #[inline(always)]
+    fn base(self, exponent: u8) -> i32 {
+        (i32::from(exponent) - (self.magnitude() >> 3).cast_signed()) << 23
+    }
+}
+
+struct FromCodes<'a, const SIGNED: bool> {
+    codes: &'a [u8],
+    exponents: &'a [u8],
+    numbers: &'a mut [f32],
+}
+
+impl<const SIGNED: bool> Kernel for FromCodes<'_, SIGNED> {
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        let Self { codes, exponents, numbers } = self;
+        let code = Code::of(SIGNED);
+        let all = code.magnitude();
+        let blocks = iter::zip(codes.chunks(BLOCK), numbers.chunks_mut(BLOCK));
+        for ((codes, numbers), &exponent) in iter::zip(blocks, exponents) {
+            let base = code.base(exponent);
+            let poison = if exponent == u8::MAX { INFINITY | QUIET } else { 0 };
+            let n = codes.len();
+            let numbers = &mut numbers[..n];
+            for i in 0..n {
+                let code = u32::from(codes[i]);
+                let (magnitude, sign) = (code & all, (code & !all) << 24);
+                let bits = (magnitude << CUT).cast_signed().wrapping_add(base).max(0);
+                let bits = if magnitude == 0 { 0 } else { bits.cast_unsigned() };
+                numbers[i] = f32::from_bits(bits | sign | poison);
+            }
+        }
+    }
+}
+
+struct ToCodes<'a, const SIGNED: bool> {
+    numbers: &'a [f32],
+    rounding: Rounding<'a>,
+    codes: &'a mut [u8],
+    exponents: &'a mut [u8],
+}
+
+impl<const SIGNED: bool> Kernel for ToCodes<'_, SIGNED> {
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        let Self { numbers, rounding, codes, exponents } = self;
+        let code = Code::of(SIGNED);
+        let all = code.magnitude();
+        let least = u32::from(!SIGNED);
+        let blocks = iter::zip(numbers.chunks(BLOCK), rounding.places.chunks(BLOCK));
+        let blocks = iter::zip(blocks, codes.chunks_mut(BLOCK));
+        for (((numbers, places), codes), exponent) in iter::zip(blocks, exponents) {
+            let magnitudes = numbers.iter().map(|x| x.to_bits() & MAGNITUDE);
+            let most = magnitudes.fold(0, u32::max);
+            // So that the largest does not round up to what has no code.
+            *exponent = ((most + ((1 << CUT) - 1)) >> 23).min(255) as u8;
+            let base = code.base(*exponent);
+            let n = numbers.len();
+            let (places, codes) = (&places[..n], &mut codes[..n]);
+            for i in 0..n {
+                let bits = numbers[i].to_bits();
+                let magnitude = bits & MAGNITUDE;
+                let place = rounding.first.wrapping_add(places[i]);
+                let random = rounding.noise.of(place) >> (32 - CUT);
+                let above = magnitude.cast_signed().wrapping_sub(base);
+                let q = above.wrapping_add(random.cast_signed()) >> CUT;
+                let q = q.max(0).min(all.cast_signed()).cast_unsigned();
+                let q = q.max(u32::from(magnitude != 0) & least);
+                codes[i] = (q | (bits >> 24) & !all & 0xff) as u8;
+            }
+        }
+    }
+}
+
+/// The numbers of codes, of which each block has an exponent.
+///
+/// # Panics
+/// When there are not as many numbers, or exponents, as there should be.
+pub fn from_codes(level: Level, code: Code, codes: &[u8], exponents: &[u8], numbers: &mut [f32]) {
+    assert!(codes.len() == numbers.len() && exponents.len() == codes.len().div_ceil(BLOCK));
+    match code {
+        Code::Signed => isa::run(level, FromCodes::<true> { codes, exponents, numbers }),
+        Code::Unsigned => isa::run(level, FromCodes::<false> { codes, exponents, numbers }),
+    }
+}
+
+/// The codes of numbers, rounded by the noise of their places, and the exponents of the blocks.
+///
+/// # Panics
+/// When there are not as many codes, exponents or places as there should be.
+pub fn to_codes(
+    level: Level,
+    code: Code,
+    numbers: &[f32],
+    rounding: Rounding<'_>,
+    codes: &mut [u8],
+    exponents: &mut [u8],
+) {
+    let n = numbers.len();
+    assert!(codes.len() == n && rounding.places.len() == n && exponents.len() == n.div_ceil(BLOCK));
+    match code {
+        Code::Signed => isa::run(level, ToCodes::<true> { numbers, rounding, codes, exponents }),
+        Code::Unsigned => isa::run(level, ToCodes::<false> { numbers, rounding, codes, exponents }),
+    }
+}
+
 /// The numbers of bfloat16 bits.
 pub fn from_bfloat16(level: Level, bits: &[u16], numbers: &mut [f32]) {
     isa::run(level, Each(FromBfloat16, bits, numbers));
@@ -274,15 +419,9 @@ pub fn from_bfloat16(level: Level, bits: &[u16], numbers: &mut [f32]) {
 ///
 /// # Panics
 /// When there are fewer places than numbers.
-pub fn to_bfloat16(
-    level: Level,
-    numbers: &[f32],
-    places: &[u32],
-    rounding: Rounding,
-    bits: &mut [u16],
-) {
-    let places = &places[..numbers.len()];
-    isa::run(level, Each(ToBfloat16 { places, rounding }, numbers, bits));
+pub fn to_bfloat16(level: Level, numbers: &[f32], rounding: Rounding<'_>, bits: &mut [u16]) {
+    let places = &rounding.places[..numbers.len()];
+    isa::run(level, Each(Rounding { places, ..rounding }, numbers, bits));
 }
 
 /// The numbers of split ones.

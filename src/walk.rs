@@ -470,11 +470,11 @@ mod tests {
         let (rows, axes) = if of_rows {
             let numbers: Vec<_> =
                 random.shuffled(lens[0]).into_iter().map(|i| i.cast_signed() as i64).collect();
-            let inner = in_order(axes.split_off(1));
+            let inner = in_order(axes.split_off(1), PARAMETER);
             axes.extend(inner);
             (Some(Arc::new(Indices::new(&numbers).expect("memory"))), axes)
         } else {
-            (None, in_order(axes))
+            (None, in_order(axes, PARAMETER))
         };
         let mut places = vec![[0; ROLES]];
         for (k, axis) in axes.iter().enumerate() {

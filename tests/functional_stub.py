@@ -19,12 +19,13 @@ HEAD = """\
 # Made by tests/functional_stub.py, from the classes of instep.optimizers.
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
 from instep.rows import Rows
 from instep.rule import LearningRate
+from instep.storage import Bits, Master, StateDtype
 
 __all__ = ["states"]
 
@@ -33,6 +34,15 @@ _Gradients: TypeAlias = NDArray[Any] | Rows | Sequence[NDArray[Any] | Rows | Non
 
 def states(rule: str, **options: Any) -> tuple[str, ...]: ...
 """
+
+
+STORED = (
+    "master: Master | None = None",
+    'state_dtype: StateDtype = "float32"',
+    "seed: int = 0",
+    "bits: Bits | None = None",
+    "name: str | Sequence[str] | None = None",
+)
 
 
 def options_of(rule: Rule) -> list[str]:
@@ -58,7 +68,7 @@ def options_of(rule: Rule) -> list[str]:
 
 
 def functions_of(rule: Rule) -> str:
-    """Return the declarations of a rule's function: one for each number of state arrays."""
+    """Return the declaration of a rule's function: the states that all modes have, and others."""
     name = rule.__name__.lower()
     by_number: dict[int, list[list[str]]] = {}
     for mode in modes_of(rule):
@@ -66,14 +76,10 @@ def functions_of(rule: Rule) -> str:
         names = by_number.setdefault(len(states), [[] for _ in states])
         for known, state in zip(names, states, strict=True):
             known += [state] if state not in known else []
-    choices = [["_or_".join(known) for known in by_number[number]] for number in sorted(by_number)]
-    text = ""
-    for own in choices:
-        arrays = ["p: _Arrays", "g: _Gradients", *(f"{state}: _Arrays" for state in own), "/"]
-        lines = [*arrays, "*", "t: int", *options_of(rule)]
-        text += "@overload\n" if len(choices) > 1 else ""
-        text += f"def {name}(\n" + "".join(f"    {line},\n" for line in lines) + ") -> None: ...\n"
-    return text
+    own = ["_or_".join(known) for known in by_number[min(by_number)]]
+    arrays = ["p: _Arrays", "g: _Gradients", *(f"{state}: _Arrays" for state in own), "/"]
+    lines = [*arrays, "*others: _Arrays", "t: int", *STORED, *options_of(rule)]
+    return f"def {name}(\n" + "".join(f"    {line},\n" for line in lines) + ") -> None: ...\n"
 
 
 def stub() -> str:

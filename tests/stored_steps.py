@@ -26,6 +26,16 @@ COMBINATIONS: dict[str, Combination] = {
 }
 
 
+# Those with states in 8 bits, which not every rule has.
+CODED: dict[str, Combination] = {
+    "codes": (FLOAT32, {"state_dtype": "8bit"}),
+    "bfloat16 and codes": (BFLOAT16, {"state_dtype": "8bit"}),
+    "split and codes": (BFLOAT16, {"master": "split", "state_dtype": "8bit"}),
+    "bits and codes": (UINT16, {"bits": "bfloat16", "state_dtype": "8bit"}),
+    "master and codes": (FLOAT16, {"master": "float32", "state_dtype": "8bit"}),
+}
+
+
 def store(numbers: Array, dtype: "np.dtype[Any]") -> Array:
     """Return numbers as a parameter or a gradient; what bfloat16 lacks is cut off."""
     if dtype not in (UINT16, BFLOAT16):
@@ -98,5 +108,11 @@ class Model:
         if stored is None or stored.states == "float32":
             return new
         seed = self.optimizer._stepper.seed
+        if stored.states == "uint8":
+            stream = codecs.stream(self.name, 2 + number)
+            random = codecs.noise(seed, t, stream, self._places())
+            signed = list(self.states)[number] in ("m", "g_mean")
+            codes, exponents = codecs.to_codes(new, random, signed=signed)
+            return codecs.from_codes(codes, exponents, signed=signed)
         random = codecs.state_noise(seed, t, self.name, number, self._places())
         return codecs.from_bfloat16(codecs.to_bfloat16(new, random))

@@ -25,6 +25,8 @@ from instep.bench.contestants import OURS, Contestant, Instep, Limit
 from instep.bench.dicts import LOOPS
 from instep.bench.measuring import Pace, Result, Setting, contestants, measure, sizes
 from instep.bench.peers import PEERS, JaxOptax, Numba, NumExpr, Thinc, Torch, TorchFused
+from instep.bench.storage_peers import PEERS as PEERS_OF_STORAGES
+from instep.bench.storage_peers import Peer
 from instep.bench.turns import clock, clock_after, take_turns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -50,6 +52,9 @@ class Tensor:
         self.array = array
         self.grad: Tensor | None = None
         self.leaf = False
+
+    def to(self, dtype: str) -> "Tensor":
+        return Tensor(self.array.astype(dtype))
 
     def requires_grad_(self) -> "Tensor":
         self.leaf = True
@@ -107,6 +112,7 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     module: Any = ModuleType("torch")
     module.from_numpy = Tensor
     module.optim = SimpleNamespace(Adam=TorchAdam)
+    module.float32 = "float32"
     module.threads = None
     module.set_num_threads = lambda count: setattr(module, "threads", count)
     monkeypatch.setitem(sys.modules, "torch", module)
@@ -835,10 +841,12 @@ def test_storages_are_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Peer, "is_installed", lambda peer: peer == PEERS_OF_STORAGES[0])
     assert main(["bench", "--storage", "--quick", "--threads", "1", "2"]) == 0
     text = capsys.readouterr().out
     assert "A step of Adam on 1,000 elements, median of 2, all in turns." in text
-    for storage in storages.STORAGES:
+    assert "Not installed: torch, bitsandbytes." in text
+    for storage in (*storages.STORAGES, PEERS_OF_STORAGES[0]):
         lines = [line for line in text.splitlines() if line.startswith(storage.name + "  ")]
         assert len(lines) == 2, storage.name
         for line in lines:
@@ -850,6 +858,22 @@ def test_storages_are_timed(
     assert "2 threads " in text
     # It only prints.
     assert list(tmp_path.iterdir()) == []
+
+
+def test_peers_of_storages_are_seen_if_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[Peer.__module__]
+    for installed, wanted in (((), 0), (("torch",), 2), (("torch", "bitsandbytes"), 3)):
+        monkeypatch.setattr(module, "find_spec", lambda name, own=installed: name in own or None)
+        assert sum(peer.is_installed() for peer in PEERS_OF_STORAGES) == wanted
+
+
+def test_peers_of_storages_step_on_so_many_threads_and_not_too_often(torch: Any) -> None:
+    steps = []
+    kind = type("Slow", (Peer,), {"step": lambda *_: lambda: steps.append(1)})
+    slow = kind("slow", 16, "bitsandbytes", most=3)
+    found = storages.measure([slow, PEERS_OF_STORAGES[0]], 10, 2, 5)
+    assert (len(steps), len(found["slow"]), len(found["torch, fused"])) == (4, 3, 5)
+    assert torch.threads == 2
 
 
 @pytest.mark.parametrize("more", [["--json", "a.json"], ["--between", "matmul"]])
@@ -867,7 +891,7 @@ def test_bytes_are_those_of_the_arrays() -> None:
         g = p.astype(storage.gradient or storage.dtype)
         opt.step({"p": g})
         # All is read and written, but for the gradient, which is read.
-        arrays = [p, *opt.state["p"].values()]
+        arrays = [array for array in (p, *opt.state["p"].values()) if array.size == p.size]
         assert sum(2 * array.itemsize for array in arrays) + g.itemsize == storage.bytes
 
 

@@ -1,5 +1,6 @@
 """State dicts and files of optimizers in folders, which those in memory and over ranks take."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,31 @@ def test_a_state_dict_takes_no_copy_and_loads_everywhere(tmp_path: Path) -> None
         opt.step(make_grads(1))
     assert_same(own, one, theirs, two)
     two.close()
+
+
+def test_files_take_no_memory_for_all_of_the_state(tmp_path: Path) -> None:
+    """Beside the ring, which is not traced, and one array that is not in C order."""
+    size = 1_000_000
+    params = {
+        "W": np.zeros(3 * size, np.float32),
+        "F": np.zeros((size // 1000, 1000), np.float32).T,
+        "G": np.zeros((size // 1000, 1000), np.float32).T,
+    }
+    with Streamed(instep.AdamW, params, folder=tmp_path / "run", chunk=1, average=0.9) as opt:
+        opt.step({name: np.ones_like(array) for name, array in params.items()})
+        whole = sum(array.nbytes for own in opt.state.values() for array in own.values())
+        tracemalloc.start()
+        try:
+            opt.save(tmp_path / "file", params=True)
+            assert opt.load(tmp_path / "file") is None
+            with opt.averaged():
+                pass
+            opt.load_state_dict(opt.state_dict())
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert whole == 2 * 4 * 5 * size
+    assert most < 4 * size + 1_000_000
 
 
 def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:

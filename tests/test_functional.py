@@ -12,6 +12,7 @@ from bits import Array, assert_same_bits
 from functional_stub import STUB, stub
 from instep import _instep, functional, optimizers, reference
 from optimizer_model import MODES, RULES, Rule, defaults_of, mode_name
+from stored_steps import BFLOAT16, CODED, COMBINATIONS, store
 
 every_mode = pytest.mark.parametrize(
     ("rule", "mode"),
@@ -125,7 +126,8 @@ def test_the_stub_is_that_of_the_classes() -> None:
 @every_rule
 def test_a_signature_has_the_options_of_the_class(rule: Rule) -> None:
     parameters = inspect.signature(function_of(rule)).parameters
-    assert list(parameters) == ["p", "g", "state", "t", *defaults_of(rule)]
+    stored = ["master", "state_dtype", "seed", "bits", "name"]
+    assert list(parameters) == ["p", "g", "state", "t", *stored, *defaults_of(rule)]
     for name, default in defaults_of(rule).items():
         assert parameters[name].default == default
         assert parameters[name].annotation == inspect.signature(rule).parameters[name].annotation
@@ -138,13 +140,13 @@ def test_type_checkers_see_arrays_and_options() -> None:
     functional.rmsprop(p, g, v, t=1)
     functional.rmsprop(p, g, v, m, t=1, momentum=0.9)
     with pytest.raises(TypeError, match=r"adam\(\) has no option 'momentum'; wanted lr, betas, "):
-        functional.adam(p, g, m, v, t=1, momentum=0.9)  # type: ignore[call-overload]
+        functional.adam(p, g, m, v, t=1, momentum=0.9)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"adam\(\) was given 3 arrays; wanted p, g, m, v"):
-        functional.adam(p, g, m, t=1)  # type: ignore[call-overload]
+        functional.adam(p, g, m, t=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 't'"):
-        functional.adam(p, g, m, v)  # type: ignore[call-overload]
+        functional.adam(p, g, m, v)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="eps_mode is 'under'"):
-        functional.adam(p, g, m, v, t=1, eps_mode="under")  # type: ignore[call-overload]
+        functional.adam(p, g, m, v, t=1, eps_mode="under")  # type: ignore[arg-type]
 
 
 def test_states() -> None:
@@ -222,3 +224,73 @@ def test_the_references_of_what_is_around_a_rule_are_used() -> None:
     functional.adam(q, h, np.zeros(100), np.zeros(100), t=1, lr=0.1, eps_mode="hat")
     assert_same_bits(p, q)
     assert_same_bits(opt.averages, reference.average(before, q, decay=0.75))
+
+
+@pytest.mark.parametrize("name", [*COMBINATIONS, *CODED])
+@pytest.mark.parametrize("rule", [instep.Adam, instep.RMSprop], ids=["Adam", "RMSprop"])
+def test_arrays_in_fewer_bytes_have_the_bits_of_the_class(rule: Rule, name: str) -> None:
+    dtype, options = {**COMBINATIONS, **CODED}[name]
+    ours = [store(normal(*shape, seed=9, dtype=np.float32), dtype) for shape in ((300,), (4, 5))]
+    theirs = [p.copy() for p in ours]
+    named = {"first": theirs[0], "second": theirs[1]}
+    opt = rule(named, seed=7, **options)
+    arrays = [[opt.state[key][of].copy() for key in named] for of in opt.state["first"]]
+    for t in range(1, 4):
+        grads = [store(normal(*p.shape, seed=t, dtype=np.float32), dtype) for p in ours]
+        opt.step(dict(zip(named, grads, strict=True)))
+        function_of(rule)(ours, grads, *arrays, t=t, seed=7, name=list(named), **options)
+    for index, key in enumerate(named):
+        assert ours[index].tobytes() == named[key].tobytes()
+        for array, own in zip(arrays, opt.state[key].values(), strict=True):
+            assert array[index].tobytes() == own.tobytes()
+
+
+def test_names_are_by_default_those_of_an_optimizer() -> None:
+    def bits(p: Any, name: Any, seed: int = 0) -> bytes:
+        one = p if isinstance(p, np.ndarray) else p[-1]
+        g = np.ones(one.shape, np.float32)
+        functional.sgd(p, g if p is one else [g] * len(p), t=1, lr=1e-4, seed=seed, name=name)
+        return one.tobytes()
+
+    def made() -> Array:
+        return store(np.ones(1000, np.float32), BFLOAT16)
+
+    p = made()
+    instep.SGD(p, lr=1e-4).step(np.ones(1000, np.float32))
+    assert p.tobytes() == bits(made(), None) == bits(made(), "params")
+    listed = [made(), made()]
+    instep.SGD(listed, lr=1e-4).step([np.ones(1000, np.float32)] * 2)
+    assert listed[1].tobytes() == bits([made(), made()], None) == bits([made(), made()], ["a", "1"])
+    assert len({bits(made(), "a"), bits(made(), "b"), bits(made(), "a", 1)}) == 3
+    bad: list[tuple[Any, Any]] = [(made(), 3), ([made()], "a"), ([made()], ["a", "b"])]
+    for arrays, name in bad:
+        with pytest.raises(ValueError, match=r"name is .*; wanted a"):
+            bits(arrays, name)
+
+
+def test_what_is_not_stored_alike_is_refused() -> None:
+    half, plain = store(np.ones(3, np.float32), BFLOAT16), np.ones(3, np.float32)
+    m, v = np.zeros(3, np.float32), np.zeros(3, np.float32)
+    before = half.tobytes()
+    with pytest.raises(TypeError, match="the arrays of p are not stored alike"):
+        functional.adam([half, plain], [plain] * 2, [m, m.copy()], [v, v.copy()], t=1)
+    with pytest.raises(ValueError, match="master is 'split', and no parameter has 16 bits"):
+        functional.adam(plain, plain.copy(), m, v, v.copy(), t=1, master="split")
+    with pytest.raises(TypeError, match=r"adam\(\) was given 4 arrays; wanted p, g, m, v, p_low"):
+        functional.adam(half, plain, m, v, t=1, master="split")
+    with pytest.raises(TypeError, match=r"^m has dtype float32; wanted bfloat16, as p is stored"):
+        functional.adam(half, plain, m, v, t=1, state_dtype="bfloat16")
+    with pytest.raises(TypeError, match=r"state_dtype is '8bit', which \w+ does not"):
+        functional.adagrad(plain, plain.copy(), v, v.copy(), t=1, state_dtype="8bit")
+    codes = [np.zeros(3, np.uint8) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"^v_scale is not as it was made; wanted 1 elements"):
+        functional.adam(
+            plain,
+            plain.copy(),
+            *codes,
+            np.zeros(1, np.uint8),
+            np.zeros(2, np.uint8),
+            t=1,
+            state_dtype="8bit",
+        )
+    assert half.tobytes() == before

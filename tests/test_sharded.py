@@ -154,7 +154,9 @@ class _OfGroups:
         return getattr(self.opt, name)
 
 
-def test_gradients_that_all_leave_out() -> None:
+@pytest.mark.parametrize("asked", [{}, {"max_norm": 1.0}])
+@pytest.mark.parametrize("bucket_bytes", [PIECE, 1 << 30])
+def test_gradients_that_all_leave_out(bucket_bytes: int, asked: dict[str, Any]) -> None:
     def grads_of(rank: int, step: int) -> Params:
         left_out = (("W", "one"), ("V", "b", "none"), tuple(make_params()))[step]
         return {n: None if n in left_out else g for n, g in make_grads(rank, step).items()}  # type: ignore[misc]
@@ -171,13 +173,13 @@ def test_gradients_that_all_leave_out() -> None:
     own = copied(params)
     one = instep.Adam(own)
     for step in range(3):
-        one.step(summed_with_none([grads_of(rank, step) for rank in range(3)]), max_norm=1.0)
+        one.step(summed_with_none([grads_of(rank, step) for rank in range(3)]), **asked)
 
     def each(comm: ThreadRank) -> None:
         theirs = copied(params)
-        opt = Sharded(instep.Adam, theirs, comm=comm, bucket_bytes=PIECE)
+        opt = Sharded(instep.Adam, theirs, comm=comm, bucket_bytes=bucket_bytes)
         for step in range(3):
-            opt.step(grads_of(comm.rank, step), max_norm=1.0)
+            opt.step(grads_of(comm.rank, step), **asked)
         for name, array in own.items():
             assert_same_bits(theirs[name], array, name)
 

@@ -11,8 +11,9 @@ _Work: TypeAlias = tuple[Recipe, tuple[float, ...], tuple[float, float, bool, fl
 _Updates: TypeAlias = Sequence[tuple[dict[str, Any], dict[str, Any]]]
 # Of the axes of an array, from the outermost in memory on: length, and how far places are apart.
 _Order: TypeAlias = Sequence[tuple[int, int]]
-# The dtypes of parameter and states, the master, the number of states; stream, first, and order.
-_Storage: TypeAlias = tuple[str, str, str | None, int, tuple[int, int, _Order]]
+# The dtypes of parameter and states, the master; of each state in 8 bits whether it has no sign;
+# stream, first, and order.
+_Storage: TypeAlias = tuple[str, str, str | None, Sequence[bool], tuple[int, int, _Order]]
 # The work; the learning rate; whether it stays; and what to update after the step.
 _Said: TypeAlias = tuple[_Work, float, bool, _Updates]
 
@@ -93,6 +94,8 @@ class Recipe:
         describe: Callable[[int, int, int], str],
         around: _Around | None = None,
         update: tuple[dict[str, Any], dict[str, Any]] | None = None,
+        # Of each parameter; the number of the step, and the seed.
+        storages: tuple[Sequence[_Storage], int, int] | None = None,
         /,
     ) -> None: ...
 

@@ -104,8 +104,7 @@ def write(
     Returns whether it did. It did not if `is_whole` returns False after everything is written.
     """
     arrays, texts = content(state_dict, params, extra)
-    # The checksum and the file need dense arrays in C order.
-    arrays = {key: np.asarray(as_bits(array), order="C") for key, array in arrays.items()}
+    arrays = {key: as_bits(array) for key, array in arrays.items()}
     texts["crc32"] = _crc32(texts, arrays)
     try:
         with replacing(path) as file:
@@ -218,4 +217,9 @@ def checksum(
 
 def _crc32(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
     described = {key: (array.dtype, array.shape) for key, array in arrays.items()}
-    return checksum(metadata, described, lambda key, crc: zlib.crc32(arrays[key].data, crc))
+
+    def extend(key: str, crc: int) -> int:
+        # A copy of one that is not dense and in C order, but never of all of them at once.
+        return zlib.crc32(np.asarray(arrays[key], order="C").data, crc)
+
+    return checksum(metadata, described, extend)

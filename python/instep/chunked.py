@@ -126,7 +126,7 @@ class Chunked(InParts):
     """
 
     def _start(self, group: Group, parameter: Parameter) -> None:
-        pass
+        self.refuse_codes(parameter)
 
     @property
     def first_state(self) -> int:

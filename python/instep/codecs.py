@@ -12,8 +12,9 @@ The random numbers for rounding are a function of the seed, the step, the array 
 element in it, see `noise`. So neither threads nor memory layouts nor the order of parameters change
 a bit, and a run that is stopped and continued is bit-for-bit identical to one that never stopped.
 
-A parameter is rounded with `noise` of a stream of its own, and states with `state_noise`. Two
-states share a random number, because the hash takes much of the time of a step in cache.
+A parameter is rounded with `noise` of a stream of its own, and states in bfloat16 with
+`state_noise`. Two states share a random number, because the hash takes much of the time of a step
+in cache. States in 8 bits, see `to_codes`, have `noise` of streams of their own.
 
 Examples
 --------
@@ -35,14 +36,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BLOCK",
     "from_bfloat16",
+    "from_codes",
     "from_split",
     "noise",
     "state_noise",
     "stream",
     "to_bfloat16",
+    "to_codes",
     "to_split",
 ]
+
+BLOCK = 256
+"""How many numbers of 8 bits have an exponent in common."""
 
 _MASK = 2**64 - 1
 
@@ -149,6 +156,86 @@ def to_split(numbers: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[
     rounded = np.where(np.isnan(numbers), bits | np.uint32(0x400000), bits + np.uint32(0x8000))
     low = (bits & np.uint32(0xFFFF)).astype(np.uint16).view(np.int16)
     return (rounded >> np.uint32(16)).astype(np.uint16), low
+
+
+def from_codes(
+    codes: NDArray[np.uint8], exponents: NDArray[np.uint8], *, signed: bool
+) -> NDArray[np.float32]:
+    """Return the numbers of 8-bit codes: exact.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8
+        Those of the elements, of any shape.
+    exponents : ndarray of uint8
+        One for each block of 256 elements in C order.
+    signed : bool
+        Whether a code has a sign and 4 bits of exponent, or none and 5.
+
+    Returns
+    -------
+    ndarray of float32
+        Of the shape of `codes`. All numbers of a block with the exponent 255 are NaN.
+    """
+    magnitude, span = _widths(signed)
+    each = np.repeat(exponents.astype(np.int64), BLOCK)[: codes.size].reshape(codes.shape)
+    code = np.array(codes, np.int64, order="C")
+    bits = np.maximum(((code & magnitude) << 20) + ((each - span) << 23), 0)
+    bits = np.where(code & magnitude, bits, 0) | (code & ~magnitude) << 24
+    return np.where(each == 255, 0x7FC00000, bits).astype(np.uint32).view(np.float32)
+
+
+def to_codes(
+    numbers: NDArray[np.float32], random: NDArray[np.uint32], *, signed: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the 8-bit codes of numbers, rounded stochastically, and the exponents of the blocks.
+
+    Parameters
+    ----------
+    numbers : ndarray of float32
+        Of any shape.
+    random : ndarray of uint32
+        A random number for each, see `noise`.
+    signed : bool
+        Whether a code has a sign and 4 bits of exponent, or none and 5. Of numbers that are never
+        negative, none but 0 becomes 0.
+
+    Returns
+    -------
+    codes : ndarray of uint8
+        Of the shape of `numbers`.
+    exponents : ndarray of uint8
+        One for each block of 256 numbers in C order.
+
+    Notes
+    -----
+    A code is a small float with 3 bits of fraction, below the exponent that its block has:
+
+    - ``E = min((max(|bits|) + 0xfffff) >> 23, 255)``; 255 is for blocks with NaN, infinity or
+      numbers above 3.19e38, which become NaN as a whole.
+    - ``q = clip((|bits| - ((E - span) << 23) + (random >> 12)) >> 20, 0, most)``, with ``span`` 15
+      and ``most`` 127 for codes with a sign, which is their upper bit, and 31 and 255 for others.
+    - Without a sign, ``max(q, |bits| != 0)``.
+    """
+    magnitude, span = _widths(signed)
+    bits = _bits(numbers, np.uint32).ravel().astype(np.int64)
+    largest = np.zeros(-(-bits.size // BLOCK) * BLOCK, np.int64)
+    largest[: bits.size] = bits & 0x7FFFFFFF
+    largest = largest.reshape(-1, BLOCK).max(axis=1)
+    exponents = np.minimum((largest + 0xFFFFF) >> 23, 255)
+    base = np.repeat((exponents - span) << 23, BLOCK)[: bits.size]
+    cut = np.asarray(random).ravel().astype(np.int64) >> 12
+    codes = np.clip(((bits & 0x7FFFFFFF) - base + cut) >> 20, 0, magnitude)
+    if signed:
+        codes |= bits >> 31 << 7
+    else:
+        codes = np.maximum(codes, bits & 0x7FFFFFFF != 0)
+    return codes.astype(np.uint8).reshape(numbers.shape), exponents.astype(np.uint8)
+
+
+def _widths(signed: bool) -> tuple[int, int]:
+    """Return the largest code without its sign, and the largest exponent that it has."""
+    return (0x7F, 15) if signed else (0xFF, 31)
 
 
 def _bits(array: NDArray[Any], dtype: Any) -> NDArray[Any]:

@@ -45,7 +45,7 @@ class Streamed(Streaming):
         at least 32,768 elements. The ring has room for 6 chunks. A folder keeps the chunk size of
         its first use.
     **options
-        The options of the rule and those of every optimizer, without `state`.
+        The options of the rule and those of every optimizer, without `state` and states in 8 bits.
 
     Attributes
     ----------
@@ -140,10 +140,9 @@ class Streamed(Streaming):
         TypeError, ValueError
             What it raises there.
         OSError
-            A file could not be written; the disk is full. Nothing has changed, in the folder
-            neither.
+            A file could not be written; the disk is full. Nothing has changed, nor has the folder.
         RuntimeError
-            As for `step`.
+            A call within `averaged`, or as for `step`.
 
         Notes
         -----
@@ -338,7 +337,7 @@ class Streamed(Streaming):
         TypeError, ValueError
             What it raises there.
         OSError
-            A file could not be written. Nothing has changed, in the folder neither.
+            A file could not be written. Nothing has changed, nor has the folder.
         RuntimeError
             A call within `averaged`, or as for `step`.
         """
@@ -368,8 +367,8 @@ class Streamed(Streaming):
 
         Notes
         -----
-        Arrays go from the folder to the file without a copy in memory, except those that are not in
-        C order.
+        Arrays go from the folder to the file without a copy in memory; those that are not in C
+        order are copied one at a time.
         """
         with self._reading():
             state_dict = self.state_dict()

@@ -9,6 +9,15 @@ arrays a rule has, in order. Make them with zeros, except these: the states of A
 start with their option ``initial_accumulator_value``, ``step`` of Rprop with its ``lr``, and ``z``
 of the schedule-free rules as a copy of the parameter.
 
+Arrays may have 16 bits, and states 8, with the options ``master``, ``state_dtype``, ``seed`` and
+``bits`` of the class, see `instep.Optimizer`. All arrays of a call are stored alike. After the
+states come ``p_low`` of ``master="split"`` (int16, zeros for parameters without low bits) or
+``p_master`` of ``master="float32"`` (the numbers of the parameter), then the exponents of states in
+8 bits (uint8, one for each 256 elements in C order; zeros, as the states, which are in C order
+too). The random numbers that round follow from ``seed``, ``t`` and ``name``: a str, or a list of
+str for a list of arrays. By default the names are those that an optimizer gives them, and the bits
+are those of its steps.
+
 Examples
 --------
 >>> import numpy as np

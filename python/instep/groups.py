@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from instep import _instep
 from instep.checks import check_flag, check_keys, check_like, check_plain, kind_of
 from instep.rule import Options, Rule, check_rate
-from instep.storage import Storage, Stored
+from instep.storage import BESIDE, FIRST_EXPONENTS, Storage, Stored, exponents_of
 from instep.tree import Tree, called
 
 __all__ = [
@@ -65,10 +65,18 @@ class Parameter:
         return [self.array, *self.states.values(), *average]
 
     def describe(self, role: int) -> str:
-        """Return what errors call the array of a role: parameter, gradient, states, average."""
+        """Return what errors call the array of a role: parameter, gradient, states, average.
+
+        After all others come the exponents of states in 8 bits.
+        """
         if role < 2:
             return called(("params", "grads")[role], self.path)
         states = list(self.states)
+        if self.stored is not None and self.stored.has_codes:
+            exponents = len(self.stored.never_negative)
+            states, last = states[: len(states) - exponents], states[len(states) - exponents :]
+            if role >= FIRST_EXPONENTS:
+                return f'state["{self.name}"]["{last[role - FIRST_EXPONENTS]}"]'
         if role - 2 < len(states):
             return f'state["{self.name}"]["{states[role - 2]}"]'
         return f'averages["{self.name}"]'
@@ -78,11 +86,8 @@ class Parameter:
         array, states, stored = self.array, self.states, self.stored
         if stored is None:
             return {"p": array.copy(), **{state: own.copy() for state, own in states.items()}}
-        beside = [states[state] for state in states if state not in of_rule]
-        return {
-            "p": stored.numbers(array, *beside),
-            **{state: stored.numbers(states[state]) for state in of_rule},
-        }
+        beside = [states[state] for state in states if state in BESIDE]
+        return {"p": stored.numbers(array, *beside), **stored.decoded(states, tuple(of_rule))}
 
 
 class Group:
@@ -122,16 +127,22 @@ class Group:
         """Make the state of a parameter, with `make` if that is given."""
         array, stored = parameter.array, parameter.stored
         if stored is not None:
+            stored.take_states(self.rule.recipe(self.options, 1), self.states)
+            exponents = {}
             for number, state in enumerate(self.states):
                 numbers = self.rule.initial(state, self.options)
                 given = stored.numbers(array) if numbers is None else numbers
-                parameter.states[state] = stored.state(array, given, number, seed)
+                if stored.has_codes:
+                    codes = stored.codes(array, given, number, seed)
+                    parameter.states[state], exponents[exponents_of(state)] = codes
+                else:
+                    parameter.states[state] = stored.state(array, given, number, seed)
             beside = stored.beside(array)
             for state in beside.keys() & parameter.states.keys():
                 raise ValueError(
                     f"the rule has a state named {state!r}, which master uses too; rename it"
                 )
-            parameter.states |= beside
+            parameter.states |= beside | exponents
             if average is not None:
                 parameter.average = np.zeros_like(array, np.float32, subok=False)
                 parameter.average[...] = stored.numbers(array)

@@ -285,6 +285,11 @@ def _layout(optimizer: Optimizer) -> _Layout:
     if type(optimizer) not in _LAYOUTS:
         known = ", ".join(rule.__name__ for rule in _LAYOUTS)
         raise TypeError(f"optimizer is {kind_of(optimizer)}; wanted one of {known}")
+    if optimizer._storage.state_dtype == "8bit":
+        raise TypeError(
+            "optimizer has states in 8 bits, which torch does not; wanted one with "
+            "state_dtype='float32' or 'bfloat16'"
+        )
     return _LAYOUTS[type(optimizer)]
 
 

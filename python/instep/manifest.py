@@ -35,7 +35,7 @@ def grown(made: dict[str, Any], own: Chunked) -> dict[str, Any]:
 
 
 def _axes(array: NDArray[Any]) -> list[int]:
-    """Return the axes in the order of memory, but for those that have no say in it."""
+    """Return the axes in the order of memory, without those of length 1, which have no place."""
     return [axis for axis in axes_in_memory(array) if array.shape[axis] > 1]
 
 

@@ -88,9 +88,9 @@ class Sharded(sharded.Sharded):
     comm : mpi4py.MPI.Intracomm or Communicator, optional
         The ranks; by default those of ``MPI.COMM_WORLD``.
     bucket_bytes : int, default 16 MiB
-        About how much is on the wire at a time.
+        How many bytes are sent at a time at most. Buffers take up to 5 times as much.
     **options
-        Those of the rule, and what every optimizer takes.
+        The options of the rule and those of every optimizer, without states in 8 bits.
 
     Examples
     --------

@@ -104,9 +104,11 @@ class Optimizer(Rule):
         ``"split"``, for bfloat16, keeps the lower 16 bits of the float32 number, in the state
         ``p_low``. ``"float32"``, for float16, keeps float32 numbers, in the state ``p_master``. By
         default bfloat16 parameters are rounded stochastically.
-    state_dtype : {"float32", "bfloat16"}, default "float32"
-        The dtype in which states are stored. Those in bfloat16 are rounded stochastically. States
-        of float64 parameters are float64.
+    state_dtype : {"float32", "bfloat16", "8bit"}, default "float32"
+        The dtype in which states are stored. Those in bfloat16 and in 8 bits are rounded
+        stochastically. States of float64 parameters are float64. 8 bits are for Adam, AdamW, NAdam,
+        RAdam, Adamax, RMSprop, SGD and Lion: the state ``m`` is uint8, in C order, and each 256 of
+        its elements have an exponent in common, in the state ``m_scale``.
     seed : int, default 0
         The seed of stochastic rounding. The random numbers depend on it, on the number of the step,
         the name of the parameter, and the index of the element.
@@ -132,7 +134,7 @@ class Optimizer(Rule):
     ValueError
         An option out of its range, or an unknown one; two parameters with the same name; one array
         under two names; an array of the wrong shape from `state`, or a read-only one; a `state` for
-        parameters or states that are stored in 16 bits.
+        parameters or states that are stored in 16 or 8 bits.
     ImportError
         States in bfloat16, without the package ml_dtypes.
 
@@ -573,8 +575,8 @@ class Optimizer(Rule):
         """Make the state of a parameter."""
         if self._make_state is not None and parameter.stored is not None:
             raise ValueError(
-                f"state was given, and {parameter.describe(0)} is stored in 16 bits, or its states "
-                "are; wanted one of both"
+                f"state was given, and {parameter.describe(0)} is stored in fewer bytes, or its "
+                "states are; wanted one of both"
             )
         group.start(parameter, self._average, self._stepper.seed, self._make_state)
 

@@ -196,6 +196,14 @@ class InParts(Optimizer):
         """The parameters, in order."""
         return self._parameters
 
+    def refuse_codes(self, parameter: Parameter) -> None:
+        """Refuse states in 8 bits, whose blocks parts would cut."""
+        if parameter.stored is not None and parameter.stored.has_codes:
+            raise TypeError(
+                "state_dtype is '8bit', which is not built for states in parts; wanted 'float32' "
+                "or 'bfloat16'"
+            )
+
     def _stepped(self, parameter: Parameter) -> list[NDArray[Any]]:
         # The states are of parts, and shown with those.
         return [parameter.array]

@@ -20,8 +20,8 @@ _FLOAT32 = np.dtype(np.float32)
 class Shard(InParts):
     """An optimizer that has the states of its share alone, as arrays of one dimension.
 
-    Its own stepper checks whole gradients; another one steps the parts of this rank, chunk by
-    chunk. Groups, masks, names and options are those of the whole.
+    Its own stepper checks whole gradients. Another one steps the parts of this rank, chunk by
+    chunk. Groups, masks, names and options are those of the whole optimizer.
     """
 
     rank: int
@@ -87,6 +87,7 @@ class Shard(InParts):
         self.loads = loads
 
     def _start(self, group: Group, parameter: Parameter) -> None:
+        self.refuse_codes(parameter)
         start, stop = self.owned[parameter.name][self.rank]
         whole, stored = parameter.array, parameter.stored
         if stored is not None:
@@ -150,7 +151,7 @@ class Shard(InParts):
         return _Blamed(self, self.parts).begin(self._parts, grads, asked)
 
     def blaming(self, what: str, begun: BegunStep) -> StepResult:
-        """Skip a step, or raise, because of what is called so."""
+        """Skip a step, or raise an error that says what is to blame."""
         self._blamed = what
         try:
             return begun.skip(0)
@@ -174,7 +175,7 @@ class Shard(InParts):
         return self._parts.averages_are_in
 
     def refuse_averages(self) -> None:
-        """Refuse to copy, save or load what the averages are in the place of."""
+        """Refuse to copy, save or load while the parameters hold their averages."""
         if self.averages_are_in:
             raise RuntimeError("the state was copied, saved or loaded within averaged()")
 
@@ -187,7 +188,7 @@ class Shard(InParts):
 
 
 class _Blamed(Asked):
-    """What asks in the name of something else, while that is to blame."""
+    """What asks about the parts, and names something else while that is to blame."""
 
     _whole: Shard
 

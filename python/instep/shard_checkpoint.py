@@ -1,8 +1,8 @@
 """Checkpoints of optimizers that are split over ranks: one file, which all ranks write and read.
 
-The file is that of `instep.checkpoint`. Each rank writes what it has, in place: the file's order is
-that of C. Of an array with another order in memory, elements go to who writes them, window by
-window.
+The file is that of `instep.checkpoint`, with elements in C order. Each rank writes what it has to
+its place in the file. If an array has another order in memory, ranks first send each other the
+elements of a window of the file, which one of them writes.
 """
 
 import os

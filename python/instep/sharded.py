@@ -42,9 +42,10 @@ class Sharded(Partwise[Shard]):
     comm : Communicator
         The ranks.
     bucket_bytes : int
-        About how many bytes are sent at a time.
+        How many bytes are sent at a time at most; more if that is less than 32,768 elements for
+        each rank. Buffers take up to 5 times as much.
     **options
-        The options of the rule and those of every optimizer.
+        The options of the rule and those of every optimizer, without states in 8 bits.
 
     Attributes
     ----------
@@ -57,8 +58,8 @@ class Sharded(Partwise[Shard]):
     Raises
     ------
     TypeError, ValueError
-        What the class raises on any rank; parameters or options that differ from those of rank 0.
-        All ranks raise the error, with the number of the rank.
+        What the class raises on any rank; parameters or options that are not the same on all ranks.
+        All ranks raise the error. It has the number of the rank, or says what differs.
     """
 
     def __init__(
@@ -145,11 +146,12 @@ class Sharded(Partwise[Shard]):
         Parameters
         ----------
         grads : tree of ndarray
-            This rank's own, as for `instep.Optimizer.step`, without `Rows`. What is None on one
-            rank must be None on all.
+            This rank's own, as for `instep.Optimizer.step`, without `Rows`. A gradient that is
+            None on one rank must be None on all, and its dtype must be the same. Those of 16 bits
+            are added as float32.
         lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
-            As there, for the sum of the gradients, and the same on all ranks. For the mean of the
-            gradients, pass ``grad_scale=1 / comm.size``.
+            As there, for the sum of the gradients; they must be the same on all ranks. For the
+            mean of the gradients, pass ``grad_scale=1 / comm.size``.
 
         Returns
         -------
@@ -159,8 +161,9 @@ class Sharded(Partwise[Shard]):
         Raises
         ------
         TypeError, ValueError, KeyError, RuntimeError
-            What `instep.Optimizer.step` raises on any rank; arguments that differ from those of
-            rank 0. All ranks raise the error, with the number of the first such rank.
+            What `instep.Optimizer.step` raises on any rank; arguments, options or kinds of
+            gradients that are not the same on all ranks. All ranks raise the error. It has the
+            number of the first rank that is wrong, or says what differs between which ranks.
         FloatingPointError
             With ``nonfinite="raise"``, or one more than `max_skips`; with the number of the first
             rank whose own gradient has NaN or Inf.
@@ -188,12 +191,11 @@ class Sharded(Partwise[Shard]):
             grads_of[0] = self._before(grads_of[0])
             given = shard.check(grads_of[0])
             shard.refuse_rows(grads_of[0], "all ranks would need the same rows")
-            are_there = [g is not None for g in given]
             keeps = looks
-            begun = shard.begin_parts(room.gradients(shard, are_there, keeps=keeps), asked)
+            begun = shard.begin_parts(room.gradients(shard, given, keeps=keeps), asked)
             if begun.needs_norms and not keeps:
                 keeps = True
-                begun = shard.begin_parts(room.gradients(shard, are_there, keeps=True), asked)
+                begun = shard.begin_parts(room.gradients(shard, given, keeps=True), asked)
             kinds = [None if g is None else g.dtype.name for g in given]
             grads_said = dict(zip(shard.labels, kinds, strict=True))
             said = {**asked, **grads_said, **shard.options_said(), "the learning rate": begun.lr}
@@ -231,8 +233,8 @@ class Sharded(Partwise[Shard]):
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            What `instep.Optimizer.load_state_dict` raises, on whatever rank, or counts that are not
-            those of rank 0. All ranks raise it, and nothing has changed on any.
+            What `instep.Optimizer.load_state_dict` raises, on any rank; counts or options that are
+            not the same on all ranks. All ranks raise the error, and nothing has changed on any.
         """
         shard = self._own
 
@@ -250,8 +252,8 @@ class Sharded(Partwise[Shard]):
     ) -> None:
         """Save the state of all ranks to one file; see `instep.Optimizer.save`.
 
-        It is the file that one process saves, to the byte, on a file system that all ranks see.
-        Each rank writes its share; nobody has the whole.
+        It is the file that one process would save, to the byte, on a file system that all ranks
+        see. Each rank writes its share, and no rank has all of it.
 
         Parameters
         ----------
@@ -263,7 +265,7 @@ class Sharded(Partwise[Shard]):
         Raises
         ------
         OSError, TypeError, ValueError, RuntimeError
-            What it raises there, on whatever rank. All ranks raise it, with the number of the
+            What it raises there, on any rank. All ranks raise the error, with the number of the
             rank, and the old file is intact.
         """
         shard_checkpoint.save(self.comm, self._own, path, params=params, extra=extra)
@@ -271,8 +273,7 @@ class Sharded(Partwise[Shard]):
     def load(self, path: str | os.PathLike[str], *, params: bool = True) -> Any:
         """Continue from a file of any number of ranks or one process: see `instep.Optimizer.load`.
 
-        Each rank reads its share of the states, and of the rest of the file a part, for the
-        checksum.
+        Each rank reads its share of the states, and for the checksum a part of the rest.
 
         Parameters
         ----------
@@ -289,8 +290,8 @@ class Sharded(Partwise[Shard]):
         Raises
         ------
         OSError, TypeError, ValueError, RuntimeError
-            What it raises there, on whatever rank. All ranks raise it, and nothing has changed on
-            any.
+            What it raises there, on any rank. All ranks raise the error, and nothing has changed
+            on any.
         """
         return shard_checkpoint.load(self.comm, self._own, path, params=params)
 
@@ -355,7 +356,15 @@ class Sharded(Partwise[Shard]):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the averages in the place of the parameters, on all ranks."""
+        """Put the averages into the arrays of the parameters, and the parameters back at the end.
+
+        As `instep.Optimizer.averaged`, on all ranks: each sends the averages of its share to all.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            What it raises there, on any rank. All ranks raise the error.
+        """
         self._swap(True)
         try:
             yield

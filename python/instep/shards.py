@@ -1,7 +1,7 @@
 """Which rank holds the state of which elements, and how gradients and parameters travel.
 
-Of each array, a rank owns some neighboring pieces. What ranks own goes over the wire in chunks, of
-each of which every rank has a part of about the same size.
+Of each array, a rank owns some neighboring pieces. They travel in chunks. Every rank has a part of
+about the same size of each chunk.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Steps without an optimizer object: what `instep.functional` has for every rule."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +10,7 @@ from instep.checks import check_integer
 from instep.groups import work
 from instep.optimizer import Optimizer
 from instep.rule import TOO_MANY_STEPS, check_rate, compiled
+from instep.storage import FIRST_EXPONENTS, Bits, Master, StateDtype, Storage
 from instep.tree import called
 
 __all__ = ["RULES", "states", "step_function"]
@@ -50,22 +51,35 @@ def states(rule: str, **options: Any) -> tuple[str, ...]:
 
 
 @lru_cache
-def step_function(name: str) -> Callable[..., None]:
+def step_function(function: str) -> Callable[..., None]:
     """Return the function of a rule, with the options of the class in its signature."""
-    rule = RULES[name]
+    rule = RULES[function]
 
-    def step(p: Any, g: Any, /, *state: Any, t: int, **options: Any) -> None:
+    def step(
+        p: Any,
+        g: Any,
+        /,
+        *state: Any,
+        t: int,
+        master: Master | None = None,
+        state_dtype: StateDtype = "float32",
+        seed: int = 0,
+        bits: Bits | None = None,
+        name: str | Sequence[str] | None = None,
+        **options: Any,
+    ) -> None:
         check_integer("t", t, least=1)
         t = int(t)
         if t > TOO_MANY_STEPS:
             raise ValueError(f"t is {t}; wanted {TOO_MANY_STEPS} or less")
-        merged = rule.checked(_merge(name, options))
+        storage = Storage(master, state_dtype, seed, bits)
+        merged = rule.checked(_merge(function, options))
         rate = check_rate(merged["lr"], t)
         recipe, numbers, (sign, decay, decouples), _ = work(rule, merged, rate, t)
-        roles = ("p", "g", *recipe.states)
+        roles = ("p", "g", *recipe.states, *storage.beside(recipe.states))
         if len(roles) != 2 + len(state):
             wanted = ", ".join(roles)
-            raise TypeError(f"{name}() was given {2 + len(state)} arrays; wanted {wanted}")
+            raise TypeError(f"{function}() was given {2 + len(state)} arrays; wanted {wanted}")
         if g is None:
             raise TypeError(
                 "g is None; wanted a numpy.ndarray, or a list with None for some arrays"
@@ -81,12 +95,30 @@ def step_function(name: str) -> Callable[..., None]:
         chosen = [tuple(array[index] for index in kept) for array in given]
 
         def describe(_: int, role: int, index: int) -> str:
+            if role >= FIRST_EXPONENTS:
+                role += len(roles) - len(recipe.states) - FIRST_EXPONENTS
             return called(roles[role], (kept[index],) if is_list else ())
 
+        names = _names(name, len(given[0]), is_list=is_list)
+        stored = [
+            storage.of(called("p", (index,) if is_list else ()), names[index], given[0][index])
+            for index in kept
+            if storage.is_used(given[0][index])
+        ]
+        said = [own.said_of(rule.recipe(merged, t), recipe.states) for own in stored if own]
+        if len(said) not in (0, len(kept)) or len({own[:4] for own in said}) > 1:
+            raise TypeError(
+                "the arrays of p are not stored alike; wanted a call for each kind of them"
+            )
+        storage.check_use(list(stored))
         around = (sign, 0.0, 1.0 - rate * decay) if decouples else (sign, decay, 1.0)
-        recipe.step(numbers, chosen[0], chosen[1], tuple(chosen[2:]), describe, around)
+        arrays = chosen[0], chosen[1], tuple(chosen[2:])
+        if not said:
+            recipe.step(numbers, *arrays, describe, around)
+        else:
+            recipe.step(numbers, *arrays, describe, around, None, (said, t, seed))
 
-    step.__name__ = step.__qualname__ = name
+    step.__name__ = step.__qualname__ = function
     step.__doc__ = (
         f"Do one step of `instep.{rule.__name__}`, in place; its docstring has the formula and the "
         "options."
@@ -95,10 +127,22 @@ def step_function(name: str) -> Callable[..., None]:
     named = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for option, parameter in inspect.signature(rule).parameters.items()
-        if option in _defaults(name)
+        if option in _defaults(function)
     ]
     step.__signature__ = inspect.Signature([*own, *named])  # type: ignore[attr-defined]
     return step
+
+
+def _names(name: str | Sequence[str] | None, count: int, *, is_list: bool) -> list[str]:
+    """Return the names of parameters, by default those that they have in an optimizer."""
+    if name is None:
+        return [str(index) for index in range(count)] if is_list else ["params"]
+    names: list[Any] = list(name) if isinstance(name, (list, tuple)) else [name]
+    of_str = all(isinstance(each, str) for each in names)
+    if not of_str or isinstance(name, str) == is_list or len(names) != count:
+        wanted = f"a list of {count} str, as p has arrays" if is_list else "a str"
+        raise ValueError(f"name is {name!r}; wanted {wanted}")
+    return names
 
 
 @lru_cache

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BESIDE",
+    "FIRST_EXPONENTS",
     "NO_STORAGE",
     "Bits",
     "Master",
@@ -25,10 +26,11 @@ __all__ = [
     "Stored",
     "as_bits",
     "check_saved",
+    "exponents_of",
 ]
 
 Master: TypeAlias = Literal["split", "float32"]
-StateDtype: TypeAlias = Literal["float32", "bfloat16"]
+StateDtype: TypeAlias = Literal["float32", "bfloat16", "8bit"]
 Bits: TypeAlias = Literal["bfloat16"]
 
 _BUILT = """\
@@ -37,9 +39,19 @@ wanted one of
     float32 parameters, state_dtype="bfloat16"
     bfloat16 parameters, state_dtype="float32" or "bfloat16": rounded stochastically
     bfloat16 parameters, master="split", state_dtype="float32" or "bfloat16"
-    float16 parameters, master="float32", state_dtype="float32" or "bfloat16\""""
+    float16 parameters, master="float32", state_dtype="float32" or "bfloat16"
+    any of those of 32 or 16 bits, state_dtype="8bit", for the rules that have it"""
+
+_WITH_CODES = ("adam", "nadam", "radam", "adamax", "rmsprop", "gradient", "momentum", "lion")
+"""How the names begin of the recipes whose states may be stored in 8 bits."""
+
+_NEVER_NEGATIVE = ("v", "v_max", "u")
+"""Their states that have no sign."""
 
 _NAMES = {"split": "p_low", "float32": "p_master"}
+
+FIRST_EXPONENTS = 8
+"""The role of the exponents of the first state in 8 bits, which come after all whole arrays."""
 
 BESIDE = frozenset(_NAMES.values())
 """What is among the states of a parameter, and is none of its rule."""
@@ -56,7 +68,7 @@ class Storage:
         bits: Bits | None,
     ) -> None:
         check_mode("master", master, (None, "split", "float32"))
-        check_mode("state_dtype", state_dtype, ("float32", "bfloat16"))
+        check_mode("state_dtype", state_dtype, ("float32", "bfloat16", "8bit"))
         check_mode("bits", bits, (None, "bfloat16"))
         check_seed("seed", seed)
         self.master = master
@@ -100,7 +112,20 @@ class Storage:
 
     def _states(self) -> str:
         """Return the name of the dtype of the states of a parameter."""
+        if self.state_dtype == "8bit":
+            return "uint8"
         return "uint16" if self.state_dtype == "bfloat16" and self.bits else self.state_dtype
+
+    def is_used(self, array: Any) -> bool:
+        """Return whether an array has 16 bits, or its states have other bits than float32."""
+        is_plain = self.master is None and self.state_dtype == "float32"
+        return isinstance(array, np.ndarray) and (array.dtype.itemsize == 2 or not is_plain)
+
+    def beside(self, states: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of what there is beside a parameter that has the master, and states."""
+        master = () if self.master is None else (_NAMES[self.master],)
+        codes = states if self.state_dtype == "8bit" else ()
+        return *master, *map(exponents_of, codes)
 
     def check_use(self, all_stored: "list[Stored | None]") -> None:
         """Check that there is an array for each option."""
@@ -165,6 +190,9 @@ class Stored:
     """The axes of the larger one, the outermost in memory first: their lengths, and how far apart
     the places of their elements are. Empty if they are in C order, where numbers are places."""
 
+    never_negative: tuple[bool, ...] = ()
+    """Of each state in 8 bits whether it has no sign."""
+
     def __init__(self, name: str, parameter: str, master: str | None, states: str) -> None:
         self.name = name
         self.parameter = parameter
@@ -176,6 +204,30 @@ class Stored:
         """Have compiled steps know bfloat16, if there are such arrays."""
         if "bfloat16" in (self.parameter, self.states):
             from instep import ml_dtypes  # noqa: F401
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the states have 8 bits."""
+        return self.states == "uint8"
+
+    def take_states(self, recipe: str, states: tuple[str, ...]) -> None:
+        """Know the states of a recipe.
+
+        Raises
+        ------
+        TypeError
+            A recipe whose states can't have 8 bits, where these have.
+        """
+        if not self.has_codes:
+            return
+        is_own = " " in recipe
+        if is_own or recipe.split("_")[0] not in _WITH_CODES or "centered" in recipe:
+            raise TypeError(
+                f"state_dtype is '8bit', which {recipe.split(' ')[0]} does not have; wanted "
+                "'float32' or 'bfloat16', or one of Adam, AdamW, NAdam, RAdam, Adamax, RMSprop "
+                "without centered, SGD and Lion"
+            )
+        self.never_negative = tuple(state in _NEVER_NEGATIVE for state in states)
 
     def part(self, first: int, array: NDArray[Any], axes: list[int]) -> "Stored":
         """Return how some elements of an array are stored, from a number on in memory's order.
@@ -205,7 +257,13 @@ class Stored:
         """Return what a compiled stepper takes, for a parameter with so many states."""
         self._know()
         places = codecs.stream(self.name, 0), self.first, self.order
-        return self.parameter, self.states, self.master, count, places
+        signs = self.never_negative or (False,) * count
+        return self.parameter, self.states, self.master, signs, places
+
+    def said_of(self, recipe: str, states: tuple[str, ...]) -> "_instep._Storage":
+        """Return the same for one whose states were not made here."""
+        self.take_states(recipe, states)
+        return self.said(len(states))
 
     def numbers(self, array: NDArray[Any], low: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the float32 numbers of an array, and of what there is beside it, in C order."""
@@ -253,6 +311,27 @@ class Stored:
             state.view(np.uint16)[...] = codecs.to_bfloat16(numbers, random)
         return state
 
+    def codes(
+        self, array: NDArray[Any], numbers: Any, number: int, seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return a new state in 8 bits, in C order, and its exponents."""
+        numbers = np.broadcast_to(np.asarray(numbers, np.float32), array.shape)
+        random = codecs.noise(
+            seed, 0, codecs.stream(self.name, 2 + number), self.places(array.shape)
+        )
+        return codecs.to_codes(numbers, random, signed=not self.never_negative[number])
+
+    def decoded(self, states: dict[str, NDArray[Any]], of_rule: tuple[str, ...]) -> dict[str, Any]:
+        """Return the float32 numbers of the states of a rule, in C order."""
+        if not self.has_codes:
+            return {state: self.numbers(states[state]) for state in of_rule}
+        return {
+            state: codecs.from_codes(
+                states[state], states[exponents_of(state)], signed=not never_negative
+            )
+            for state, never_negative in zip(of_rule, self.never_negative, strict=True)
+        }
+
     def beside(self, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return what there is beside a new parameter and its states, by name."""
         found = {}
@@ -261,6 +340,11 @@ class Stored:
             if self.master == "float32":
                 found[name][...] = array
         return found
+
+
+def exponents_of(state: str) -> str:
+    """Return the name of what the blocks of a state in 8 bits have in common."""
+    return f"{state}_scale"
 
 
 NO_STORAGE = Storage(None, "float32", 0, None)

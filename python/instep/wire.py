@@ -1,7 +1,7 @@
 """The way of a step between ranks: gradients to their owners, parameters to all."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,12 @@ from instep.storage import Stored
 
 __all__ = ["Room", "Wire"]
 
+Sizes: TypeAlias = tuple[int, ...]
+"""How many bytes an element of each array has; 0 where it has no gradient."""
+
+Layout: TypeAlias = dict[tuple[int, int], tuple[list[Part], int]]
+"""The parts of a chunk of a rank, as they travel, and how many bytes do."""
+
 
 class Room:
     """The buffers of a rank: three buckets to send, two to receive, and sums that are kept."""
@@ -22,6 +28,8 @@ class Room:
         self.sent = [np.empty(0, np.uint8)] * 3
         self.received = [np.empty(0, np.uint8)] * 2
         self.kept = np.empty(0, np.uint8)
+        # How parts travel, by what there is of each array and how many bytes its elements have.
+        self._layouts: dict[Sizes, Layout] = {}
         # For the numbers of a gradient in 16 bits, while they are added.
         self.numbers = np.empty(PIECE, np.float32)
 
@@ -39,26 +47,42 @@ class Room:
             self.received = [_empty(received) for _ in range(2)]
 
     def gradients(
-        self, shard: Shard, are_there: Sequence[bool], *, keeps: bool
+        self, shard: Shard, given: Sequence[NDArray[Any] | None], *, keeps: bool
     ) -> list[NDArray[Any] | None]:
-        """Return where the sums of the gradients of this rank's parts will be."""
+        """Return where the sums of the gradients of this rank's parts will be.
+
+        That is in room that is kept, or in a slot of what is received: over what another rank has
+        sent, if that has the same layout, else in this rank's own slot.
+        """
         self.fit(shard)
         own = shard.chunks[shard.rank]
         if keeps and self.kept.size < sum(nbytes for _, nbytes in own):
             self.kept = _empty(sum(nbytes for _, nbytes in own))
         self._places = []
         start = 0
-        for k, (_, nbytes) in enumerate(own):
-            ring = self.received[k % 2][shard.rank * nbytes : (shard.rank + 1) * nbytes]
+        other = (1 if shard.rank == 0 else 0) if self.ranks > 1 else 0
+        is_like = [
+            g is not None and g.dtype.itemsize == dtype.itemsize
+            for g, dtype in zip(given, shard.sum_dtypes, strict=True)
+        ]
+        for k, (parts, nbytes) in enumerate(own):
+            slot = other if all(is_like[part.array] for part in parts) else shard.rank
+            ring = self.received[k % 2][slot * nbytes : (slot + 1) * nbytes]
             self._places.append(self.kept[start : start + nbytes] if keeps else ring)
             start += nbytes
         return [
-            typed(part, self._places[k], shard.sum_dtypes[part.array])
-            if are_there[part.array]
-            else None
+            None
+            if given[part.array] is None
+            else typed(part, self._places[k], shard.sum_dtypes[part.array])
             for k, (parts, _) in enumerate(own)
             for part in parts
         ]
+
+    def layout(self, sizes: Sizes) -> Layout:
+        """Return what is known of how parts travel, which is the same in most steps."""
+        if sizes not in self._layouts and len(self._layouts) > 3:
+            self._layouts.clear()
+        return self._layouts.setdefault(sizes, {})
 
     def sum_of(self, k: int) -> NDArray[Any]:
         """Return the bytes in which the sums of a chunk are made."""
@@ -82,6 +106,12 @@ class Wire:
             None if g is None else Elements(g, member.array)
             for g, member in zip(given, shard.members, strict=True)
         ]
+        pairs = [
+            (0, 0) if g is None else (g.dtype.itemsize, own.dtype.itemsize)
+            for g, own in zip(self.grads, shard.elements, strict=True)
+        ]
+        own_sizes = tuple(own for _, own in pairs)
+        self._layouts = room.layout(tuple(g for g, _ in pairs)), room.layout(own_sizes)
 
     def step(self, step: Callable[[int], None], *, is_reduced: bool) -> None:
         """Step every chunk: while one is stepped, the next one is on the wire."""
@@ -120,14 +150,17 @@ class Wire:
 
         One that travels alone needs no padding: most are sent from where they are.
         """
-        parts, end = [], 0
-        for part in self._chunk(k, rank):
-            of = elements[part.array]
-            assert of is not None
-            start = padded(end)
-            end = start + (part.stop - part.start) * of.dtype.itemsize
-            parts.append(part._replace(at=start))
-        return parts, end
+        known = self._layouts[0 if elements is self.grads else 1]
+        if (k, rank) not in known:
+            parts, end = [], 0
+            for part in self._chunk(k, rank):
+                of = elements[part.array]
+                assert of is not None
+                start = padded(end)
+                end = start + (part.stop - part.start) * of.dtype.itemsize
+                parts.append(part._replace(at=start))
+            known[k, rank] = parts, end
+        return known[k, rank]
 
     def _chunk(self, k: int, rank: int) -> list[Part]:
         own = self.shard.chunks[rank]

@@ -8,16 +8,21 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
 use super::once::Once;
-use super::storage::Storage;
+use super::storage::{self, Storage};
 use super::view::Array;
 use crate::error::Error;
 use crate::walk::{GRADIENT, Indices, MAX_ROLES};
+
+/// What a [`Place`] has as the role of the exponents of the first state.
+pub(super) const FIRST_EXPONENTS: usize = MAX_ROLES;
 
 /// A parameter with its states and, if one is kept, its average: the arrays that stay from step to
 /// step.
 pub(super) struct Parameter {
     /// By role, without that of the gradient.
     arrays: [Option<Array>; MAX_ROLES - 1],
+    /// The exponents of its states, where these have 8 bits.
+    pub(super) exponents: Vec<Array>,
     /// The number of its work in a step.
     pub(super) work: usize,
     pub(super) kind: Kind,
@@ -38,7 +43,26 @@ impl Parameter {
     /// The arrays are at most as many as there are roles, the parameter first.
     pub(super) fn new(arrays: impl IntoIterator<Item: Into<Array>>, work: usize) -> Self {
         let mut arrays = arrays.into_iter().map(Into::into);
-        Self { arrays: std::array::from_fn(|_| arrays.next()), work, kind: Kind::Floats }
+        let arrays = std::array::from_fn(|_| arrays.next());
+        Self { arrays, exponents: Vec::new(), work, kind: Kind::Floats }
+    }
+
+    /// The arrays of a storage, in the order of their roles, with the exponents of the states before the
+    /// average.
+    ///
+    /// # Errors
+    /// When there is no such storage.
+    pub(super) fn stored<A: Into<Array>>(
+        mut arrays: Vec<A>,
+        work: usize,
+        said: &storage::Said,
+    ) -> Result<Self, Error> {
+        let storage = Storage::of(said)?;
+        let first = (storage.average() - 1).min(arrays.len());
+        let last = (first + storage.exponents()).min(arrays.len());
+        let exponents: Vec<A> = arrays.drain(first..last).collect();
+        let own = Self::new(arrays, work).with_kind(Kind::Stored(Arc::new(storage)));
+        Ok(Self { exponents: exponents.into_iter().map(Into::into).collect(), ..own })
     }
 
     pub(super) fn with_kind(self, kind: Kind) -> Self {
@@ -49,6 +73,7 @@ impl Parameter {
         let arrays = self.arrays.each_ref();
         Self {
             arrays: arrays.map(|a| a.as_ref().map(|a| a.clone_ref(py))),
+            exponents: self.exponents.iter().map(|a| a.clone_ref(py)).collect(),
             work: self.work,
             kind: self.kind.clone(),
         }
@@ -63,6 +88,9 @@ impl Parameter {
 
     /// The array of a role that is not the gradient's.
     pub(super) fn array(&self, role: usize) -> Option<&Array> {
+        if role >= FIRST_EXPONENTS {
+            return self.exponents.get(role - FIRST_EXPONENTS);
+        }
         self.arrays[if role < GRADIENT { role } else { role - 1 }].as_ref()
     }
 }

@@ -1,13 +1,17 @@
 //! What is refused: the checks of a call, all of them before the first write.
 
+use std::ptr;
+
 use pyo3::prelude::*;
 
-use super::call::{Call, Gradient, Kind, Place, Rows};
+use super::call::{Call, FIRST_EXPONENTS, Gradient, Kind, Place, Rows};
 use super::job::Job;
 use super::jobs::Jobs;
 use super::view::{Dtype, Quiet, View};
 use crate::error::Error;
 use crate::overlap;
+use crate::rules::MAX_STATES;
+use crate::storage::BLOCK;
 use crate::walk::{GRADIENT, MAX_ROLES, PARAMETER};
 
 /// Why a call is refused: where, and what is wrong there. Python code makes the message of it, as
@@ -22,6 +26,8 @@ enum What {
     DtypeOfAnother { has: Dtype, wanted: Dtype },
     DtypeInStorage { wanted: &'static [Dtype] },
     ManyPlaces,
+    RowsOfParts { len: usize },
+    Exponents { wanted: usize },
     Shape { has: Vec<isize>, wanted: Vec<isize> },
     ReadOnly,
     ReadOnlyRows,
@@ -77,6 +83,13 @@ impl Refusal {
             What::ManyPlaces => Error::Value(format!(
                 "{here} has 2**32 elements or more, which are rounded stochastically in C order only; \
                  wanted all of its arrays in C order, and no Rows"
+            )),
+            What::RowsOfParts { len } => Error::Value(format!(
+                "{here} is Rows of {len} elements, and states in 8 bits have blocks of {BLOCK}; wanted \
+                 rows of a multiple of that, or an array"
+            )),
+            What::Exponents { wanted } => Error::Value(format!(
+                "{here} is not as it was made; wanted {wanted} elements of uint8, one after the other"
             )),
             What::Shape { has, wanted } => {
                 let of = name(parameter)?;
@@ -170,6 +183,14 @@ pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refus
                 Job::of_rows(&views[..roles], dtype, parameter, work, kind, rows.indices.clone())
             }
         };
+        if matches!(kind, Kind::Stored(storage) if storage.has_codes()) && job.is_of_rows() {
+            let len = views[PARAMETER].shape[1..].iter().product::<isize>().unsigned_abs();
+            if !len.is_multiple_of(BLOCK) {
+                return Err(Refusal { place, what: What::RowsOfParts { len } });
+            }
+        }
+        let exponents = exponents(call, parameter, views[PARAMETER].len(), quiet, &mut members)?;
+        let job = job.with_exponents(exponents);
         if !job.places_are_known() {
             return Err(Refusal {
                 place: Place { role: PARAMETER, ..place },
@@ -237,6 +258,31 @@ fn check_states(
         companion(call, Place { parameter, role }, view, &views[PARAMETER], dtype)?;
     }
     Ok(())
+}
+
+/// Where the exponents of the states of a parameter of so many elements are, if they have 8 bits.
+fn exponents<'q>(
+    call: &Call<'q>,
+    parameter: usize,
+    len: usize,
+    quiet: &'q Quiet,
+    members: &mut Vec<Member<'q>>,
+) -> Result<[*mut u8; MAX_STATES], Refusal> {
+    let mut data = [ptr::null_mut(); MAX_STATES];
+    for (k, array) in call.parameters[parameter].exponents.iter().enumerate() {
+        let (view, wanted) = (View::of(array, quiet), len.div_ceil(BLOCK));
+        let place = Place { parameter, role: FIRST_EXPONENTS + k };
+        let is_right = view.dtype == Some(Dtype::U8)
+            && view.len() == wanted
+            && view.is_c_contiguous()
+            && view.is_writable();
+        if !is_right {
+            return Err(Refusal { place, what: What::Exponents { wanted } });
+        }
+        data[k] = view.data;
+        members.extend(Member::of(view, place, true));
+    }
+    Ok(data)
 }
 
 /// A gradient or state: of its parameter's dtype and shape, and writable where the call writes it.

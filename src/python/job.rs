@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::{array, iter};
+use std::{array, iter, ptr};
 
 use super::call::Kind;
 use super::rule::BoundRule;
@@ -13,6 +13,7 @@ use crate::element::{Bits, Element};
 use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::Level;
+use crate::rules::MAX_STATES;
 use crate::walk::{self, Axis, CACHE_LINE, GRADIENT, Indices, MAX_ROLES, PARAMETER, PLACE, Walk};
 
 /// The most elements that a thread takes at a time. A block of the norm's sums, so that its bits know
@@ -35,6 +36,8 @@ pub(super) struct Job {
     pub(super) start: usize,
     pub(super) first_piece: usize,
     pub(super) data: [*mut u8; MAX_ROLES],
+    /// The exponents of the states, where these have 8 bits; else null.
+    pub(super) exponents: [*mut u8; MAX_STATES],
     /// Where the elements are, if not every array is one run of them, aligned and in the same order.
     pub(super) walk: Option<Box<Walk>>,
     /// What its gradient is multiplied by, beside the scale of the step.
@@ -91,7 +94,8 @@ impl Job {
         let walk = if aligned && (c_contiguous || f_contiguous()) {
             None
         } else {
-            let axes = walk::in_order(axes(views, views[PARAMETER].shape.len(), kind));
+            let axes = axes(views, views[PARAMETER].shape.len(), kind);
+            let axes = walk::in_order(axes, order(kind));
             let is_dense = |axis: &Axis| {
                 let own =
                     |(view, &step): (&View<'_>, &isize)| step == view.element_size().cast_signed();
@@ -118,7 +122,7 @@ impl Job {
         assert!(indices.end() <= rows && views[GRADIENT].shape[0].unsigned_abs() == count);
         let mut axes = axes(views, views[PARAMETER].shape.len(), kind);
         axes[0].len = count;
-        let of_one = walk::in_order(axes.split_off(1));
+        let of_one = walk::in_order(axes.split_off(1), order(kind));
         axes.extend(of_one);
         let walk = Box::new(walk(views, axes, Some(indices)));
         let len = walk.len();
@@ -154,9 +158,15 @@ impl Job {
             start,
             first_piece,
             data,
+            exponents: [ptr::null_mut(); MAX_STATES],
             walk,
             scale,
         }
+    }
+
+    /// The same with the exponents of its states.
+    pub(super) fn with_exponents(self, exponents: [*mut u8; MAX_STATES]) -> Self {
+        Self { exponents, ..self }
     }
 
     /// Whether the places of its elements can be told, if it has a storage: of more than 2**32 only
@@ -170,6 +180,14 @@ impl Job {
         walk.last_place()
             .and_then(|last| storage.first.checked_add(last))
             .is_some_and(|last| last >> 32 == 0)
+    }
+
+    /// More than the largest place of an element of the whole arrays, which `of_rows` has some rows of.
+    pub(super) fn places(&self) -> usize {
+        let last = self.walk.as_ref().map(|walk| walk.last_place());
+        last.map_or(self.len, |last| {
+            last.and_then(|last| usize::try_from(last).ok()).map_or(0, |last| last + 1)
+        })
     }
 
     /// The dtype of the array of a role.
@@ -254,6 +272,14 @@ impl Job {
     pub(super) fn pointers<F: Bits>(&self, start: usize) -> [*mut F; MAX_ROLES] {
         assert!(self.is_dense() && size_of::<F>() == self.dtype.size());
         self.data.map(|data| data.cast::<F>().wrapping_add(start))
+    }
+}
+
+/// The role whose order is taken: blocks of 8-bit states are of elements in C order.
+fn order(kind: &Kind) -> usize {
+    match kind {
+        Kind::Stored(storage) if storage.has_codes() => PLACE,
+        _ => PARAMETER,
     }
 }
 

@@ -101,6 +101,7 @@ impl Jobs {
     /// Copies the gradients' role to the parameters'.
     pub(super) fn copy(&mut self) {
         self.each_piece(|mut piece| match piece.size_of_parameter() {
+            1 => piece.copy::<u8>(),
             2 => piece.copy::<u16>(),
             4 => piece.copy::<f32>(),
             _ => piece.copy::<f64>(),

@@ -17,9 +17,9 @@ use super::view::Dtype;
 use crate::element::{Bits, Element};
 use crate::extras::{Extras, Step};
 use crate::gradient;
-use crate::isa::Level;
+use crate::isa::{self, Level};
 use crate::rules::MAX_STATES;
-use crate::storage::Noise;
+use crate::storage::{BLOCK, Noise};
 use crate::sweep::stored::{Arrays, Elements, Gradient, Half, Places};
 use crate::walk::{
     self, BLOCK_BYTES, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER,
@@ -84,7 +84,7 @@ impl Piece<'_> {
             piece.each_tile::<F>(role, |tile| squares.add(level, tile));
             squares.sum()
         }
-        if self.job.storage.is_some() {
+        if self.job.storage.is_some() && !self.is_plain(role) {
             let mut squares = gradient::Squares::default();
             self.each_tile_stored(level, role, |tile| squares.add(level, tile));
             return squares.sum();
@@ -102,7 +102,7 @@ impl Piece<'_> {
             piece.each_tile::<F>(GRADIENT, |tile| finite &= gradient::all_finite(level, tile));
             finite
         }
-        if self.job.storage.is_some() {
+        if self.job.storage.is_some() && !self.is_plain(GRADIENT) {
             let mut finite = true;
             let look = |tile: &[f32]| finite &= gradient::all_finite(level, tile);
             self.each_tile_stored(level, GRADIENT, look);
@@ -294,7 +294,7 @@ impl Piece<'_> {
 
     /// The array of a role as a slice, if it is dense.
     fn dense<F: Element>(&self, role: usize) -> &[F] {
-        assert!(size_of::<F>() == self.job.dtype.size());
+        assert!(size_of::<F>() == self.job.dtype_of(role).size());
         let data = self.job.data[role].cast::<F>().wrapping_add(self.start);
         // SAFETY: as in `slices`, for one array alone, of which the walk may have said that it is
         // dense; and nothing writes while it is borrowed, as writing borrows the piece mutably.
@@ -377,6 +377,65 @@ impl Piece<'_> {
         Arrays { p, low: rest, g, states, places, noise, states_noise }
     }
 
+    /// Whether the array of a role has float32 numbers, in a job with a storage.
+    fn is_plain(&self, role: usize) -> bool {
+        self.job.dtype_of(role) == Dtype::F32
+    }
+
+    /// Whether a step can take the float32 numbers of a role where they are.
+    fn is_in_place(&self, role: usize) -> bool {
+        self.job.is_one_run() && self.is_plain(role)
+    }
+
+    /// The arrays that a step can take where they are, from `start` of this piece on: parameter,
+    /// gradient, and some others by their roles.
+    fn in_place(&mut self, start: usize, n: usize, others: &[usize]) -> InPlace<'_> {
+        assert!(start + n <= self.len && others.is_sorted_by(|a, b| FIRST_STATE <= *a && a < b));
+        let at = self.start + start;
+        let (own, is_in_place) = (&self.job.data, |role: &usize| self.is_in_place(*role));
+        // SAFETY: as in `arrays`: aligned elements of float32 in one run behind each of these pointers,
+        // of which a slice is made once, as the roles differ. A parameter has all roles that its work
+        // asks for: the states of its rule, and the average, if one is kept.
+        let slice = |role: usize| unsafe { slice_at(own[role], at, n) };
+        let g = Some(GRADIENT).filter(is_in_place);
+        // SAFETY: as above; the gradient, which may be shared, is only read.
+        let g = g.map(|role| unsafe { shared_at(own[role], at, n) });
+        let p = Some(PARAMETER).filter(is_in_place).map(slice);
+        (p, g, array::from_fn(|k| others.get(k).copied().filter(is_in_place).map(slice)))
+    }
+
+    /// The exponents of a state in 8 bits, of `n` elements from `start` of this piece on, which begin with
+    /// a block, and their codes, if they are one run.
+    fn codes(
+        &mut self,
+        role: usize,
+        start: usize,
+        n: usize,
+        block: usize,
+    ) -> (&mut [u8], Option<&mut [u8]>) {
+        let (exponents, count) = (self.job.exponents[role - FIRST_STATE], n.div_ceil(BLOCK));
+        assert!(!exponents.is_null() && block * BLOCK + n <= self.job.places());
+        assert!(start + n <= self.len && self.job.dtype_of(role) == Dtype::U8);
+        // SAFETY: `checks.rs` has seen one for each block of the whole array, of which these are some,
+        // and that nothing else has this memory. No other piece has elements of these blocks, for
+        // pieces are cut between blocks, and those of rows have whole ones.
+        let exponents = unsafe { slice_at(exponents, block, count) };
+        // SAFETY: as in `arrays`, for elements of a byte.
+        let codes = || unsafe { slice_at(self.job.data[role], self.start + start, n) };
+        (exponents, self.job.is_one_run().then(codes))
+    }
+
+    /// Asks the cache for `n` elements of a role, from `start` of this piece on, if they are one run.
+    fn prefetch(&self, role: usize, start: usize, n: usize) {
+        if self.job.is_one_run() {
+            let size = self.job.dtype_of(role).size();
+            let data = self.job.data[role].wrapping_add(size * (self.start + start));
+            for line in (0..size * n).step_by(walk::CACHE_LINE) {
+                isa::prefetch_at(data.wrapping_add(line));
+            }
+        }
+    }
+
     /// Copies elements of a role, from `start` of this piece on in order, into a tile.
     fn gather<'t, F: Bits, const BYTES: usize>(
         &self,
@@ -435,6 +494,10 @@ impl Piece<'_> {
         }
     }
 }
+
+/// Those of parameter, gradient and others that are in place.
+type InPlace<'a> =
+    (Option<&'a mut [f32]>, Option<&'a [f32]>, [Option<&'a mut [f32]>; MAX_STATES + 1]);
 
 /// A parameter, its gradient, and what else there is, as slices of one length.
 type Slices<'a, F> = (&'a mut [F], &'a [F], [&'a mut [F]; MAX_STATES + 1]);

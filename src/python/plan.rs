@@ -78,6 +78,12 @@ impl Plan {
                     return false;
                 }
             }
+            for (array, &data) in std::iter::zip(&parameter.exponents, &job.exponents) {
+                let view = View::of(array, quiet);
+                if !(layouts.next_is(&view) && data == view.data) {
+                    return false;
+                }
+            }
             job.set_work(parameter.work);
             match gradient {
                 Gradient::Absent => {}
@@ -105,11 +111,13 @@ impl Plan {
                     if !job.is_of_rows() || rows.given.is_some() && call.writes_gradients {
                         return false;
                     }
+                    let exponents = job.exponents;
                     views[GRADIENT] = values;
                     let indices = rows.indices.clone();
                     let kind = &parameter.kind;
                     *job =
-                        Job::of_rows(&views[..roles], dtype, number, parameter.work, kind, indices);
+                        Job::of_rows(&views[..roles], dtype, number, parameter.work, kind, indices)
+                            .with_exponents(exponents);
                     if !job.places_are_known() {
                         return false;
                     }

@@ -10,6 +10,7 @@ use super::checks::Refusal;
 use super::job::Work;
 use super::plan::Plan;
 use super::rule::Rule;
+use super::storage;
 use super::view::Quiet;
 use crate::error::Error;
 use crate::extras::Extras;
@@ -103,8 +104,11 @@ impl PyRecipe {
     /// `around` is what is done around the rule: what the gradient is multiplied by, weight decay as
     /// a part of the gradient, and what the parameter is multiplied by first. Without it, gradients
     /// are arrays and no `Rows`. `update` is a dict and what to update it with after the step, with no
-    /// room for a signal between the two.
-    #[pyo3(signature = (hypers, params, grads, states, describe, around=None, update=None, /))]
+    /// room for a signal between the two. `storages` says how the arrays of each parameter are stored,
+    /// with what else there is of it after its states, the number of the step and the seed.
+    #[pyo3(signature = (
+        hypers, params, grads, states, describe, around=None, update=None, storages=None, /
+    ))]
     #[expect(
         clippy::too_many_arguments,
         clippy::needless_pass_by_value,
@@ -120,10 +124,14 @@ impl PyRecipe {
         describe: &Bound<'py, PyAny>,
         around: Option<(f64, f64, f64)>,
         update: Option<(Bound<'py, PyDict>, Bound<'py, PyDict>)>,
+        storages: Option<(Vec<storage::Said>, u64, u64)>,
     ) -> PyResult<()> {
         let rule = self.rule.bind(&hypers)?;
         let count = params.len();
-        if states.len() != rule.states()
+        let (storages, t, seed) = storages.unwrap_or_default();
+        let beside = storages.first().map(storage::beside).transpose()?.unwrap_or(0);
+        if states.len() != rule.states() + beside
+            || !storages.is_empty() && storages.len() != count
             || grads.len() != count
             || states.iter().any(|state| state.len() != count)
         {
@@ -143,7 +151,10 @@ impl PyRecipe {
                 .chain(states.iter().zip(GRADIENT + 1..))
                 .map(|(from, role)| array(from, role))
                 .collect::<PyResult<Vec<_>>>()?;
-            parameters.push(Parameter::new(own, 0));
+            parameters.push(match storages.get(parameter) {
+                Some(said) => Parameter::stored(own, 0, said)?,
+                None => Parameter::new(own, 0),
+            });
             let gradient = grads.get_item(parameter)?;
             gradients.push(if gradient.is_none() || around.is_none() {
                 Gradient::Dense(call::array(&gradient, || name(GRADIENT))?)
@@ -155,7 +166,7 @@ impl PyRecipe {
         let plan = Quiet::within(py, |quiet| Plan::of(&call, quiet));
         let (scale, weight_decay, shrink) = around.unwrap_or((1.0, 0.0, 1.0));
         let extras = Extras { scale, weight_decay, shrink, ..Extras::NONE };
-        let work = Work { rule, level: self.level, extras, clear_gradient: false, t: 0, seed: 0 };
+        let work = Work { rule, level: self.level, extras, clear_gradient: false, t, seed };
         run(py, &call, plan, work, name)?;
         update.map_or(Ok(()), |(dict, by)| dict.update(by.as_mapping()))
     }

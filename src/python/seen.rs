@@ -27,7 +27,7 @@ impl Seen {
             if matches!(gradient, Gradient::Absent) {
                 continue;
             }
-            for (_, array) in parameter.arrays() {
+            for array in parameter.arrays().map(|(_, array)| array).chain(&parameter.exponents) {
                 let view = View::of(array, quiet);
                 seen.layouts.push(&view);
                 seen.taken.extend(view.span());

@@ -70,6 +70,7 @@ impl Setup {
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for parameter in &self.parameters {
             parameter.arrays().try_for_each(|(_, array)| visit.call(array.object()))?;
+            parameter.exponents.iter().try_for_each(|array| visit.call(array.object()))?;
         }
         for root in &self.roots {
             visit.call(&root.watched)?;

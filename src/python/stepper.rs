@@ -21,7 +21,7 @@ use super::result::StepResult;
 use super::setup::{Root, Setup, describe};
 use super::state::{Shared, State, Updates, conclude, lock, update};
 use super::step::{Arguments, Asked};
-use super::storage::{self, Storage};
+use super::storage;
 use super::turn::Turn;
 use super::view::Quiet;
 use crate::error::Error;
@@ -134,8 +134,8 @@ impl Stepper {
 
     /// Adds the parameters of a tree.
     ///
-    /// `skeleton` has None for every leaf. `arrays` has, for each leaf, the parameter, its states and
-    /// its average if one is kept; `works` the number of its group, and whether weights decay;
+    /// `skeleton` has None for every leaf. `arrays` has, for each leaf, the parameter, its states, what
+    /// there is beside it, the exponents of states in 8 bits, and its average if one is kept; `works` the number of its group, and whether weights decay;
     /// `storages` how it is stored, or None for one whose arrays all have its own dtype.
     fn add_parameters(
         &self,
@@ -148,12 +148,11 @@ impl Stepper {
     ) -> PyResult<()> {
         let mut parameters = Vec::with_capacity(arrays.len());
         for ((arrays, (group, decays)), storage) in iter::zip(iter::zip(arrays, works), storages) {
-            let kind = match storage {
-                Some(said) => Kind::Stored(Arc::new(Storage::of(&said)?)),
-                None => Kind::Floats,
-            };
             let work = 2 * group + usize::from(!decays);
-            parameters.push(Parameter::new(arrays, work).with_kind(kind));
+            parameters.push(match storage {
+                Some(said) => Parameter::stored(arrays, work, &said)?,
+                None => Parameter::new(arrays, work),
+            });
         }
         let root = Root::new(skeleton, params, &parameters)?;
         self.change(py, |setup| setup.add(root, parameters));

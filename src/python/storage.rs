@@ -2,6 +2,8 @@
 
 use super::view::Dtype;
 use crate::error::Error;
+use crate::rules::MAX_STATES;
+use crate::storage::{BLOCK, Code};
 use crate::sweep::stored::Combination;
 use crate::walk::{FIRST_STATE, GRADIENT, PARAMETER};
 
@@ -24,6 +26,8 @@ pub(super) struct Storage {
     states: Dtype,
     /// How many states there are.
     count: usize,
+    /// Of states in 8 bits, which of them have no sign.
+    unsigned: [bool; MAX_STATES],
     /// The stream of its parameter's noise; that of a role is as much later as its number says.
     pub(super) stream: u64,
     /// The number of its first element in the array that it may be a part of.
@@ -33,9 +37,18 @@ pub(super) struct Storage {
     order: Vec<(u64, u64)>,
 }
 
-/// As Python says it: the dtypes of parameter and states, the master, the number of states; stream,
-/// number of the first element, and the order of the axes.
-pub(super) type Said = (String, String, Option<String>, usize, (u64, u64, Vec<(u64, u64)>));
+/// As Python says it: the dtypes of parameter and states, the master; of each state whether it is never
+/// negative; stream, number of the first element, and the order of the axes.
+pub(super) type Said = (String, String, Option<String>, Vec<bool>, (u64, u64, Vec<(u64, u64)>));
+
+/// How many arrays there are of a parameter beside itself, its gradient and its states.
+///
+/// # Errors
+/// As [`Storage::of`].
+pub(super) fn beside(said: &Said) -> Result<usize, Error> {
+    let storage = Storage::of(said)?;
+    Ok(usize::from(storage.master != Master::None) + storage.exponents())
+}
 
 impl Storage {
     /// The storage that Python asks for.
@@ -43,9 +56,10 @@ impl Storage {
     /// # Errors
     /// When there is none like that.
     pub(super) fn of(said: &Said) -> Result<Self, Error> {
-        let (parameter, states, master, count, (stream, first, order)) = said;
+        let (parameter, states, master, never_negative, (stream, first, order)) = said;
+        let count = never_negative.len();
         let dtype = |name: &str| {
-            let known = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::U16];
+            let known = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::U16, Dtype::U8];
             known.into_iter().find(|dtype| dtype.name() == name)
         };
         let master = match master.as_deref() {
@@ -54,13 +68,35 @@ impl Storage {
             Some("float32") => Some(Master::Float32),
             _ => None,
         };
+        let unknown = || Error::Value(format!("the storage is {said:?}, which does not exist"));
         let (Some(parameter), Some(states), Some(master)) =
             (dtype(parameter), dtype(states), master)
         else {
-            return Err(Error::Value(format!("the storage is {said:?}, which does not exist")));
+            return Err(unknown());
         };
-        let (count, stream, first, order) = (*count, *stream, *first, order.clone());
-        Ok(Self { parameter, master, states, count, stream, first, order })
+        let is_of_blocks = first.is_multiple_of(BLOCK as u64) && order.is_empty();
+        if count > MAX_STATES || states == Dtype::U8 && !is_of_blocks {
+            return Err(unknown());
+        }
+        let mut unsigned = [false; MAX_STATES];
+        unsigned[..count].copy_from_slice(never_negative);
+        let (stream, first, order) = (*stream, *first, order.clone());
+        Ok(Self { parameter, master, states, count, unsigned, stream, first, order })
+    }
+
+    /// Whether the states have 8 bits.
+    pub(super) fn has_codes(&self) -> bool {
+        self.states == Dtype::U8
+    }
+
+    /// How many arrays of exponents there are.
+    pub(super) fn exponents(&self) -> usize {
+        if self.has_codes() { self.count } else { 0 }
+    }
+
+    /// What the 8 bits of the state of a role are.
+    pub(super) fn code(&self, role: usize) -> Code {
+        if self.unsigned[role - FIRST_STATE] { Code::Unsigned } else { Code::Signed }
     }
 
     /// Whether it is of a part of an array whose elements are not in C order.
@@ -112,6 +148,7 @@ impl Storage {
             Dtype::F16 => &[Dtype::F16],
             Dtype::Bf16 => &[Dtype::Bf16],
             Dtype::U16 => &[Dtype::U16],
+            Dtype::U8 => &[Dtype::U8],
             _ => &[Dtype::F32][..],
         };
         match role {
@@ -131,7 +168,7 @@ impl Storage {
     /// Which loop there is for it with gradients of a dtype, if any.
     pub(super) fn combination(&self, gradient: Dtype) -> Option<Combination> {
         let halves = |dtype| matches!(dtype, Dtype::Bf16 | Dtype::U16);
-        if halves(self.parameter) != halves(gradient) {
+        if halves(self.parameter) != halves(gradient) || self.has_codes() {
             return None;
         }
         Some(match (halves(self.parameter), self.master, halves(self.states)) {

@@ -40,6 +40,7 @@ pub(super) enum Dtype {
     Bf16,
     U16,
     I16,
+    U8,
 }
 
 /// The number that `NumPy` has given to the bfloat16 of `ml_dtypes`; -1 before anybody has said so.
@@ -57,7 +58,8 @@ impl Dtype {
         // SAFETY: a descriptor begins with these fields in every NumPy, and it is alive.
         let fields = unsafe { &*_PyDataType_GET_ITEM_DATA(descr) };
         // A byte-swapped dtype has the same number.
-        if fields.byteorder.cast_unsigned() != b'=' {
+        // One of single bytes has no order.
+        if !matches!(fields.byteorder.cast_unsigned(), b'=' | b'|') {
             return None;
         }
         match fields.type_num {
@@ -66,6 +68,7 @@ impl Dtype {
             number if number == NPY_TYPES::NPY_HALF as i32 => Some(Self::F16),
             number if number == NPY_TYPES::NPY_USHORT as i32 => Some(Self::U16),
             number if number == NPY_TYPES::NPY_SHORT as i32 => Some(Self::I16),
+            number if number == NPY_TYPES::NPY_UBYTE as i32 => Some(Self::U8),
             number if number == BFLOAT16.load(Ordering::Relaxed) => Some(Self::Bf16),
             _ => None,
         }
@@ -79,6 +82,7 @@ impl Dtype {
             Self::Bf16 => "bfloat16",
             Self::U16 => "uint16",
             Self::I16 => "int16",
+            Self::U8 => "uint8",
         }
     }
 
@@ -88,6 +92,7 @@ impl Dtype {
             Self::F32 => size_of::<f32>(),
             Self::F64 => size_of::<f64>(),
             Self::F16 | Self::Bf16 | Self::U16 | Self::I16 => size_of::<u16>(),
+            Self::U8 => size_of::<u8>(),
         }
     }
 

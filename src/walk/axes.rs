@@ -29,12 +29,12 @@ pub struct Axis {
     pub steps: [isize; MAX_ROLES + 1],
 }
 
-/// Axes in the order of the parameter's memory, the longest steps first. Those that continue each other
-/// are merged.
+/// Axes in the order of a role's memory, or of the places, the longest steps first. Those that continue
+/// each other are merged.
 #[must_use]
-pub fn in_order(mut axes: Vec<Axis>) -> Vec<Axis> {
+pub fn in_order(mut axes: Vec<Axis>, role: usize) -> Vec<Axis> {
     axes.retain(|axis| axis.len != 1);
-    axes.sort_by_key(|axis| cmp::Reverse(axis.steps[PARAMETER].unsigned_abs()));
+    axes.sort_by_key(|axis| cmp::Reverse(axis.steps[role].unsigned_abs()));
     axes.dedup_by(|inner, outer| {
         let reach = inner.steps.map(|step| step.wrapping_mul(inner.len.cast_signed()));
         let runs_on = outer.steps == reach;

@@ -1,4 +1,7 @@
-"""A step of Adam on one large array, stored in fewer bytes: all ways take turns within one run."""
+"""A step of Adam on one large array, stored in fewer bytes: all ways take turns within one run.
+
+torch and bitsandbytes take part where they are installed.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 import instep
+from instep.bench.storage_peers import PEERS, Peer
 from instep.configuration import config
 from instep.ml_dtypes import BFLOAT16
 from instep.threads import get_num_threads, set_num_threads
@@ -42,20 +46,22 @@ STORAGES = (
     Storage("all bfloat16", 14, BFLOAT16, {"state_dtype": "bfloat16"}),
     Storage("split", 26, BFLOAT16, {"master": "split"}),
     Storage("split, bfloat16 states", 18, BFLOAT16, {"master": "split", "state_dtype": "bfloat16"}),
+    Storage("8-bit states", 16, options={"state_dtype": "8bit"}),
+    Storage("bfloat16, 8-bit states", 10, BFLOAT16, {"state_dtype": "8bit"}),
     Storage("bfloat16, float32 gradients", 24, BFLOAT16, gradient=np.float32),
     Storage("bfloat16, Fortran order", 22, BFLOAT16, order="F"),
 )
 
 
 def measure(
-    storages: Sequence[Storage], size: int, threads: int, rounds: int
+    storages: Sequence[Storage | Peer], size: int, threads: int, rounds: int
 ) -> dict[str, list[float]]:
     """Return the seconds of every step, by storage.
 
     Parameters
     ----------
-    storages : sequence of Storage
-        Each does a step in every round.
+    storages : sequence of Storage or Peer
+        Each does a step in every round, but for one that says that it takes long.
     size : int
         Elements of the array.
     threads : int
@@ -66,10 +72,13 @@ def measure(
     before = get_num_threads()
     set_num_threads(threads)
     try:
-        steps = {storage.name: _step(storage, size) for storage in storages}
+        steps = {storage.name: _step(storage, size, threads) for storage in storages}
         seconds: dict[str, list[float]] = {name: [] for name in steps}
+        most = {each.name: each.most for each in storages if isinstance(each, Peer) and each.most}
         for number in track(range(rounds + 1), f"{threads} threads", transient=True):
             for name, step in steps.items():
+                if number > most.get(name, rounds):
+                    continue
                 start = perf_counter()
                 step()
                 if number:
@@ -79,12 +88,14 @@ def measure(
         set_num_threads(before)
 
 
-def _step(storage: Storage, size: int) -> Callable[[], object]:
+def _step(storage: Storage | Peer, size: int, threads: int) -> Callable[[], object]:
     """Return what does the next step."""
     # Of two axes, so that memory may have them in either order.
     rows = 1000 if size % 1000 == 0 else 1
     values = np.linspace(-0.05, 0.05, 1001, dtype=np.float32)
     numbers = np.resize(values, size).reshape(rows, -1)
+    if isinstance(storage, Peer):
+        return storage.step(numbers, threads)
     p = numbers.astype(storage.dtype, storage.order)
     g = {"p": numbers.astype(storage.gradient or storage.dtype, storage.order)}
     optimizer = instep.Adam({"p": p}, **storage.options)
@@ -109,7 +120,10 @@ def run(size: int, threads: Sequence[int] | None, rounds: int) -> None:
         All arrays together take more memory than is free. Nothing has been measured.
     """
     console = Console(highlight=False)
-    needed, free = 20 * size * (len(STORAGES) + 1), psutil.virtual_memory().available
+    peers = [peer for peer in PEERS if peer.is_installed()]
+    missing = dict.fromkeys(peer.package for peer in PEERS if peer not in peers)
+    storages: list[Storage | Peer] = [*STORAGES, *peers]
+    needed, free = 20 * size * (len(storages) + 1), psutil.virtual_memory().available
     if needed > free:
         raise MemoryError(
             f"{size:,} elements take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
@@ -119,16 +133,17 @@ def run(size: int, threads: Sequence[int] | None, rounds: int) -> None:
     console.print(
         f"A step of Adam on {size:,} elements, median of {rounds}, all in turns.\n"
         f"instep {here['version']} ({here['isa']}), NumPy {here['numpy']}."
+        + (f" Not installed: {', '.join(missing)}." if missing else "")
     )
     for count in dict.fromkeys(threads or (1, get_num_threads())):
-        found = measure(STORAGES, size, count, rounds)
+        found = measure(storages, size, count, rounds)
         plain = median(found["float32"])
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         table.add_column(f"{count} thread{'s' * (count > 1)}", no_wrap=True)
         table.add_column("bytes\nmoved", justify="right")
         table.add_column("ns an\nelement", justify="right")
         table.add_column("times as\nfast", justify="right")
-        for storage in STORAGES:
+        for storage in storages:
             middle = median(found[storage.name])
             ratio = f"{plain / middle:.2f}"
             table.add_row(storage.name, str(storage.bytes), f"{middle / size * 1e9:.3f}", ratio)

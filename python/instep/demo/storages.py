@@ -48,6 +48,8 @@ STORAGES = (
     Storage("bfloat16 states", options={"state_dtype": "bfloat16"}),
     Storage("all bfloat16", BFLOAT16, {"state_dtype": "bfloat16"}),
     Storage("split, bfloat16 states", BFLOAT16, {"master": "split", "state_dtype": "bfloat16"}),
+    Storage("8-bit states", options={"state_dtype": "8bit"}),
+    Storage("bfloat16, 8-bit states", BFLOAT16, {"state_dtype": "8bit"}),
     Storage("float16, master", np.float16, {"master": "float32"}),
 )
 

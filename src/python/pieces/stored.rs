@@ -7,7 +7,7 @@
 use std::{array, iter};
 
 use super::{Piece, cuts};
-use crate::extras::Step;
+use crate::extras::{Extras, Step};
 use crate::isa::Level;
 use crate::python::job::Work;
 use crate::python::rule::BoundRule;
@@ -15,15 +15,27 @@ use crate::python::storage::{Master, Storage};
 use crate::python::tiles::{Scratch, Tiles};
 use crate::python::view::Dtype;
 use crate::recipes::Recipe;
-use crate::rules::Coefficients;
-use crate::storage::{self, Key, Rounding};
+use crate::rules::{Coefficients, MAX_STATES};
+use crate::storage::{self, BLOCK, Key, Rounding};
 use crate::sweep::stored::{self, Combination, Places};
-use crate::walk::{
-    Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER, PLACE, Walk,
-};
+use crate::walk::{Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, PARAMETER, PLACE, Walk};
 
 /// The elements of a tile: few enough for all that is known of them to stay in the cache.
-const TILE: usize = 256;
+const TILE: usize = 4 * BLOCK;
+
+/// The places of a tile whose elements follow one another.
+const IN_A_ROW: [u32; TILE] = {
+    let mut places = [0; TILE];
+    let mut i = 1;
+    while i < TILE {
+        places[i] = places[i - 1] + 1;
+        i += 1;
+    }
+    places
+};
+
+/// Parameter, gradient, states and average.
+const ROLES: usize = FIRST_STATE + MAX_STATES + 1;
 
 /// The shortest run, along the innermost axis, that is not better put in tiles with others.
 const SHORTEST_RUN: usize = 64;
@@ -68,15 +80,20 @@ impl Piece<'_> {
         Key::new(work.seed, work.t, storage.stream.wrapping_add(role as u64))
     }
 
-    /// Tiles whose places have the same upper 32 bits: where they start, how long they are, and these.
-    fn parts(&self, storage: &Storage) -> impl Iterator<Item = (usize, usize, u32)> + use<> {
+    /// Tiles of at most `most` elements whose places have the same upper 32 bits: where they start, how long
+    /// they are, and these.
+    fn parts(
+        &self,
+        storage: &Storage,
+        most: usize,
+    ) -> impl Iterator<Item = (usize, usize, u32)> + use<> {
         let (len, first) = (self.len, storage.first.wrapping_add(self.start as u64));
         // Elsewhere all upper halves are 0.
         let has_high = self.job.is_dense() && !storage.has_order();
         let mut start = 0;
         std::iter::from_fn(move || {
             let place = if has_high { first.wrapping_add(start as u64) } else { 0 };
-            let n = TILE.min(len - start).min(left_of_these(place));
+            let n = most.min(len - start).min(left_of_these(place));
             let part = (start, n, high_half(place));
             start += n;
             (n > 0).then_some(part)
@@ -134,39 +151,121 @@ impl Piece<'_> {
         }
     }
 
-    /// The step of float32 arrays, tile by tile.
+    /// The step of float32 arrays, tile by tile: those that are of float32 in place.
+    #[expect(clippy::large_stack_arrays, reason = "28 kB, less than a tile of a strided array")]
     fn sweep_tiles(&mut self, work: &Work, storage: &Storage, step: Step<'_, f32>) {
         let level = work.level;
-        let mut numbers = [[0.0; TILE]; MAX_ROLES];
-        let mut places = [0; TILE];
+        let (states, count) = (work.rule.states(), work.others());
+        let roles: [usize; ROLES] = array::from_fn(|k| match k {
+            PARAMETER | GRADIENT => k,
+            _ if k < FIRST_STATE + states => k,
+            _ => storage.average(),
+        });
+        let roles = &roles[..FIRST_STATE + count];
+        let keys: [_; ROLES] = array::from_fn(|k| Self::key(work, storage, k));
+        let mut numbers = [[0.0; TILE]; ROLES];
+        let mut places = IN_A_ROW;
         let mut scratch = Scratch::new();
-        let states = work.rule.states();
-        let average = work.extras.average.is_some().then(|| storage.average());
-        for (start, n, high) in self.parts(storage) {
-            self.places(storage, start, &mut places[..n]);
-            let [p, g, others @ ..] = &mut numbers;
-            let (p, g) = (&mut p[..n], &mut g[..n]);
-            self.load(level, PARAMETER, start, p);
-            self.load(level, GRADIENT, start, g);
-            let mut others = others.each_mut().map(|tile| &mut tile[..n]);
-            for (k, tile) in others[..states].iter_mut().enumerate() {
-                self.load(level, FIRST_STATE + k, start, tile);
+        // Of rows, the next block is elsewhere.
+        let most = if !self.job.is_dense() {
+            BLOCK
+        } else if work.extras == Extras::NONE {
+            TILE
+        } else {
+            Extras::TILE
+        };
+        for (start, n, high) in self.parts(storage, most) {
+            let first = self.places(storage, start, &mut places[..n]);
+            let block = self.block(start, places[0]);
+            for (&role, tile) in iter::zip(roles, &mut numbers) {
+                self.load_role(level, storage, role, (start, block), &mut tile[..n]);
             }
-            if let Some(role) = average {
-                self.load(level, role, start, others[states]);
+            let (own_p, own_g, mut own) = self.in_place(start, n, &roles[FIRST_STATE..]);
+            let [p, g, rest @ ..] = numbers.each_mut().map(|tile| &mut tile[..n]);
+            let (p, g) = (own_p.unwrap_or(p), own_g.unwrap_or(g));
+            let mut rest = rest.map(Some);
+            let mut slices: [_; MAX_STATES + 1] =
+                array::from_fn(|k| own[k].take().or_else(|| rest[k].take()).unwrap_or_default());
+            if work.extras == Extras::NONE {
+                step(p, g, &mut slices[..count]);
+            } else {
+                work.step(step, p, g, &mut slices[..count], scratch.zeros(n));
             }
-            let count = states + usize::from(average.is_some());
-            work.step(step, p, g, &mut others[..count], scratch.zeros(n));
-            let noise = |role| Self::key(work, storage, role).noise(high);
-            let rounding = Rounding { noise: noise(PARAMETER), shift: 0 };
-            self.store(level, PARAMETER, start, p, &places[..n], rounding);
-            for (k, tile) in others[..states].iter().enumerate() {
-                let (even, odd) = (FIRST_STATE + k - k % 2, k % 2 == 1);
-                let rounding = Rounding { noise: noise(even), shift: if odd { 16 } else { 0 } };
-                self.store(level, FIRST_STATE + k, start, tile, &places[..n], rounding);
+            let places = &places[..n];
+            for (k, (&role, tile)) in iter::zip(roles, &numbers).enumerate() {
+                let shares = k >= FIRST_STATE && k % 2 == 1 && !self.is_coded(role);
+                let (key, shift) = if shares { (keys[k - 1], 16) } else { (keys[k], 0) };
+                let rounding = Rounding { noise: key.noise(high), shift, first, places };
+                let next = roles[(k + 2) % roles.len()];
+                self.store_role(level, storage, (role, next), (start, block), &tile[..n], rounding);
             }
-            if let Some(role) = average {
-                self.scatter(role, start, others[states]);
+        }
+    }
+
+    /// Whether the array of a role has codes of 8 bits.
+    fn is_coded(&self, role: usize) -> bool {
+        self.job.dtype_of(role) == Dtype::U8
+    }
+
+    /// The number of the block at `start` of this piece, whose first element has this place if there is
+    /// a walk.
+    fn block(&self, start: usize, place: u32) -> usize {
+        (if self.job.is_dense() { self.start + start } else { place as usize }) / BLOCK
+    }
+
+    /// Loads the numbers of a role that a step can't take where they are, from `start` of this piece on
+    /// in order; of 8 bits, where a block begins.
+    fn load_role(
+        &mut self,
+        level: Level,
+        storage: &Storage,
+        role: usize,
+        (start, block): (usize, usize),
+        to: &mut [f32],
+    ) {
+        if self.is_coded(role) {
+            let (n, mut room) = (to.len(), Room::new());
+            let gathered =
+                (!self.job.is_one_run()).then(|| self.gather::<u8, _>(role, start, n, &mut room));
+            let (exponents, own) = self.codes(role, start, n, block);
+            let codes = own.or(gathered).unwrap_or_default();
+            storage::from_codes(level, storage.code(role), codes, exponents, to);
+        } else if !self.is_in_place(role) {
+            self.load(level, role, start, to);
+        }
+    }
+
+    /// Stores them. Meanwhile as many elements of the role `next` are fetched, which come after these: in
+    /// parts, for the CPU waits where it fetches too much at once.
+    fn store_role(
+        &mut self,
+        level: Level,
+        storage: &Storage,
+        (role, next): (usize, usize),
+        (start, block): (usize, usize),
+        numbers: &[f32],
+        rounding: Rounding<'_>,
+    ) {
+        let (n, after) = (numbers.len(), start + numbers.len());
+        if !self.is_coded(role) {
+            self.prefetch(next, after, n);
+            if role != GRADIENT && !self.is_in_place(role) {
+                self.store(level, role, start, numbers, rounding);
+            }
+            return;
+        }
+        let code = storage.code(role);
+        for (at, n) in cuts(n, BLOCK) {
+            self.prefetch(next, after + at, n);
+            let (numbers, places) = (&numbers[at..at + n], &rounding.places[at..at + n]);
+            let rounding = Rounding { places, ..rounding };
+            let (exponents, own) = self.codes(role, start + at, n, block + at / BLOCK);
+            if let Some(codes) = own {
+                storage::to_codes(level, code, numbers, rounding, codes, exponents);
+            } else {
+                let mut codes = [0; BLOCK];
+                storage::to_codes(level, code, numbers, rounding, &mut codes[..n], exponents);
+                self.scatter(role, start + at, &codes[..n]);
             }
         }
     }
@@ -206,8 +305,7 @@ impl Piece<'_> {
         role: usize,
         start: usize,
         numbers: &[f32],
-        places: &[u32],
-        rounding: Rounding,
+        rounding: Rounding<'_>,
     ) {
         let n = numbers.len();
         let storage = self.job.storage.as_ref().filter(|_| role == PARAMETER);
@@ -228,7 +326,7 @@ impl Piece<'_> {
                 self.scatter(role, start, bits);
             }
             (Dtype::Bf16 | Dtype::U16, _) => {
-                storage::to_bfloat16(level, numbers, places, rounding, bits);
+                storage::to_bfloat16(level, numbers, rounding, bits);
                 self.scatter(role, start, bits);
             }
             _ => self.scatter(role, start, numbers),
@@ -265,11 +363,16 @@ impl Piece<'_> {
         }
     }
 
-    /// The lower halves of the places of elements, from `start` of this piece on in order.
+    /// The places of elements, from `start` of this piece on in order, less a number, of which the lower
+    /// half is returned. Those of a dense piece are `to` itself: it has to begin as [`IN_A_ROW`].
     #[expect(clippy::cast_possible_truncation, reason = "a tile is short, and halves are meant")]
-    fn places(&self, storage: &Storage, start: usize, to: &mut [u32]) {
+    fn places(&self, storage: &Storage, start: usize, to: &mut [u32]) -> u32 {
         let mut done = 0;
         let Some(walk) = &self.job.walk else {
+            let (n, _, Places { first, step }) = self.places_from(storage, start);
+            if step == 1 && n >= to.len() && !storage.has_order() {
+                return first;
+            }
             while done < to.len() {
                 let (n, _, Places { first, step }) = self.places_from(storage, start + done);
                 for (i, place) in to[done..].iter_mut().take(n).enumerate() {
@@ -277,14 +380,13 @@ impl Piece<'_> {
                 }
                 done += n;
             }
-            return;
+            return 0;
         };
-        let first = storage.first as u32;
         let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
         while done < to.len() {
             walk.set_stretch(self.start + start + done, to.len() - done, &mut block);
             let Copying { offset, rows, loops } = walk.copying(PLACE, &block, &mut loops);
-            let from = first.wrapping_add(low_half(offset));
+            let from = low_half(offset);
             match rows {
                 None => number(loops, from, 0, &mut to[done..]),
                 Some((rows, step, at)) => {
@@ -296,6 +398,7 @@ impl Piece<'_> {
             }
             done += block.len;
         }
+        self.job.storage.as_ref().map_or(0, |storage| storage.first as u32)
     }
 }
 
