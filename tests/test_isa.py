@@ -84,7 +84,7 @@ def test_an_unknown_word_keeps_the_library_from_loading(word: str) -> None:
     message = result.stderr.strip().splitlines()[-1]
     shown = word.replace("\n", r"\n")
     assert message == (
-        f'ImportError: INSTEP_ISA is "{shown}", which is no instruction level; '
+        f'ImportError: INSTEP_ISA is "{shown}", which is not an instruction level; '
         f"wanted one of: {', '.join(AVAILABLE)}"
     )
 

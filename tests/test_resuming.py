@@ -281,7 +281,7 @@ LOOP.append(LOOP)
             ValueError,
             "extra['best'] is inf, which JSON does not have; wanted a",
         ),
-        ([math.nan], ValueError, "extra[0] is nan, which JSON lacks"),
+        ([math.nan], ValueError, "extra[0] is nan, which JSON does not have"),
         ({"n": 2**8192}, ValueError, "extra['n'] has 8,193 bits; wanted 8,192 at most"),
         (LOOP, ValueError, "extra is nested more than 100 times, or holds itself"),
         (["x" * 10**6] * 20, ValueError, "extra takes 20,000,080 bytes as JSON; wanted 16,777,216"),

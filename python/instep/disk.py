@@ -45,7 +45,7 @@ class Streamed(Streaming):
         at least 32,768 elements. The ring has room for 6 chunks. A folder keeps the chunk size of
         its first use.
     **options
-        The options of the rule and those of every optimizer, without `state`.
+        The options of the rule and those of every optimizer, without `state` and states in 8 bits.
 
     Attributes
     ----------

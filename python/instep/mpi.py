@@ -90,7 +90,7 @@ class Sharded(sharded.Sharded):
     bucket_bytes : int, default 16 MiB
         How many bytes are sent at a time at most. Buffers take up to 5 times as much.
     **options
-        The options of the rule and those of every optimizer.
+        The options of the rule and those of every optimizer, without states in 8 bits.
 
     Examples
     --------

@@ -45,7 +45,7 @@ class Sharded(Partwise[Shard]):
         How many bytes are sent at a time at most; more if that is less than 32,768 elements for
         each rank. Buffers take up to 5 times as much.
     **options
-        The options of the rule and those of every optimizer.
+        The options of the rule and those of every optimizer, without states in 8 bits.
 
     Attributes
     ----------
