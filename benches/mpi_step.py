@@ -1,4 +1,4 @@
-"""Time a sharded step over MPI against Allreduce and a whole step on every rank, in turns.
+"""Time a sharded step over MPI against Allreduce and a whole step on every rank, taking turns.
 
 mpiexec -n 2 python -m mpi4py -m benches.mpi_step
 mpiexec -n 4 --oversubscribe python -m mpi4py -m benches.mpi_step

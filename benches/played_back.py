@@ -1,7 +1,7 @@
-"""pytest-benchmark, given times that were measured in turns.
+"""pytest-benchmark, given times of contestants that took turns.
 
-It runs one benchmark after the other, never in turns. So its clock plays back what was measured,
-and it does the rest: the statistics, the tables and the JSON.
+It runs one benchmark after the other; they never take turns. So its clock plays back what was
+measured, and it does the rest: the statistics, the tables and the JSON.
 """
 
 from collections import deque

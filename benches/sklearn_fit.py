@@ -1,4 +1,4 @@
-"""Time `fit` of scikit-learn's MLPClassifier against instep's, in turns, and print a table.
+"""Time `fit` of scikit-learn's MLPClassifier against instep's, taking turns, and print a table.
 
 python benches/sklearn_fit.py                        every row, some 15 minutes
 python benches/sklearn_fit.py  --data digits --threads 1

@@ -1,4 +1,4 @@
-"""The course's update functions: the NumPy loop against instep, in turns."""
+"""The course's update functions: the NumPy loop and instep take turns."""
 
 import statistics
 import timeit

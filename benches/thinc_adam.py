@@ -1,4 +1,4 @@
-"""Time a step of Thinc's Adam against instep's, in turns, and print a table.
+"""Time a step of Thinc's Adam against instep's, taking turns, and print a table.
 
 python benches/thinc_adam.py
 """

@@ -38,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises
     ------
     SystemExit
-        With status 2, and a message on the standard error, for arguments that make no sense; with
-        a script's own, where it exits.
+        With status 2, and a message on the standard error, for wrong arguments; with the
+        script's own status, if a script exits.
 
     Notes
     -----
-    What a script that is run raises is not caught.
+    Errors that the script of ``run`` raises are not caught.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)

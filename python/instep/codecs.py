@@ -170,7 +170,7 @@ def from_codes(
     exponents : ndarray of uint8
         One for each block of 256 elements in C order.
     signed : bool
-        Whether a code has a sign and 4 bits of exponent, or none and 5.
+        Whether a code has a sign and 4 bits of exponent, or no sign and 5 bits.
 
     Returns
     -------
@@ -197,8 +197,8 @@ def to_codes(
     random : ndarray of uint32
         A random number for each, see `noise`.
     signed : bool
-        Whether a code has a sign and 4 bits of exponent, or none and 5. Of numbers that are never
-        negative, none but 0 becomes 0.
+        Whether a code has a sign and 4 bits of exponent, or no sign and 5 bits. Without a sign,
+        only 0 becomes 0.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What an optimizer in a folder is to go on from: checked, and then written chunk by chunk."""
+"""The state that an optimizer in a folder continues from: checked, then written by chunks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["Loaded", "checked"]
 
 
 class Loaded:
-    """What an optimizer is to go on from: all arrays, and a callable that writes the rest."""
+    """The state to continue from: all arrays, and a callable that writes the rest."""
 
     def __init__(
         self, own: Chunked, arrays: list[dict[int, Elements]], write: Callable[[], None]
@@ -24,7 +24,7 @@ class Loaded:
         self.write = write
 
     def fill(self, number: int, regions: list[Any]) -> int:
-        """Put what there is of a chunk into its bytes; return the checksum of its parameters."""
+        """Write the loaded part of a chunk into its bytes; return its parameters' checksum."""
         chunk, crc = self._own.chunks[number], 0
         for file, span in chunk.spans.items():
             np.frombuffer(regions[file], np.uint8, span.nbytes)[...] = 0

@@ -1,4 +1,4 @@
-"""What the folder of an optimizer was made with, and has to be opened with."""
+"""What the folder of an optimizer was made with, and must be opened with."""
 
 from typing import Any
 

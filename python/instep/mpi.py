@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MPICommunicator", "Sharded"]
 
-# Counts of MPI are of 31 bits.
+# MPI's counts have 31 bits.
 _MOST = 2**30
 
 
@@ -42,13 +42,13 @@ class MPICommunicator:
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """The number of processes."""
         return int(self._comm.size)
 
     def all_to_all(
         self, send: Sequence[NDArray[Any]], receive: Sequence[NDArray[Any]]
     ) -> "_Requests":
-        """Send each rank its own buffer, and receive one of each; this rank's are not used."""
+        """Send each rank its own buffer, and receive one from each; its own are not used."""
         requests = []
         # From neighbor to neighbor, so that not all of them send to rank 0 first.
         for step in range(1, self.size):

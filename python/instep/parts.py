@@ -40,7 +40,7 @@ PIECE = 32_768
 
 _ALIGNMENT = 64
 
-# What a step is asked for, in the order in which the compiled stepper takes it.
+# The options of a step, in the order in which the compiled stepper takes it.
 _ASKED = (
     "lr",
     "grad_scale",
@@ -104,7 +104,7 @@ class Elements:
             self._flat[start:stop] = values
 
     def checksum(self, start: int, stop: int, crc: int = 0) -> int:
-        """Return a checksum of some of them, after what another one is of."""
+        """Return a checksum of some of them, continued from an earlier one."""
         for first in range(start, stop, PIECE):
             values = self.get(first, min(stop, first + PIECE))
             crc = zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data, crc)
@@ -118,12 +118,12 @@ def typed(part: Part, data: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def padded(nbytes: int) -> int:
-    """Return so many bytes and what it takes to begin at a cache line after them."""
+    """Return a number of bytes, rounded up to whole cache lines."""
     return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
 def root(squares: Sequence[float]) -> float:
-    """Return the norm of what the sums of squares are of, as a step adds them."""
+    """Return the norm from the sums of squares, added in the order of a step."""
     return math.sqrt(functools.reduce(operator.add, squares, 0.0))
 
 
@@ -209,7 +209,7 @@ class InParts(Optimizer):
         return [parameter.array]
 
     def with_group(self, group: Any) -> Any:
-        """Return an optimizer with one group more; this one stays as it is.
+        """Return an optimizer with one more group; this one stays as it is.
 
         Both have the same options, arrays and hooks: use only one of them.
         """
@@ -226,7 +226,7 @@ class InParts(Optimizer):
         return grown
 
     def refuse_rows(self, grads: Any, why: str) -> None:
-        """Refuse gradients of some rows alone."""
+        """Refuse `Rows`, gradients of some rows only."""
         leaves = self._leaves(grads)
         if any(isinstance(leaf, Rows) for leaf in leaves):
             for member, leaf in zip(self._parameters, leaves, strict=True):

@@ -1,9 +1,9 @@
 """Every recipe in plain NumPy: the definition of what the compiled steps compute.
 
 A recipe is a rule together with the order in which its IEEE operations are done. The functions
-here take the arrays of one parameter and the hyper-parameters, and return new arrays; the compiled
-recipe of the same name writes the same bits in place, for float32 and float64. They are written to
-be read and to be compared with, not to be fast.
+here take the arrays of one parameter and the hyper-parameters, and return new arrays. The compiled
+recipe of the same name writes bit-for-bit identical results in place, for float32 and float64. The
+functions are here to be read and to be compared with, not to be fast.
 
 Hyper-parameters are Python floats. What is derived from them is computed in float64 and then
 rounded once to the dtype of the arrays. What depends on the number ``t`` of the step is an argument
@@ -133,7 +133,7 @@ def momentum_heavy_ball(
 def momentum_heavy_ball_nesterov(
     p: Array, g: Array, m: Array, *, lr: float, momentum: float, rest: float
 ) -> tuple[Array, Array]:
-    """`momentum_heavy_ball`, looking ahead: ``p = p - lr*(g + momentum*m)``."""
+    """Nesterov's form of `momentum_heavy_ball`: ``p = p - lr*(g + momentum*m)``."""
     f = p.dtype.type
     m = f(momentum) * m + f(rest) * g
     return p - f(lr) * (g + f(momentum) * m), m
@@ -151,7 +151,7 @@ def momentum_lr_inside(
 def momentum_lr_inside_nesterov(
     p: Array, g: Array, m: Array, *, lr: float, momentum: float
 ) -> tuple[Array, Array]:
-    """`momentum_lr_inside`, looking ahead: ``p = p + (momentum*m - lr*g)``."""
+    """Nesterov's form of `momentum_lr_inside`: ``p = p + (momentum*m - lr*g)``."""
     f = p.dtype.type
     m = f(momentum) * m - f(lr) * g
     return p + (f(momentum) * m - f(lr) * g), m
@@ -172,7 +172,7 @@ def momentum_dlfs_nesterov(
 def momentum_dlfs2_nesterov(
     p: Array, g: Array, m: Array, *, lr: float, momentum: float
 ) -> tuple[Array, Array]:
-    """`momentum_dlfs_nesterov`, but that the parameter update takes the new ``m``."""
+    """`momentum_dlfs_nesterov`, but the parameter update takes the new ``m``."""
     f = p.dtype.type
     m = f(momentum) * m - f(lr) * g
     return (p + f(momentum * momentum) * m) - f((1 + momentum) * lr) * g, m

@@ -52,7 +52,7 @@ def save(
             state_dict, arrays_of(parameters) if params else {}, text
         )
         arrays = {key: as_bits(array) for key, array in arrays.items()}
-        # Each array's bytes by its key; of shares, the parameter has the shape.
+        # Each array's bytes by its key; the shape of a share is that of its parameter.
         kinds = _keys(own, params=params)
         described = {
             key: (array.dtype, own[kinds[key][1]].array.shape) for key, array in arrays.items()

@@ -1,4 +1,4 @@
-"""In how many bytes parameters and states are stored: what may be asked for, and what it takes.
+"""How parameters and states are stored: the options, their checks, and the arrays for them.
 
 `instep.codecs` has the arithmetic.
 """
@@ -58,7 +58,7 @@ BESIDE = frozenset(_NAMES.values())
 
 
 class Storage:
-    """What an optimizer was asked for: see the parameters of `Optimizer`."""
+    """The storage options of an optimizer: see the parameters of `Optimizer`."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Storage:
         )
 
     def _kind(self, dtype: np.dtype[Any]) -> str | None:
-        """Return what the numbers of an array are, if any storage has them."""
+        """Return the kind of numbers in an array, if any storage has it."""
         if dtype == np.float32 or dtype == np.float16:
             return dtype.name if dtype.isnative else None
         if dtype == np.uint16 and dtype.isnative:
@@ -150,7 +150,7 @@ def check_saved(saved: Any, own: Storage) -> int:
 
 
 def check_seed(name: str, seed: Any) -> None:
-    """Check that a number is one that the noise can start from."""
+    """Check that a number can be the seed of the random numbers."""
     check_integer(name, seed, least=0)
     if seed >= 2**64:
         raise ValueError(f"{name} is {seed}; wanted less than 2**64")
@@ -201,7 +201,7 @@ class Stored:
         self._know()
 
     def _know(self) -> None:
-        """Have compiled steps know bfloat16, if there are such arrays."""
+        """Tell compiled steps about bfloat16, if there are such arrays."""
         if "bfloat16" in (self.parameter, self.states):
             from instep import ml_dtypes  # noqa: F401
 
@@ -343,7 +343,7 @@ class Stored:
 
 
 def exponents_of(state: str) -> str:
-    """Return the name of what the blocks of a state in 8 bits have in common."""
+    """Return the name of the exponents of a state in 8 bits."""
     return f"{state}_scale"
 
 

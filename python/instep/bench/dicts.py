@@ -1,4 +1,4 @@
-"""The course's dict loop: its Adam over the arrays of a small net, as that is trained."""
+"""The course's dict loop: its Adam over the arrays of a small net, as the net is trained."""
 
 from types import ModuleType
 from typing import Any

@@ -238,7 +238,7 @@ def measure(
     Raises
     ------
     FloatingPointError
-        A contestant has come to numbers that are not ordinary: its times mean nothing.
+        A contestant's numbers are no longer ordinary, so its times mean nothing.
     """
     limits = ThreadpoolController().limit(limits=setting.blas_threads, user_api="blas")
     with limits, num_threads(setting.threads):

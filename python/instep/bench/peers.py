@@ -59,7 +59,7 @@ class TorchForeach(Torch):
 
 
 class Compiled(Contestant):
-    """For code that is handed numbers: counts steps, and rounds the numbers to the dtype."""
+    """For code that takes numbers: counts steps, and rounds the numbers to the dtype."""
 
     eps_mode = "scaled"
 

@@ -72,7 +72,7 @@ def opening(
     able : sequence of type
         The contestants.
     missing : dict of str
-        Why others are none, by their names.
+        Why others don't take part, by their names.
 
     Returns
     -------

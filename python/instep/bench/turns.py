@@ -1,4 +1,4 @@
-"""Contestants timed in turns, so that what slows the machine down for a while slows them all."""
+"""Contestants that take turns, so that what slows the machine down for a while slows them all."""
 
 import math
 import timeit
@@ -71,9 +71,9 @@ def take_turns(
     turn_seconds : float
         How long a turn should take. It is as many steps as fill that, and at least one.
     total_seconds : float
-        How long all rounds should take together: as many rounds as fit into that, but
+        How long all rounds should take together. There are as many rounds as fit into that.
     least_rounds, most_rounds : int
-        no fewer and no more than these.
+        There are no fewer rounds and no more than these.
     before_turn : callable, optional
         Called before every turn, untimed.
     untimed_seconds : float, default 0.0

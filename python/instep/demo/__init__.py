@@ -1,4 +1,4 @@
-"""The demo: one network, trained twice per rule, and to the same bits.
+"""The demo: one network, trained twice per rule, with bit-for-bit identical results.
 
 It trains the course's network on scanned digits, with gradient descent, momentum, RMSprop and Adam;
 each rule once with the update loop of the notebooks and once with instep; or with the rules of

@@ -37,7 +37,8 @@ def run(hidden: Sequence[int], epochs: int, dtype: Literal["float32", "float64"]
     Returns
     -------
     identical : bool
-        Whether the weights of all ranks have the bits of one process; the same on all ranks.
+        Whether the weights of all ranks are bit-for-bit identical to those of one process; the same
+        on all ranks.
     """
     comm = MPI.COMM_WORLD
     data = digits.load(dtype)
