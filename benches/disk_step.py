@@ -1,4 +1,4 @@
-"""Time steps of states in files against fio with the same reads and writes, taking turns.
+"""Time steps of states in files against fio with the same mix of reads and writes, taking turns.
 
 python -m benches.disk_step --folder /some/disk --gib 3
 
