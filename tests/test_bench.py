@@ -844,7 +844,7 @@ def test_storages_are_timed(
     monkeypatch.setattr(Peer, "is_installed", lambda peer: peer == PEERS_OF_STORAGES[0])
     assert main(["bench", "--storage", "--quick", "--threads", "1", "2"]) == 0
     text = capsys.readouterr().out
-    assert "A step of Adam on 1,000 elements, median of 2, all in turns." in text
+    assert "A step of Adam on 1,000 elements, median of 2, all taking turns." in text
     assert "Not installed: torch, bitsandbytes." in text
     for storage in (*storages.STORAGES, PEERS_OF_STORAGES[0]):
         lines = [line for line in text.splitlines() if line.startswith(storage.name + "  ")]

@@ -81,7 +81,7 @@ def opening(
     """
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     lines = [
-        f"A step of Adam on one array, {len(able)} contestants in turns.",
+        f"A step of Adam on one array, {len(able)} contestants taking turns.",
         f"{machine['cpu']}; {machine['instep']['isa']}; {versions}.",
         *(f"Missing: {name} ({reason})" for name, reason in missing.items()),
     ]

@@ -131,7 +131,7 @@ def run(size: int, threads: Sequence[int] | None, rounds: int) -> None:
         )
     here = config()
     console.print(
-        f"A step of Adam on {size:,} elements, median of {rounds}, all in turns.\n"
+        f"A step of Adam on {size:,} elements, median of {rounds}, all taking turns.\n"
         f"instep {here['version']} ({here['isa']}), NumPy {here['numpy']}."
         + (f" Not installed: {', '.join(missing)}." if missing else "")
     )
