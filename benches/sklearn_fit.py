@@ -89,7 +89,9 @@ def row(case: dict[str, str], seconds: float) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Time fit of scikit-learn and of instep, taking turns")
+    parser = argparse.ArgumentParser(
+        description="Time fit of scikit-learn and of instep, taking turns"
+    )
     for name, choices in CHOICES.items():
         parser.add_argument(f"--{name}", nargs="+", choices=choices, default=choices)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each row (default: 10)")
