@@ -44,6 +44,11 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return run("pytest", "benches", "--smoke", f"--benchmark-json={path}"), path
 
 
+def test_a_group_runs_in_one_process(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("loadgroup", default=False):
+        assert request.node.nodeid.endswith("@benches")
+
+
 def benchmarks_of(path: Path, test: str) -> list[dict[str, Any]]:
     found = json.loads(path.read_text())["benchmarks"]
     return [benchmark for benchmark in found if benchmark["name"].startswith(f"{test}[")]
