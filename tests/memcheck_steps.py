@@ -72,13 +72,18 @@ def step_storages() -> None:
     """Step parameters of every layout with states of fewer bytes, which other tests compare."""
     rng = np.random.default_rng(1)
     for shape in [(1,), (255,), (257,), (33, 70), (3, 4, 17)]:
-        for bits, master in ((None, None), ("bfloat16", None), ("bfloat16", "split")):
+        stored: list[dict[str, Any]] = [
+            {},
+            {"bits": "bfloat16"},
+            {"bits": "bfloat16", "master": "split"},
+        ]
+        for options in stored:
             for state_dtype in ("bfloat16", "8bit"):
                 numbers = rng.random((2 * len(TIGHT), *shape), np.float32)
-                arrays = (numbers.view(np.uint32) >> 16).astype(np.uint16) if bits else numbers
+                arrays = (numbers.view(np.uint32) >> 16).astype(np.uint16) if options else numbers
                 params = [layout(a) for layout, a in zip(TIGHT, arrays, strict=False)]
                 grads = [layout(a) for layout, a in zip(TIGHT, arrays[::-1], strict=False)]
-                opt = instep.AdamW(params, bits=bits, master=master, state_dtype=state_dtype)
+                opt = instep.AdamW(params, state_dtype=state_dtype, **options)
                 opt.step(grads)
                 opt.step(grads, max_norm=0.5, grad_scale=-0.37)
                 opt.load_state_dict(opt.state_dict())
