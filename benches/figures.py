@@ -34,9 +34,10 @@ stepped in place. Everything else is gathered into tiles of a few thousand eleme
 scattered back. In the lines with rows in any order or in rising order, each row comes once. In
 those with "twice", each row comes two times, and its gradients are summed first.
 
-The closest cases are both SGD: rows of a 1-D parameter, where a step first checks that all rows
-exist and that none comes twice, and columns of a matrix with other gradients at each step. They
-take as long as NumPy's line, within what differs from one run to the next (ratios of 0.97 to 1.12).
+The closest cases are all SGD: rows of a 1-D parameter, where a step first checks that all rows
+exist and that none comes twice; columns of a matrix with other gradients at each step; and every
+second element of a vector. They take as long as NumPy's line, within what differs from one run to
+the next (ratios of 0.97 to 1.12).
 """,
 }
 
