@@ -106,7 +106,7 @@ class Optimizer(Rule):
         default bfloat16 parameters are rounded stochastically.
     state_dtype : {"float32", "bfloat16", "8bit"}, default "float32"
         The dtype in which states are stored. Those in bfloat16 and in 8 bits are rounded
-        stochastically. States of float64 parameters are float64. 8 bits are for Adam, AdamW, NAdam,
+        stochastically; float64 parameters are refused with both. 8 bits are for Adam, AdamW, NAdam,
         RAdam, Adamax, RMSprop, SGD and Lion: the state ``m`` is uint8, in C order, and each 256 of
         its elements have an exponent in common, in the state ``m_scale``.
     seed : int, default 0
