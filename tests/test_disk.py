@@ -288,6 +288,17 @@ def test_chunks_have_every_element_once_and_large_arrays_follow_each_other() -> 
             assert len(of_chunks) < 2 or all(len(chunk.parts) == 1 for chunk in of_chunks)
 
 
+def test_an_interrupt_at_any_instruction_leaves_no_lock_taken() -> None:
+    run = subprocess.run(
+        [sys.executable, Path(__file__).with_name("interrupted_ring.py"), "7"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 100
+
+
 def test_killed_at_any_point_a_folder_is_that_of_before_or_after(tmp_path: Path) -> None:
     here = Path(__file__).parent
     run = subprocess.run(

@@ -294,3 +294,15 @@ def test_what_is_not_stored_alike_is_refused() -> None:
             state_dtype="8bit",
         )
     assert half.tobytes() == before
+
+
+@pytest.mark.parametrize("options", [{}, {"state_dtype": "8bit"}, {"master": "split"}])
+@pytest.mark.parametrize("count", [0, 2])
+def test_arrays_without_a_gradient_are_left_alone(count: int, options: Any) -> None:
+    stored = {"state_dtype": 2, "master": 1}
+    extras = sum(n for option, n in stored.items() if option in options)
+    arrays = [[np.full(3, 0.5, np.float32) for _ in range(count)] for _ in range(3 + extras)]
+    functional.adam(arrays[0], [None] * count, *arrays[1:], t=1, **options)
+    for arrays_of_role in arrays:
+        for array in arrays_of_role:
+            assert_same_bits(array, np.full(3, 0.5, np.float32))

@@ -200,7 +200,7 @@ class InParts(Optimizer):
         """Refuse states in 8 bits, whose blocks parts would cut."""
         if parameter.stored is not None and parameter.stored.has_codes:
             raise TypeError(
-                "state_dtype is '8bit', which is not built for states in parts; wanted 'float32' "
+                "state_dtype is '8bit', which Streamed and Sharded do not have; wanted 'float32' "
                 "or 'bfloat16'"
             )
 

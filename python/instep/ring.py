@@ -8,9 +8,11 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TypeAlias
+
+from instep.workers import Batch, Workers, end
 
 __all__ = ["BLOCK", "Chunks", "Region", "Ring", "StateFile", "Task", "blocks"]
 
@@ -177,22 +179,25 @@ class Ring:
         OSError
             A read or a write that failed. None is under way any more.
         """
-        readers = ThreadPoolExecutor(_THREADS, "instep-read")
-        writers = ThreadPoolExecutor(_THREADS, "instep-write")
+        readers, writers = Workers(_THREADS), Workers(_THREADS)
         free = deque(self._slots)
-        reading: deque[tuple[int, memoryview, Sequence[Task], list[Future[object]]]]
-        reading = deque()
-        writing: deque[tuple[memoryview, list[Future[object]]]] = deque()
+        reading: deque[tuple[int, memoryview, Sequence[Task], Batch]] = deque()
+        writing: deque[tuple[memoryview, Batch]] = deque()
 
         def wait() -> None:
-            slot, futures = writing.popleft()
-            for future in futures:
-                future.result()
+            slot, batch = writing.popleft()
+            batch.wait()
             free.append(slot)
+
+        def do(workers: Workers, tasks: Sequence[Task], slot: memoryview) -> Batch:
+            regions = self._regions(slot)
+            return workers.submit([partial(task, regions) for task in tasks])
 
         remaining = iter(chunks)
         is_over = False
         try:
+            readers.start()
+            writers.start()
             while True:
                 while not is_over and (free or not reading):
                     following = next(remaining, None)
@@ -203,24 +208,19 @@ class Ring:
                         wait()
                     number, before, after = following
                     slot = free.popleft()
-                    regions = self._regions(slot)
-                    futures = [readers.submit(task, regions) for task in before]
-                    reading.append((number, slot, after, futures))
+                    reading.append((number, slot, after, do(readers, before, slot)))
                 if not reading:
                     break
-                number, slot, after, futures = reading.popleft()
-                for future in futures:
-                    future.result()
-                regions = self._regions(slot)
-                work(number, regions)
-                writing.append((slot, [writers.submit(task, regions) for task in after]))
-                while writing and all(future.done() for future in writing[0][1]):
+                number, slot, after, batch = reading.popleft()
+                batch.wait()
+                work(number, self._regions(slot))
+                writing.append((slot, do(writers, after, slot)))
+                while writing and writing[0][1].is_done:
                     wait()
             while writing:
                 wait()
         finally:
-            readers.shutdown(cancel_futures=True)
-            writers.shutdown(cancel_futures=True)
+            end(readers, writers)
 
     def _regions(self, slot: memoryview) -> list[Region]:
         count = len(slot) // self._nbytes if self._nbytes else 0

@@ -91,7 +91,10 @@ def step_function(function: str) -> Callable[..., None]:
                 has, need = len(arrays), len(given[0])
                 raise ValueError(f"{role} has {has} arrays; wanted {need}, as p has")
 
+        names = _names(name, len(given[0]), is_list=is_list)
         kept = [index for index, gradient in enumerate(given[1]) if gradient is not None]
+        if not kept:
+            return
         chosen = [tuple(array[index] for index in kept) for array in given]
 
         def describe(_: int, role: int, index: int) -> str:
@@ -99,7 +102,6 @@ def step_function(function: str) -> Callable[..., None]:
                 role += len(roles) - len(recipe.states) - FIRST_EXPONENTS
             return called(roles[role], (kept[index],) if is_list else ())
 
-        names = _names(name, len(given[0]), is_list=is_list)
         stored = [
             storage.of(called("p", (index,) if is_list else ()), names[index], given[0][index])
             for index in kept
