@@ -1,7 +1,7 @@
 """Threads that do tasks, and that an interrupt of the thread that waits for them can't hang.
 
-The locks of `threading` and `concurrent.futures` are taken in Python: an interrupt between taking and
-giving back leaves them taken for ever. Those of `queue.SimpleQueue` are taken in C.
+The locks of `threading` and `concurrent.futures` are taken in Python: an interrupt between taking
+and giving back leaves them taken for ever. Those of `queue.SimpleQueue` are taken in C.
 """
 
 import _thread
