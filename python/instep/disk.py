@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from instep._instep import StepResult
 from instep.checks import check_integer
 from instep.chunked import Chunked, chunked
-from instep.loaded import checked
+from instep.loaded_state import checked
 from instep.manifest import check_manifest, grown, manifest
 from instep.optimizer import Nonfinite
 from instep.streaming import Streaming

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from instep import checkpoint, safetensors
 from instep.checks import check_flag
 from instep.chunked import Chunked
-from instep.loaded import Loaded, checked
+from instep.loaded_state import Loaded, checked
 from instep.safetensors import Place
 from instep.state import arrays_of
 

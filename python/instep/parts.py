@@ -200,8 +200,8 @@ class InParts(Optimizer):
         """Refuse states in 8 bits, whose blocks parts would cut."""
         if parameter.stored is not None and parameter.stored.has_codes:
             raise TypeError(
-                "state_dtype is '8bit', which Streamed and Sharded do not have; wanted 'float32' "
-                "or 'bfloat16'"
+                "state_dtype is '8bit', which is not built for states in parts, as Streamed and "
+                "Sharded have; wanted 'float32' or 'bfloat16'"
             )
 
     def _stepped(self, parameter: Parameter) -> list[NDArray[Any]]:

@@ -9,15 +9,15 @@ from typing import Any, TypeAlias
 
 from instep._instep import BegunStep, StepResult
 from instep.chunked import Chunked, Span
+from instep.folder_views import Views
 from instep.generations import Generations
-from instep.loaded import Loaded
+from instep.loaded_state import Loaded
 from instep.mapped import maps_of, sequential
 from instep.parts import Elements
 from instep.partwise import Partwise
 from instep.ring import Region, Ring, StateFile, Task
 from instep.state import load_state_dict
 from instep.undo import Undo, checksum
-from instep.views import Views
 
 __all__ = ["Streaming"]
 
