@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,20 @@ STEPS = Path(__file__).with_name("mpi_steps.py")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "mpi_digits.py"
 
+# None where a system has no such folder: then that of temporary files.
+SHARED_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
 # Far away: it ends a hang.
 LIMIT = 120
 
 
 def mpiexec(ranks: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run Python on so many ranks."""
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as segments:
+        return _mpiexec(ranks, segments, *arguments)
+
+
+def _mpiexec(ranks: int, segments: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {
         **os.environ,
         # Of Open MPI: as root, and on fewer cores than ranks; without a look at other networks.
@@ -24,6 +33,8 @@ def mpiexec(ranks: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         "OMPI_MCA_btl": "self,sm",
+        # It names shared memory by 16 bits: jobs side by side that share a name crash each other.
+        "OMPI_MCA_btl_sm_backing_directory": segments,
         "INSTEP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
