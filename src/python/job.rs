@@ -142,7 +142,7 @@ impl Job {
             Kind::Stored(storage) => Some(Arc::clone(storage)),
             _ => None,
         };
-        let gradient = views[GRADIENT].dtype.unwrap_or(dtype);
+        let gradient = views[GRADIENT].dtype().unwrap_or(dtype);
         let mut data = [views[PARAMETER].data; MAX_ROLES];
         for (data, view) in iter::zip(&mut data, views) {
             *data = view.data;
@@ -231,14 +231,14 @@ impl Job {
         self.work = work;
     }
 
-    /// Whether the array of a role is where a view is.
-    pub(super) fn is_at(&self, role: usize, view: &View<'_>) -> bool {
-        self.data[role] == view.data
+    /// Where the array of a role is.
+    pub(super) fn data_of(&self, role: usize) -> *mut u8 {
+        self.data[role]
     }
 
     /// Takes a view in the place of its gradient, which was alike; returns whether it moved.
     pub(super) fn move_gradient(&mut self, view: &View<'_>) -> bool {
-        let moved = !self.is_at(GRADIENT, view);
+        let moved = self.data[GRADIENT] != view.data;
         self.data[GRADIENT] = view.data;
         moved
     }

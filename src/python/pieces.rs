@@ -156,19 +156,28 @@ impl Piece<'_> {
             let (p, g, mut slices) = self.slices(others);
             step(p, g, &mut slices[..others]);
         } else {
-            let mut scratch = Scratch::new();
-            for (start, n) in self.tiles(Extras::TILE) {
-                let mut tile = Piece { start: self.start + start, len: n, ..*self };
-                let (p, g, mut slices) = tile.slices(others);
-                work.step(step, p, g, &mut slices[..others], scratch.zeros(n));
-                if work.clear_gradient {
-                    tile.gradient_to_write::<F>().fill(F::default());
-                }
+            self.sweep_tiles(work, step);
+        }
+    }
+
+    /// The step with extra work, a tile at a time. By itself, as `sweep_blocks` is: a function that has room
+    /// for tiles touches all pages of it, even where it has no use for them.
+    #[inline(never)]
+    fn sweep_tiles<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
+        let others = work.others();
+        let mut scratch = Scratch::new();
+        for (start, n) in self.tiles(Extras::TILE) {
+            let mut tile = Piece { start: self.start + start, len: n, ..*self };
+            let (p, g, mut slices) = tile.slices(others);
+            work.step(step, p, g, &mut slices[..others], scratch.zeros(n));
+            if work.clear_gradient {
+                tile.gradient_to_write::<F>().fill(F::default());
             }
         }
     }
 
     /// The step of the blocks that are this piece's part of the job.
+    #[inline(never)]
     fn sweep_blocks<F: Element>(&mut self, walk: &Walk, work: &Work, step: Step<'_, F>) {
         let roles = FIRST_STATE + work.others();
         assert!(size_of::<F>() == self.job.dtype.size() && walk.roles() == roles);
