@@ -156,14 +156,14 @@ impl Piece<'_> {
             let (p, g, mut slices) = self.slices(others);
             step(p, g, &mut slices[..others]);
         } else {
-            self.sweep_tiles(work, step);
+            self.sweep_with_extras(work, step);
         }
     }
 
-    /// The step with extra work, a tile at a time. By itself, as `sweep_blocks` is: a function that has room
-    /// for tiles touches all pages of it, even where it has no use for them.
+    /// The step with extra work, a tile at a time. Never inlined, as everything that has room for tiles: a
+    /// function touches all pages of its room when it is called, even where it has no use for them.
     #[inline(never)]
-    fn sweep_tiles<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
+    fn sweep_with_extras<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
         let others = work.others();
         let mut scratch = Scratch::new();
         for (start, n) in self.tiles(Extras::TILE) {
@@ -241,6 +241,7 @@ impl Piece<'_> {
     }
 
     /// Sets the gradient, which is checked to be writable, to zero.
+    #[inline(never)]
     pub(super) fn clear_gradient<F: Bits>(&mut self) {
         if self.job.is_dense() {
             self.gradient_to_write::<F>().fill(F::default());

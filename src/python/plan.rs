@@ -262,20 +262,28 @@ impl Plan {
     }
 }
 
-/// Whether all that stays from step to step is where a job has it, and as it was.
-#[inline(always)]
+/// Whether all that stays from step to step is where a job has it, and as it was. By itself, so that the
+/// few things that it looks at are in registers.
+#[inline(never)]
 fn is_in_place<'q>(
     job: &Job,
     parameter: &'q Parameter,
     layouts: &mut Comparison<'_>,
     quiet: &'q Quiet,
 ) -> bool {
-    let mut is_at = |array, data| {
+    for (role, array) in parameter.arrays() {
         let view = View::of(array, quiet);
-        layouts.next_is(&view) && view.data == data
-    };
-    parameter.arrays().all(|(role, array)| is_at(array, job.data_of(role)))
-        && iter::zip(&parameter.exponents, &job.exponents).all(|(array, &data)| is_at(array, data))
+        if view.data != job.data_of(role) || !layouts.next_is(&view) {
+            return false;
+        }
+    }
+    for (array, &data) in iter::zip(&parameter.exponents, &job.exponents) {
+        let view = View::of(array, quiet);
+        if view.data != data || !layouts.next_is(&view) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Has a job of rows step other ones; returns their values, or `None` if that takes another look at all.

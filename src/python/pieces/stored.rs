@@ -153,6 +153,7 @@ impl Piece<'_> {
 
     /// The step of float32 arrays, tile by tile: those that are of float32 in place.
     #[expect(clippy::large_stack_arrays, reason = "28 kB, less than a tile of a strided array")]
+    #[inline(never)]
     fn sweep_tiles(&mut self, work: &Work, storage: &Storage, step: Step<'_, f32>) {
         let level = work.level;
         let (states, count) = (work.rule.states(), work.others());
