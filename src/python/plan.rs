@@ -64,9 +64,7 @@ impl Plan {
         let mut jobs = self.jobs.iter_mut();
         let (mut any_moved, mut any_rows) = (false, false);
         self.seen.moved.clear();
-        for (number, (parameter, gradient)) in
-            iter::zip(call.parameters, call.grads).enumerate()
-        {
+        for (number, (parameter, gradient)) in iter::zip(call.parameters, call.grads).enumerate() {
             if matches!(gradient, Gradient::Absent) {
                 continue;
             }
@@ -305,8 +303,8 @@ fn take_rows<'q>(
     views[GRADIENT] = values;
     let indices = rows.indices.clone();
     let Parameter { work, ref kind, .. } = call.parameters[number];
-    *job = Job::of_rows(&views[..roles], dtype, number, work, kind, indices)
-        .with_exponents(exponents);
+    *job =
+        Job::of_rows(&views[..roles], dtype, number, work, kind, indices).with_exponents(exponents);
     job.places_are_known().then_some(values)
 }
 
