@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 from bits import Array
 from instep import Optimizer, codecs, reference
+from optimizer_model import round_state
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT16, FLOAT32, UINT16 = np.dtype("float16"), np.dtype("float32"), np.dtype("uint16")
@@ -89,8 +90,19 @@ class Model:
             p, *states = getattr(reference, recipe.name)(p, g32, *self.states.values(), **hypers)
         self.before_storing = p
         self.p = self._stored(p, t)
+        stored = self.parameter.stored
+        dtype = "float32" if stored is None else stored.states.replace("uint8", "8bit")
         for number, (state, new) in enumerate(zip(self.states, states, strict=True)):
-            self.states[state] = self._stored_state(new, number, t)
+            self.states[state] = round_state(
+                new,
+                state,
+                number,
+                dtype=dtype,
+                seed=self.optimizer._stepper.seed,
+                t=t,
+                name=self.name,
+                places=self._places(),
+            )
 
     def _places(self) -> Array:
         return self.first + np.arange(self.p.size).reshape(self.p.shape)
@@ -102,17 +114,3 @@ class Model:
         stream = codecs.stream(self.name, 0)
         random = codecs.noise(self.optimizer._stepper.seed, t, stream, self._places())
         return codecs.from_bfloat16(codecs.to_bfloat16(p, random))
-
-    def _stored_state(self, new: Array, number: int, t: int) -> Array:
-        stored = self.parameter.stored
-        if stored is None or stored.states == "float32":
-            return new
-        seed = self.optimizer._stepper.seed
-        if stored.states == "uint8":
-            stream = codecs.stream(self.name, 2 + number)
-            random = codecs.noise(seed, t, stream, self._places())
-            signed = list(self.states)[number] in ("m", "g_mean")
-            codes, exponents = codecs.to_codes(new, random, signed=signed)
-            return codecs.from_codes(codes, exponents, signed=signed)
-        random = codecs.state_noise(seed, t, self.name, number, self._places())
-        return codecs.from_bfloat16(codecs.to_bfloat16(new, random))

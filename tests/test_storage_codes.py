@@ -14,12 +14,10 @@ import pytest
 from bits import LAYOUTS, Array, assert_same_bits
 from instep import _instep, codecs
 from instep.disk import Streamed
-from optimizer_model import MODES, mode_name
+from optimizer_model import CODED_RULES, MODES, mode_name
 from stored_steps import BFLOAT16, CODED, FLOAT16, FLOAT32, Model, load, store
 
 LEVELS = _instep.config()["isa_available"]
-
-RULES = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "SGD", "Lion")
 
 HARD = np.array(
     [
@@ -145,7 +143,7 @@ def test_every_recipe_has_the_bits_of_the_mirror(name: str, level: str) -> None:
     for number, (rule, mode) in enumerate(MODES):
         W = store(numbers(rng, lengths[number % len(lengths)]), dtype)
         around = {"maximize": number % 3 == 0, "weight_decay": 0.03 * (number % 2)}
-        if rule.__name__ not in RULES or mode.get("centered"):
+        if rule.__name__ not in CODED_RULES or mode.get("centered"):
             with pytest.raises(TypeError, match=r"state_dtype is '8bit', which .* does not"):
                 rule({"W": W}, **mode, **options)
             continue
