@@ -4,8 +4,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from bits import Array
-from instep import Optimizer, codecs, reference
+from bits import Array, assert_same_bits
+from instep import Adam, NAdam, Optimizer, Rows, codecs, get_num_threads, reference, set_num_threads
 from optimizer_model import round_state
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -114,3 +114,69 @@ class Model:
         stream = codecs.stream(self.name, 0)
         random = codecs.noise(self.optimizer._stepper.seed, t, stream, self._places())
         return codecs.from_bfloat16(codecs.to_bfloat16(p, random))
+
+
+def assert_like_model(model: Model) -> None:
+    """Compare a parameter and its states with the model, to the bit."""
+    decoded = model.optimizer.decoded(model.name)
+    assert_same_bits(decoded.pop("p"), model.p, "p")
+    for state, wanted in model.states.items():
+        assert_same_bits(decoded[state], wanted, state)
+    stored = model.parameter.stored
+    if stored and stored.parameter == "float16":
+        with np.errstate(over="ignore", invalid="ignore"):
+            assert_same_bits(np.ascontiguousarray(model.parameter.array), model.p.astype("f2"))
+
+
+def state_bytes(opt: Optimizer) -> dict[str, bytes]:
+    """Return the bytes of the states of the parameter "W"."""
+    return {name: array.tobytes() for name, array in opt.state["W"].items()}
+
+
+def assert_threads_change_no_bit(
+    start: Array, dtype: Any, options: Any, counts: tuple[int, ...], *, order: Any = "C"
+) -> None:
+    """Do steps with some numbers of threads, of which 1 is compared with the model."""
+    found = []
+    before = get_num_threads()
+    try:
+        for threads in counts:
+            set_num_threads(threads)
+            W = np.array(store(start, dtype), order=order)
+            opt = NAdam({"W": W}, lr=0.01, **options)
+            model = Model(opt) if threads == 1 else None
+            for t in range(2):
+                g = np.array(store(start[::-1] * (t + 1), dtype), order=order)
+                if model:
+                    model.step(g)
+                opt.step({"W": g})
+            if model:
+                assert_like_model(model)
+            found.append((W.tobytes(), state_bytes(opt)))
+    finally:
+        set_num_threads(before)
+    assert all(each == found[0] for each in found)
+
+
+def assert_only_rows_are_stepped(
+    dtype: "np.dtype[Any]", options: Any, shape: tuple[int, ...], *, order: Any = "C"
+) -> None:
+    """Do steps of some rows, and compare with the model; the others stay as they are."""
+    rng = np.random.default_rng(8)
+    W = np.array(store(rng.standard_normal(shape).astype(np.float32), dtype), order=order)
+    opt = Adam({"W": W}, lr=0.1, **options)
+    model = Model(opt)
+    for rows in ([7, 2, 5], [0, 8, 0, 2], [1]):
+        numbers = rng.standard_normal((len(rows), *shape[1:])).astype(np.float32)
+        values = store(numbers, dtype)
+        dense = np.zeros(shape, np.float32)
+        for row, value in zip(rows, values, strict=True):
+            dense[row] += load(value)
+        before, states = model.p, dict(model.states)
+        model.step(dense)
+        others = [row for row in range(len(W)) if row not in rows]
+        model.p[others] = before[others]
+        for state, new in model.states.items():
+            new[others] = states[state][others]
+        opt.step({"W": Rows(np.array(rows), values)})
+        assert_like_model(model)
