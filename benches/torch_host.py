@@ -1,9 +1,10 @@
 """The steps of `instep.torch` against torch's own, as a table in Markdown.
 
 In the environment of `make torch-host`: ``python -m benches.torch_host``. All contestants of a row
-step in turn and have the same tensors and states, so that what else the machine does slows all alike,
-and so does where arrays happen to lie in memory; the figure is the ratio of medians. With ``--close`` it prints instead how far the parameters are from
-those of torch's default after 100 steps.
+step in turn and have the same tensors and states, so that what else the machine does slows all
+alike, and so does where arrays happen to lie in memory; the figure is the ratio of medians. With
+``--close`` it prints instead how far the parameters are from those of torch's default after 100
+steps.
 """
 
 import argparse
