@@ -168,15 +168,17 @@ impl Storage {
     /// Which loop there is for it with gradients of a dtype, if any.
     pub(super) fn combination(&self, gradient: Dtype) -> Option<Combination> {
         let halves = |dtype| matches!(dtype, Dtype::Bf16 | Dtype::U16);
-        if halves(self.parameter) != halves(gradient) || self.has_codes() {
+        if self.has_codes() {
             return None;
         }
-        Some(match (halves(self.parameter), self.master, halves(self.states)) {
-            (false, Master::None, true) => Combination::States,
-            (true, Master::None, false) => Combination::Parameters,
-            (true, Master::None, true) => Combination::Everything,
-            (true, Master::Split, false) => Combination::SplitParameters,
-            (true, Master::Split, true) => Combination::SplitEverything,
+        let [parameter, gradient, states] = [self.parameter, gradient, self.states].map(halves);
+        Some(match (parameter, self.master, gradient, states) {
+            (false, Master::None, false, true) => Combination::States,
+            (true, Master::None, true, false) => Combination::Parameters,
+            (true, Master::None, true, true) => Combination::Everything,
+            (true, Master::Split, true, false) => Combination::SplitParameters,
+            (true, Master::Split, true, true) => Combination::SplitEverything,
+            (true, Master::None, false, false) => Combination::ParametersAlone,
             _ => return None,
         })
     }

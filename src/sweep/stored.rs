@@ -91,10 +91,12 @@ pub enum Combination {
     SplitParameters,
     /// As `Everything`, with the lower halves of the parameter beside it.
     SplitEverything,
+    /// As `Parameters`, with the gradient in 32 bits.
+    ParametersAlone,
 }
 
 /// How many there are.
-pub(crate) const COMBINATIONS: usize = 5;
+pub(crate) const COMBINATIONS: usize = 6;
 
 /// The steps of a rule, one for each combination.
 pub(crate) const fn steps<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>()
@@ -105,6 +107,7 @@ pub(crate) const fn steps<R: Rule<H, C, S>, const H: usize, const C: usize, cons
         step::<R, Noisy, Noisy, Noisy, 2, H, C, S>,
         step::<R, Split, Noisy, Plain, 1, H, C, S>,
         step::<R, Split, Noisy, Noisy, 2, H, C, S>,
+        step::<R, Noisy, Plain, Plain, 1, H, C, S>,
     ]
 }
 
@@ -492,9 +495,13 @@ where
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
         let (g, state) = (&g[..n], state.map(|s| &mut s[..n]));
         let low = if P::SPLIT { &mut low[..n] } else { low };
+        // Counted on, for a product takes longer than all the rest of a place.
+        let steps: [u32; N] = array::from_fn(|j| places.after(j).first.wrapping_sub(places.first));
+        let step = places.after(N).first.wrapping_sub(places.first);
+        let mut at = places.first;
         for i in 0..n {
             let random = |noise: Noise, shift: usize| -> [u32; N] {
-                array::from_fn(|j| noise.of(places.after(N * i + j).first) << shift)
+                array::from_fn(|j| noise.of(at.wrapping_add(steps[j])) << shift)
             };
             let old = P::load(p[i], if P::SPLIT { low[i] } else { P::Low::default() });
             let g = G::load(g[i], G::Low::default());
@@ -518,6 +525,7 @@ where
             for k in 0..S {
                 state[k][i] = Q::store(news[k], random(noises.1[k / 2], 16 * (k % 2))).0;
             }
+            at = at.wrapping_add(step);
         }
     }
 }
