@@ -306,7 +306,7 @@ class Stored:
         numbers = np.broadcast_to(np.asarray(numbers, np.float32), array.shape)
         if state.dtype.itemsize == 4:
             state[...] = numbers
-        elif np.count_nonzero(numbers):
+        elif numbers.view(np.uint32).any():  # -0 stays -0
             random = codecs.state_noise(seed, 0, self.name, number, self.places(array.shape))
             state.view(np.uint16)[...] = codecs.to_bfloat16(numbers, random)
         return state
