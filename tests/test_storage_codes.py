@@ -160,6 +160,21 @@ def test_every_recipe_has_the_bits_of_the_mirror(name: str, level: str) -> None:
     assert done > 20
 
 
+def test_the_exponent_of_a_block_is_the_least_that_its_largest_number_has(level: str) -> None:
+    """The largest code is of 0x...700000: what is above might round up to what has none."""
+    edges = np.array([0x3F6FFFFF, 0x3F700000, 0x3F700001, 0x3FF00000, 0x3FF00001], np.uint32)
+    g = np.full(5 * 256, 0.01, np.float32)
+    g[100::256] = edges.view(np.float32)
+    # Its states are the gradient itself, after one step.
+    opt = instep.Adamax({"W": np.zeros_like(g)}, betas=(0.0, 0.999), state_dtype="8bit")
+    model = Model(opt)
+    model.step(g)
+    opt.step({"W": g})
+    assert_like_model(model)
+    for state in ("m_scale", "u_scale"):
+        assert opt.state["W"][state].tolist() == [126, 126, 127, 127, 128]
+
+
 @pytest.mark.parametrize("name", CODED)
 def test_every_length_has_the_bits_of_the_mirror(name: str) -> None:
     dtype, options = CODED[name]
