@@ -1,4 +1,4 @@
-//! What a step may need to know about gradients first: their norm, and whether they are finite.
+//! What a step may need to know about gradients first: their sum, their norm, and whether they are finite.
 
 use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
@@ -26,6 +26,25 @@ impl Squares {
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.0.iter().sum()
+    }
+}
+
+/// Adds a gradient to the sum of those before it.
+pub fn add<F: Element>(level: Level, g: &[F], sum: &mut [F]) {
+    isa::run(level, Plus { g, sum });
+}
+
+struct Plus<'a, F> {
+    g: &'a [F],
+    sum: &'a mut [F],
+}
+
+impl<F: Element> Kernel for Plus<'_, F> {
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        for (sum, &x) in self.sum.iter_mut().zip(self.g) {
+            *sum = *sum + x;
+        }
     }
 }
 

@@ -34,6 +34,7 @@ enum What {
     RowsDtype { wanted: Dtype },
     RowsShape { has: Vec<isize>, of: Vec<isize> },
     Row { index: isize, count: usize },
+    Addend { number: usize },
     Folded,
     Shared { with: Place },
 }
@@ -118,6 +119,10 @@ impl Refusal {
                     "{here} has the row {index}; {of} has {count} rows, counted from 0"
                 ))
             }
+            What::Addend { number } => Error::Value(format!(
+                "what is added to {here} as number {number} is not like it; wanted the same dtype, shape, \
+                 strides and alignment"
+            )),
             What::Folded => Error::Value(format!(
                 "{here} has elements that share memory with each other, and a step writes it; \
                  pass a copy"
@@ -166,11 +171,21 @@ pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refus
         let kind = &call.parameters[parameter].kind;
         let job = match gradient {
             Gradient::Absent => continue,
-            Gradient::Dense(array) => {
+            Gradient::Dense(_) | Gradient::Sum(_) => {
+                let (array, addends) = gradient.terms().split_first().expect("a sum has terms");
                 let view = View::of(array, quiet);
                 views[GRADIENT] = companion(call, place, view, &views[PARAMETER], dtype)?;
                 check_states(call, parameter, &views[..roles], dtype)?;
-                Job::new(&views[..roles], dtype, parameter, work, kind)
+                let mut data = Vec::with_capacity(addends.len());
+                for (number, array) in addends.iter().enumerate() {
+                    let addend = View::of(array, quiet);
+                    if !addend.is_like(&view) {
+                        return Err(Refusal { place, what: What::Addend { number } });
+                    }
+                    data.push(addend.data);
+                    members.extend(Member::of(addend, place, false));
+                }
+                Job::new(&views[..roles], dtype, parameter, work, kind).with_addends(data)
             }
             Gradient::Rows(rows) => {
                 views[GRADIENT] = of_rows(call, place, rows, &views[PARAMETER], dtype, quiet)?;

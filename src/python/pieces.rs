@@ -6,9 +6,11 @@
 )]
 
 mod stored;
+mod summed;
 
 use std::{array, slice};
 
+use self::summed::Room;
 use super::job::{Job, PIECE, Work};
 use super::rule::BoundRule;
 use super::storage::{Master, Storage};
@@ -46,13 +48,15 @@ pub(super) struct Piece<'a> {
     len: usize,
     /// Of all pieces of the job but the last.
     size: usize,
+    /// Which of the arrays that its gradient is the sum of is at the gradient's role.
+    term: usize,
 }
 
 impl<'a> Piece<'a> {
     /// The piece of at most `size` elements from `start` on, a multiple of `size` that the job has.
     #[inline]
     pub(super) fn new(job: &'a Job, start: usize, size: usize) -> Self {
-        Self { job, start, len: size.min(job.len - start), size }
+        Self { job, start, len: size.min(job.len - start), size, term: 0 }
     }
 }
 
@@ -81,7 +85,7 @@ impl Piece<'_> {
     pub(super) fn sum_of_squares(&self, role: usize, level: Level) -> f64 {
         fn sum<F: Element>(piece: &Piece<'_>, role: usize, level: Level) -> f64 {
             let mut squares = gradient::Squares::default();
-            piece.each_tile::<F>(role, |tile| squares.add(level, tile));
+            piece.each_tile::<F>(level, role, |tile| squares.add(level, tile));
             squares.sum()
         }
         if self.job.storage.is_some() && !self.is_plain(role) {
@@ -99,7 +103,8 @@ impl Piece<'_> {
     pub(super) fn is_finite(&self, level: Level) -> bool {
         fn finite<F: Element>(piece: &Piece<'_>, level: Level) -> bool {
             let mut finite = true;
-            piece.each_tile::<F>(GRADIENT, |tile| finite &= gradient::all_finite(level, tile));
+            let look = |tile: &[F]| finite &= gradient::all_finite(level, tile);
+            piece.each_tile::<F>(level, GRADIENT, look);
             finite
         }
         if self.job.storage.is_some() && !self.is_plain(GRADIENT) {
@@ -149,18 +154,23 @@ impl Piece<'_> {
     }
 
     fn sweep<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
-        let others = work.others();
+        let (others, has_sum) = (work.others(), self.job.has_sum());
         if let Some(walk) = &self.job.walk {
-            self.sweep_blocks(walk, work, step);
-        } else if work.extras == Extras::NONE && !work.clear_gradient {
+            if has_sum {
+                self.sweep_gathered(work, step);
+            } else {
+                self.sweep_blocks(walk, work, step);
+            }
+        } else if work.extras == Extras::NONE && !work.clear_gradient && !has_sum {
             let (p, g, mut slices) = self.slices(others);
             step(p, g, &mut slices[..others]);
         } else {
-            let mut scratch = Scratch::new();
+            let (mut room, mut scratch) = (Room::new(), Scratch::new());
             for (start, n) in self.tiles(Extras::TILE) {
                 let mut tile = Piece { start: self.start + start, len: n, ..*self };
+                let sum = has_sum.then(|| tile.sum(work.level, 0, n, &mut room));
                 let (p, g, mut slices) = tile.slices(others);
-                work.step(step, p, g, &mut slices[..others], scratch.zeros(n));
+                work.step(step, p, sum.unwrap_or(g), &mut slices[..others], scratch.zeros(n));
                 if work.clear_gradient {
                     tile.gradient_to_write::<F>().fill(F::default());
                 }
@@ -279,10 +289,16 @@ impl Piece<'_> {
         cuts(self.len, size)
     }
 
-    /// Visits the array of a role in order: as it is if it is dense, else gathered a tile at a time.
-    fn each_tile<F: Element>(&self, role: usize, mut visit: impl FnMut(&[F])) {
+    /// Visits the array of a role in order: as it is if it is dense, else gathered or summed a tile at
+    /// a time.
+    fn each_tile<F: Element>(&self, level: Level, role: usize, mut visit: impl FnMut(&[F])) {
         let walk = self.job.walk.as_ref();
-        if walk.is_none_or(|walk| role == GRADIENT && walk.gradient_is_dense()) {
+        if role == GRADIENT && self.job.has_sum() {
+            let mut room = Room::new();
+            for (start, n) in self.tiles(Extras::TILE) {
+                visit(self.sum(level, start, n, &mut room));
+            }
+        } else if walk.is_none_or(|walk| role == GRADIENT && walk.gradient_is_dense()) {
             visit(self.dense(role));
         } else {
             let mut room = Tiles::<TILE_BYTES>::new();
@@ -295,9 +311,9 @@ impl Piece<'_> {
     /// The array of a role as a slice, if it is dense.
     fn dense<F: Element>(&self, role: usize) -> &[F] {
         assert!(size_of::<F>() == self.job.dtype_of(role).size());
-        let data = self.job.data[role].cast::<F>().wrapping_add(self.start);
+        let data = self.job.data_of(role, self.term).cast::<F>().wrapping_add(self.start);
         // SAFETY: as in `slices`, for one array alone, of which the walk may have said that it is
-        // dense; and nothing writes while it is borrowed, as writing borrows the piece mutably.
+        // dense, or which is like such a gradient; and nothing writes while it is borrowed, as writing borrows the piece mutably.
         unsafe { slice::from_raw_parts(data, self.len) }
     }
 
@@ -384,7 +400,8 @@ impl Piece<'_> {
 
     /// Whether a step can take the float32 numbers of a role where they are.
     fn is_in_place(&self, role: usize) -> bool {
-        self.job.is_one_run() && self.is_plain(role)
+        let is_sum = role == GRADIENT && self.job.has_sum();
+        self.job.is_one_run() && self.is_plain(role) && !is_sum
     }
 
     /// The arrays that a step can take where they are, from `start` of this piece on: parameter,
@@ -429,7 +446,7 @@ impl Piece<'_> {
     fn prefetch(&self, role: usize, start: usize, n: usize) {
         if self.job.is_one_run() {
             let size = self.job.dtype_of(role).size();
-            let data = self.job.data[role].wrapping_add(size * (self.start + start));
+            let data = self.job.data_of(role, self.term).wrapping_add(size * (self.start + start));
             for line in (0..size * n).step_by(walk::CACHE_LINE) {
                 isa::prefetch_at(data.wrapping_add(line));
             }
@@ -447,7 +464,7 @@ impl Piece<'_> {
         let fill = |tile: *mut F| {
             self.stretches::<F>(role, start, n, |what, array, done| {
                 // SAFETY: `stretches` leads to elements of the array of a role, one after the other
-                // `n` of them; the array outlives the job (see `Jobs`), and it is not written
+                // `n` of them: what is added to a gradient has its strides. The array outlives the job (see `Jobs`), and it is not written
                 // meanwhile, as in `gradient`.
                 unsafe { tiles::gather::<F>(what, array, tile.wrapping_add(done)) }
             });
@@ -477,7 +494,7 @@ impl Piece<'_> {
     ) {
         let size = self.job.dtype_of(role).size();
         assert!(size_of::<F>() == size && start + n <= self.len);
-        let array = self.job.data[role];
+        let array = self.job.data_of(role, self.term);
         let start = self.start + start;
         let Some(walk) = &self.job.walk else {
             let size = size.cast_signed();

@@ -87,15 +87,21 @@ impl Plan {
             job.set_work(parameter.work);
             match gradient {
                 Gradient::Absent => {}
-                Gradient::Dense(array) => {
-                    let view = View::of(array, quiet);
-                    if job.is_of_rows() || !layouts.next_is(&view) {
+                Gradient::Dense(_) | Gradient::Sum(_) => {
+                    let terms = gradient.terms();
+                    if job.is_of_rows() || job.terms() != terms.len() {
                         return false;
                     }
-                    let moved = job.move_gradient(&view);
-                    any_moved |= moved;
-                    if moved || call.writes_gradients {
-                        self.seen.moved.extend(view.span());
+                    for (term, array) in terms.iter().enumerate() {
+                        let view = View::of(array, quiet);
+                        if !layouts.next_is(&view) {
+                            return false;
+                        }
+                        let moved = job.move_gradient(term, &view);
+                        any_moved |= moved;
+                        if moved || call.writes_gradients {
+                            self.seen.moved.extend(view.span());
+                        }
                     }
                 }
                 Gradient::Rows(rows) => {

@@ -6,8 +6,10 @@
 
 use std::{array, iter};
 
+use super::summed::Room as SumRoom;
 use super::{Piece, cuts};
 use crate::extras::{Extras, Step};
+use crate::gradient;
 use crate::isa::Level;
 use crate::python::job::Work;
 use crate::python::rule::BoundRule;
@@ -17,7 +19,7 @@ use crate::python::view::Dtype;
 use crate::recipes::Recipe;
 use crate::rules::{Coefficients, MAX_STATES};
 use crate::storage::{self, BLOCK, Key, Rounding};
-use crate::sweep::stored::{self, Combination, Places};
+use crate::sweep::stored::{self, Combination, Gradient, Places};
 use crate::walk::{Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, PARAMETER, PLACE, Walk};
 
 /// The elements of a tile: few enough for all that is known of them to stay in the cache.
@@ -49,7 +51,8 @@ impl Piece<'_> {
         let level = work.level;
         match &work.rule {
             BoundRule::Recipe(recipe, c) => {
-                let combination = storage.combination(self.job.gradient);
+                let sums = if self.job.has_sum() { Dtype::F32 } else { self.job.gradient };
+                let combination = storage.combination(sums);
                 let does = self.has_runs(storage) && stored::does(level, &work.extras);
                 match combination.filter(|_| does) {
                     Some(combination) => self.sweep_stored(work, storage, combination, recipe, c),
@@ -141,11 +144,17 @@ impl Piece<'_> {
         let step = recipe.stored(combination);
         let key = |role| Self::key(work, storage, role);
         let (own, states) = (key(PARAMETER), array::from_fn(|k| key(FIRST_STATE + 2 * k)));
+        let (has_sum, mut room) = (self.job.has_sum(), SumRoom::new());
         let mut start = 0;
         while start < self.len {
             let (n, high, places) = self.places_from(storage, start);
+            let n = if has_sum { n.min(Extras::TILE) } else { n };
+            let sum = has_sum.then(|| self.sum(work.level, start, n, &mut room));
             let noises = (own.noise(high), states.map(|key: Key| key.noise(high)));
-            let arrays = self.arrays(storage, start, n, places, noises);
+            let mut arrays = self.arrays(storage, start, n, places, noises);
+            if let Some(sum) = sum {
+                arrays.g = Gradient::Float32(sum);
+            }
             step(work.level, coefficients, &work.extras, arrays);
             start += n;
         }
@@ -270,8 +279,21 @@ impl Piece<'_> {
         }
     }
 
-    /// The numbers of the array of a role, from `start` of this piece on in order.
+    /// The numbers of a role, from `start` of this piece on in order: of a gradient their sum.
     fn load(&self, level: Level, role: usize, start: usize, to: &mut [f32]) {
+        self.load_array(level, role, start, to);
+        if role == GRADIENT && self.job.has_sum() {
+            let mut numbers = [0.0; TILE];
+            let numbers = &mut numbers[..to.len()];
+            for term in 1..self.job.terms() {
+                Piece { term, ..*self }.load_array(level, role, start, numbers);
+                gradient::add(level, numbers, to);
+            }
+        }
+    }
+
+    /// The numbers of the array of a role.
+    fn load_array(&self, level: Level, role: usize, start: usize, to: &mut [f32]) {
         let (n, mut room) = (to.len(), Room::new());
         let storage = self.job.storage.as_ref().filter(|_| role == PARAMETER);
         let master = storage.map_or(Master::None, |storage| storage.master);
