@@ -117,6 +117,21 @@ mod tests {
     }
 
     #[test]
+    fn gradients_are_added_alike_at_every_level_and_length() {
+        let g: Vec<f32> = (0..300_u16).map(|i| f32::from(i) * 0.37 - 50.0).collect();
+        let first: Vec<f32> = g.iter().map(|x| 1e4 / (x + 0.1)).collect();
+        for n in 0..g.len() {
+            let wanted: Vec<_> = (0..n).map(|i| (first[i] + g[i]).to_bits()).collect();
+            for level in Level::available() {
+                let mut sum = first.clone();
+                add(level, &g[..n], &mut sum[..n]);
+                assert!(sum[..n].iter().map(|x| x.to_bits()).eq(wanted.iter().copied()));
+                assert_eq!(sum[n..], first[n..]);
+            }
+        }
+    }
+
+    #[test]
     fn one_bad_element_is_found_wherever_it_is() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             for place in 0..100 {

@@ -27,7 +27,7 @@ enum What {
     DtypeInStorage { wanted: &'static [Dtype] },
     ManyPlaces,
     RowsOfParts { len: usize },
-    Exponents { wanted: usize },
+    Exponents { has: Vec<isize>, in_order: bool, wanted: usize },
     Shape { has: Vec<isize>, wanted: Vec<isize> },
     ReadOnly,
     ReadOnlyRows,
@@ -89,9 +89,14 @@ impl Refusal {
                 "{here} is Rows of {len} elements, and states in 8 bits have blocks of {BLOCK}; wanted \
                  rows of a multiple of that, or an array"
             )),
-            What::Exponents { wanted } => Error::Value(format!(
-                "{here} is not as it was made; wanted {wanted} elements of uint8, one after the other"
-            )),
+            What::Exponents { has, in_order, wanted } => {
+                let order = if in_order { "" } else { ", not in C order" };
+                let (has, of) = (shape(&has), name(parameter)?);
+                Error::Value(format!(
+                    "{here} has shape {has}{order}; wanted ({wanted},) in C order, an exponent for each \
+                     {BLOCK} elements of {of}"
+                ))
+            }
             What::Shape { has, wanted } => {
                 let of = name(parameter)?;
                 let (has, wanted) = (shape(&has), shape(&wanted));
@@ -287,12 +292,16 @@ fn exponents<'q>(
     for (k, array) in call.parameters[parameter].exponents.iter().enumerate() {
         let (view, wanted) = (View::of(array, quiet), len.div_ceil(BLOCK));
         let place = Place { parameter, role: FIRST_EXPONENTS + k };
-        let is_right = view.dtype == Some(Dtype::U8)
-            && view.len() == wanted
-            && view.is_c_contiguous()
-            && view.is_writable();
-        if !is_right {
-            return Err(Refusal { place, what: What::Exponents { wanted } });
+        let in_order = view.is_c_contiguous();
+        let what = if view.dtype != Some(Dtype::U8) {
+            Some(What::DtypeInStorage { wanted: &[Dtype::U8] })
+        } else if view.len() != wanted || !in_order {
+            Some(What::Exponents { has: view.shape.to_vec(), in_order, wanted })
+        } else {
+            (!view.is_writable()).then_some(What::ReadOnly)
+        };
+        if let Some(what) = what {
+            return Err(Refusal { place, what });
         }
         data[k] = view.data;
         members.extend(Member::of(view, place, true));
