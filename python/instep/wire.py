@@ -140,8 +140,12 @@ class Wire:
         parts, _ = self._parts(k, rank, grads)
         sources = self._received(k)
         sources[rank] = self._place(grads, parts, self._regions(k, grads)[rank])
-        dtypes = {number: of.dtype for number, of in enumerate(grads) if of is not None}
-        return [[typed(part, source, dtypes[part.array]) for source in sources] for part in parts]
+        terms: Terms = []
+        for part in parts:
+            of = grads[part.array]
+            assert of is not None
+            terms.append([typed(part, source, of.dtype) for source in sources])
+        return terms
 
     def _received(self, k: int) -> list[NDArray[Any]]:
         """Return where the gradients of each rank for this rank's part of a chunk arrive."""

@@ -161,10 +161,10 @@ impl Gradient {
         }
     }
 
-    /// The same with arrays that are added to it, in order.
+    /// The same with arrays that are added to it, in order, if it is an array.
     ///
     /// # Errors
-    /// A `TypeError` for what is no ndarray, and for `Rows`, to which nothing can be added.
+    /// A `TypeError` for what is no ndarray.
     pub(super) fn plus(
         self,
         addends: &[Bound<'_, PyAny>],

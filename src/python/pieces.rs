@@ -313,7 +313,8 @@ impl Piece<'_> {
         assert!(size_of::<F>() == self.job.dtype_of(role).size());
         let data = self.job.data_of(role, self.term).cast::<F>().wrapping_add(self.start);
         // SAFETY: as in `slices`, for one array alone, of which the walk may have said that it is
-        // dense, or which is like such a gradient; and nothing writes while it is borrowed, as writing borrows the piece mutably.
+        // dense. What is added to a gradient has its dtype, shape and strides, and is aligned if it
+        // is. Nothing writes while this is borrowed, as writing borrows the piece mutably.
         unsafe { slice::from_raw_parts(data, self.len) }
     }
 
@@ -464,8 +465,9 @@ impl Piece<'_> {
         let fill = |tile: *mut F| {
             self.stretches::<F>(role, start, n, |what, array, done| {
                 // SAFETY: `stretches` leads to elements of the array of a role, one after the other
-                // `n` of them: what is added to a gradient has its strides. The array outlives the job (see `Jobs`), and it is not written
-                // meanwhile, as in `gradient`.
+                // `n` of them, and of what is added to a gradient too, whose strides are the same.
+                // The array outlives the job (see `Jobs`), and it is not written meanwhile, as in
+                // `gradient`.
                 unsafe { tiles::gather::<F>(what, array, tile.wrapping_add(done)) }
             });
         };
