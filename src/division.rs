@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::element::Element;
+use crate::element::{Element, Float};
 use crate::isa::{self, Kernel, Level};
 use crate::registers::{Instructions, Register};
 

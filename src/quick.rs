@@ -4,7 +4,7 @@ use std::array;
 use std::ops::{Add, Div, Mul, Sub};
 
 use crate::division::Reciprocal;
-use crate::element::{Element, Float};
+use crate::element::Float;
 use crate::registers::{Instructions, Register};
 use crate::roots;
 use crate::rules::Rule;
@@ -43,21 +43,6 @@ impl<V: Instructions, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool
         let slice = &mut slice[..2 * V::N];
         self.0.store(slice);
         self.1.store(&mut slice[V::N..]);
-    }
-
-    /// The elements of a slice that is no longer than the two, and zeros.
-    #[inline(always)]
-    pub(crate) fn load_first(slice: &[V::Element]) -> Self {
-        let (one, other) = slice.split_at(slice.len().min(V::N));
-        Self(Register::load_first(one), Register::load_first(other))
-    }
-
-    /// Fills a slice that is no longer than the two with the first elements.
-    #[inline(always)]
-    pub(crate) fn store_first(self, slice: &mut [V::Element]) {
-        let (one, other) = slice.split_at_mut(slice.len().min(V::N));
-        self.0.store_first(one);
-        self.1.store_first(other);
     }
 
     /// A register that has NaN where one of the two has it.
@@ -100,7 +85,7 @@ impl<V: Instructions, const OPERATIONS: u8, const ROOT1: bool, const ROOT2: bool
 
     #[inline(always)]
     fn or_zero(self) -> Self {
-        self.maximum(Self::of(V::Element::nearest(0.0)))
+        self.each(Register::or_zero)
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use crate::element::Element;
+use crate::element::{Element, Float};
 
 type Fill<V> = unsafe fn(<V as Instructions>::Element) -> V;
 type Load<V> = unsafe fn(*const <V as Instructions>::Element, u32) -> V;
@@ -133,26 +133,6 @@ impl<V: Instructions> Register<V> {
     }
 
     #[inline(always)]
-    pub(crate) fn sqrt(self) -> Self {
-        self.unary(V::SQRT)
-    }
-
-    #[inline(always)]
-    pub(crate) fn abs(self) -> Self {
-        self.unary(V::ABS)
-    }
-
-    #[inline(always)]
-    pub(crate) fn maximum(self, other: Self) -> Self {
-        self.binary(other, V::MAXIMUM)
-    }
-
-    #[inline(always)]
-    pub(crate) fn sign(self) -> Self {
-        self.unary(V::SIGN)
-    }
-
-    #[inline(always)]
     pub(crate) fn mul_add(self, factor: Self, addend: Self) -> Self {
         self.ternary(factor, addend, V::MUL_ADD)
     }
@@ -222,6 +202,38 @@ impl<V: Instructions> Div for Register<V> {
     #[inline(always)]
     fn div(self, other: Self) -> Self {
         self.binary(other, V::DIV)
+    }
+}
+
+impl<V: Instructions> Float for Register<V> {
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.unary(V::SQRT)
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.unary(V::ABS)
+    }
+
+    #[inline(always)]
+    fn maximum(self, other: Self) -> Self {
+        self.binary(other, V::MAXIMUM)
+    }
+
+    #[inline(always)]
+    fn or_zero(self) -> Self {
+        self.maximum(Self::of(V::Element::nearest(0.0)))
+    }
+
+    #[inline(always)]
+    fn sign(self) -> Self {
+        self.unary(V::SIGN)
+    }
+
+    #[inline(always)]
+    fn over(self, divisor: Self) -> Self {
+        self / divisor
     }
 }
 

@@ -1,6 +1,6 @@
 //! Square roots on the multipliers, correctly rounded.
 
-use crate::element::Element;
+use crate::element::{Element, Float};
 use crate::isa::{self, Kernel, Level};
 use crate::registers::{Instructions, Register, Registers};
 

@@ -185,17 +185,25 @@ where
         end
     }
 
-    /// What is left from `start` on, less than two registers, on the divider.
+    /// What is left from `start` on, less than two registers, one at a time on the divider: a second one
+    /// of zeros would take as long as one of elements.
     #[inline(always)]
-    fn rest<V: Instructions<Element = F>>(&mut self, start: usize) {
+    fn rest<V: Instructions<Element = F>>(&mut self, mut start: usize) {
         let n = self.p.len();
-        let load = |slice: &[_]| Quick::<V, 1, false, false>::load_first(&slice[start..n]);
-        let coefficients = spread(&self.coefficients);
-        let old = array::from_fn(|k| load(self.state[k]));
-        let (new, states) = R::update(coefficients, load(self.p), load(self.g), old);
-        new.store_first(&mut self.p[start..]);
-        for (state, new) in self.state.iter_mut().zip(states) {
-            new.store_first(&mut state[start..n]);
+        let mut coefficients = [Register::<V>::of(F::ONE); C];
+        for (spread, &coefficient) in coefficients.iter_mut().zip(&self.coefficients) {
+            *spread = Register::of(coefficient);
+        }
+        while start < n {
+            let end = n.min(start + V::N);
+            let load = |slice: &[_]| Register::load_first(&slice[start..end]);
+            let old = array::from_fn(|k| load(self.state[k]));
+            let (new, states) = R::update(coefficients, load(self.p), load(self.g), old);
+            new.store_first(&mut self.p[start..end]);
+            for (state, new) in self.state.iter_mut().zip(states) {
+                new.store_first(&mut state[start..end]);
+            }
+            start = end;
         }
     }
 }

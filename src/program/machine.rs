@@ -5,7 +5,7 @@ use std::array;
 use super::assemble::Code;
 use super::instructions::{ARRAYS, Binary, Instruction, Line, Slot, Unary};
 use crate::division::{self, Reciprocal};
-use crate::element::Element;
+use crate::element::{Element, Float};
 use crate::environment;
 use crate::isa::{self, Kernel, Level};
 use crate::registers::{Instructions, Portable, Register, Registers};

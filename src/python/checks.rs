@@ -245,11 +245,11 @@ pub(super) fn own_views<'q>(
     let place = Place { parameter, role: PARAMETER };
     let first = View::of(first, quiet);
     let dtype = match &call.parameters[parameter].kind {
-        Kind::Floats => first.dtype.filter(|dtype| dtype.is_float()).ok_or(What::Dtype),
-        Kind::Bits => first.dtype.ok_or(What::Dtype),
+        Kind::Floats => first.dtype().filter(|dtype| dtype.is_float()).ok_or(What::Dtype),
+        Kind::Bits => first.dtype().ok_or(What::Dtype),
         Kind::Stored(storage) => {
             let wanted = storage.dtypes(PARAMETER);
-            let dtype = first.dtype.filter(|dtype| wanted.contains(dtype));
+            let dtype = first.dtype().filter(|dtype| wanted.contains(dtype));
             dtype.ok_or(What::DtypeInStorage { wanted })
         }
     };
@@ -293,7 +293,7 @@ fn exponents<'q>(
         let (view, wanted) = (View::of(array, quiet), len.div_ceil(BLOCK));
         let place = Place { parameter, role: FIRST_EXPONENTS + k };
         let in_order = view.is_c_contiguous();
-        let what = if view.dtype != Some(Dtype::U8) {
+        let what = if view.dtype() != Some(Dtype::U8) {
             Some(What::DtypeInStorage { wanted: &[Dtype::U8] })
         } else if view.len() != wanted || !in_order {
             Some(What::Exponents { has: view.shape.to_vec(), in_order, wanted })
@@ -318,7 +318,7 @@ fn companion<'q>(
     parameter: &View<'_>,
     wanted: Dtype,
 ) -> Result<View<'q>, Refusal> {
-    let what = match wrong_dtype(call, place, view.dtype, wanted) {
+    let what = match wrong_dtype(call, place, view.dtype(), wanted) {
         Some(what) => what,
         _ if call.is_written(place) && !view.is_writable() => What::ReadOnly,
         _ if view.shape != parameter.shape => {
@@ -357,7 +357,7 @@ pub(super) fn of_rows<'q>(
     let values = View::of(&rows.values, quiet);
     let given = rows.given.as_ref().map_or(values, |given| View::of(given, quiet));
     let refuse = |what| Err(Refusal { place, what });
-    match wrong_dtype(call, place, values.dtype, wanted) {
+    match wrong_dtype(call, place, values.dtype(), wanted) {
         Some(What::DtypeInStorage { wanted }) => return refuse(What::DtypeInStorage { wanted }),
         Some(_) => return refuse(What::RowsDtype { wanted }),
         None => {}

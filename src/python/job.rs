@@ -144,7 +144,7 @@ impl Job {
             Kind::Stored(storage) => Some(Arc::clone(storage)),
             _ => None,
         };
-        let gradient = views[GRADIENT].dtype.unwrap_or(dtype);
+        let gradient = views[GRADIENT].dtype().unwrap_or(dtype);
         let mut data = [views[PARAMETER].data; MAX_ROLES];
         for (data, view) in iter::zip(&mut data, views) {
             *data = view.data;
@@ -190,7 +190,7 @@ impl Job {
 
     /// Where the array of a role begins; of a gradient, that term of it.
     #[inline]
-    pub(super) fn data_of(&self, role: usize, term: usize) -> *mut u8 {
+    pub(super) fn term_of(&self, role: usize, term: usize) -> *mut u8 {
         match term.checked_sub(1) {
             Some(addend) if role == GRADIENT => self.addends[addend],
             _ => self.data[role],
@@ -259,9 +259,9 @@ impl Job {
         self.work = work;
     }
 
-    /// Whether the array of a role is where a view is.
-    pub(super) fn is_at(&self, role: usize, view: &View<'_>) -> bool {
-        self.data[role] == view.data
+    /// Where the array of a role is.
+    pub(super) fn data_of(&self, role: usize) -> *mut u8 {
+        self.data[role]
     }
 
     /// Takes a view in the place of a term of its gradient, which was alike; returns whether it moved.

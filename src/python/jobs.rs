@@ -166,9 +166,15 @@ impl Jobs {
 
 /// Makes the pieces of a job that start within a part of the space.
 fn each_piece_within(job: &Job, space: &Range<usize>, size: usize, visit: &impl Fn(Piece<'_>)) {
-    let start = space.start.saturating_sub(job.start).next_multiple_of(size);
-    for start in (start..job.len.min(space.end - job.start)).step_by(size) {
+    // Most jobs are small and begin there: without a division they take less than with one.
+    let mut start = match space.start.checked_sub(job.start) {
+        None | Some(0) => 0,
+        Some(before) => before.next_multiple_of(size),
+    };
+    let end = job.len.min(space.end - job.start);
+    while start < end {
         visit(Piece::new(job, start, size));
+        start += size;
     }
 }
 

@@ -10,7 +10,6 @@ mod summed;
 
 use std::{array, slice};
 
-use self::summed::Room;
 use super::job::{Job, PIECE, Work};
 use super::rule::BoundRule;
 use super::storage::{Master, Storage};
@@ -154,31 +153,37 @@ impl Piece<'_> {
     }
 
     fn sweep<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
-        let (others, has_sum) = (work.others(), self.job.has_sum());
-        if let Some(walk) = &self.job.walk {
-            if has_sum {
-                self.sweep_gathered(work, step);
-            } else {
-                self.sweep_blocks(walk, work, step);
-            }
-        } else if work.extras == Extras::NONE && !work.clear_gradient && !has_sum {
+        let others = work.others();
+        if self.job.has_sum() {
+            self.sweep_summed(work, step);
+        } else if let Some(walk) = &self.job.walk {
+            self.sweep_blocks(walk, work, step);
+        } else if work.extras == Extras::NONE && !work.clear_gradient {
             let (p, g, mut slices) = self.slices(others);
             step(p, g, &mut slices[..others]);
         } else {
-            let (mut room, mut scratch) = (Room::new(), Scratch::new());
-            for (start, n) in self.tiles(Extras::TILE) {
-                let mut tile = Piece { start: self.start + start, len: n, ..*self };
-                let sum = has_sum.then(|| tile.sum(work.level, 0, n, &mut room));
-                let (p, g, mut slices) = tile.slices(others);
-                work.step(step, p, sum.unwrap_or(g), &mut slices[..others], scratch.zeros(n));
-                if work.clear_gradient {
-                    tile.gradient_to_write::<F>().fill(F::default());
-                }
+            self.sweep_with_extras(work, step);
+        }
+    }
+
+    /// The step with extra work, a tile at a time. Never inlined, as everything that has room for tiles: a
+    /// function touches all pages of its room when it is called, even where it has no use for them.
+    #[inline(never)]
+    fn sweep_with_extras<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
+        let others = work.others();
+        let mut scratch = Scratch::new();
+        for (start, n) in self.tiles(Extras::TILE) {
+            let mut tile = Piece { start: self.start + start, len: n, ..*self };
+            let (p, g, mut slices) = tile.slices(others);
+            work.step(step, p, g, &mut slices[..others], scratch.zeros(n));
+            if work.clear_gradient {
+                tile.gradient_to_write::<F>().fill(F::default());
             }
         }
     }
 
     /// The step of the blocks that are this piece's part of the job.
+    #[inline(never)]
     fn sweep_blocks<F: Element>(&mut self, walk: &Walk, work: &Work, step: Step<'_, F>) {
         let roles = FIRST_STATE + work.others();
         assert!(size_of::<F>() == self.job.dtype.size() && walk.roles() == roles);
@@ -242,6 +247,7 @@ impl Piece<'_> {
     }
 
     /// Sets the gradient, which is checked to be writable, to zero.
+    #[inline(never)]
     pub(super) fn clear_gradient<F: Bits>(&mut self) {
         if self.job.is_dense() {
             self.gradient_to_write::<F>().fill(F::default());
@@ -294,10 +300,7 @@ impl Piece<'_> {
     fn each_tile<F: Element>(&self, level: Level, role: usize, mut visit: impl FnMut(&[F])) {
         let walk = self.job.walk.as_ref();
         if role == GRADIENT && self.job.has_sum() {
-            let mut room = Room::new();
-            for (start, n) in self.tiles(Extras::TILE) {
-                visit(self.sum(level, start, n, &mut room));
-            }
+            self.each_sum(level, visit);
         } else if walk.is_none_or(|walk| role == GRADIENT && walk.gradient_is_dense()) {
             visit(self.dense(role));
         } else {
@@ -311,7 +314,7 @@ impl Piece<'_> {
     /// The array of a role as a slice, if it is dense.
     fn dense<F: Element>(&self, role: usize) -> &[F] {
         assert!(size_of::<F>() == self.job.dtype_of(role).size());
-        let data = self.job.data_of(role, self.term).cast::<F>().wrapping_add(self.start);
+        let data = self.job.term_of(role, self.term).cast::<F>().wrapping_add(self.start);
         // SAFETY: as in `slices`, for one array alone, of which the walk may have said that it is
         // dense. What is added to a gradient has its dtype, shape and strides, and is aligned if it
         // is. Nothing writes while this is borrowed, as writing borrows the piece mutably.
@@ -447,7 +450,7 @@ impl Piece<'_> {
     fn prefetch(&self, role: usize, start: usize, n: usize) {
         if self.job.is_one_run() {
             let size = self.job.dtype_of(role).size();
-            let data = self.job.data_of(role, self.term).wrapping_add(size * (self.start + start));
+            let data = self.job.term_of(role, self.term).wrapping_add(size * (self.start + start));
             for line in (0..size * n).step_by(walk::CACHE_LINE) {
                 isa::prefetch_at(data.wrapping_add(line));
             }
@@ -496,7 +499,7 @@ impl Piece<'_> {
     ) {
         let size = self.job.dtype_of(role).size();
         assert!(size_of::<F>() == size && start + n <= self.len);
-        let array = self.job.data_of(role, self.term);
+        let array = self.job.term_of(role, self.term);
         let start = self.start + start;
         let Some(walk) = &self.job.walk else {
             let size = size.cast_signed();

@@ -1,14 +1,15 @@
 //! The plan of a step: jobs that are checked, and what later steps may keep of them.
 
+use std::iter;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::call::{Call, Gradient, Place};
+use super::call::{Call, Gradient, Parameter, Place, Rows};
 use super::checks::{self, Refusal};
 use super::job::{Job, Work};
 use super::jobs::Jobs;
 use super::seen::Seen;
-use super::view::{Quiet, View};
+use super::view::{Array, Comparison, Quiet, View};
 use crate::error::Error;
 use crate::isa::Level;
 use crate::walk::{GRADIENT, PARAMETER};
@@ -63,74 +64,47 @@ impl Plan {
         let mut jobs = self.jobs.iter_mut();
         let (mut any_moved, mut any_rows) = (false, false);
         self.seen.moved.clear();
-        for (number, (parameter, gradient)) in
-            std::iter::zip(call.parameters, call.grads).enumerate()
-        {
+        for (number, (parameter, gradient)) in iter::zip(call.parameters, call.grads).enumerate() {
             if matches!(gradient, Gradient::Absent) {
                 continue;
             }
             let Some(job) = jobs.next().filter(|job| job.parameter() == number) else {
                 return false;
             };
-            for (role, array) in parameter.arrays() {
-                let view = View::of(array, quiet);
-                if !(layouts.next_is(&view) && job.is_at(role, &view)) {
-                    return false;
-                }
-            }
-            for (array, &data) in std::iter::zip(&parameter.exponents, &job.exponents) {
-                let view = View::of(array, quiet);
-                if !(layouts.next_is(&view) && data == view.data) {
-                    return false;
-                }
+            if !is_in_place(job, parameter, &mut layouts, quiet) {
+                return false;
             }
             job.set_work(parameter.work);
-            match gradient {
-                Gradient::Absent => {}
-                Gradient::Dense(_) | Gradient::Sum(_) => {
-                    let terms = gradient.terms();
-                    if job.is_of_rows() || job.terms() != terms.len() {
+            let moved = match gradient {
+                Gradient::Absent => continue,
+                Gradient::Dense(array) => {
+                    let view = View::of(array, quiet);
+                    if job.is_of_rows() || job.has_sum() || !layouts.next_is(&view) {
                         return false;
                     }
-                    for (term, array) in terms.iter().enumerate() {
-                        let view = View::of(array, quiet);
-                        if !layouts.next_is(&view) {
-                            return false;
-                        }
-                        let moved = job.move_gradient(term, &view);
-                        any_moved |= moved;
-                        if moved || call.writes_gradients {
-                            self.seen.moved.extend(view.span());
-                        }
+                    let moved = job.move_gradient(0, &view);
+                    any_moved |= moved;
+                    if !moved && !call.writes_gradients {
+                        continue;
                     }
+                    view.span()
+                }
+                Gradient::Sum(terms) => {
+                    if !take_terms(job, terms, &mut layouts, &mut self.seen.moved, quiet) {
+                        return false;
+                    }
+                    any_moved = true;
+                    continue;
                 }
                 Gradient::Rows(rows) => {
-                    let place = Place { parameter: number, role: GRADIENT };
-                    let Ok((mut views, roles, dtype)) = checks::own_views(call, number, quiet)
-                    else {
+                    let Some(values) = take_rows(job, call, number, rows, quiet) else {
                         return false;
                     };
-                    let Ok(values) = checks::of_rows(call, place, rows, &views[0], dtype, quiet)
-                    else {
-                        return false;
-                    };
-                    if !job.is_of_rows() || rows.given.is_some() && call.writes_gradients {
-                        return false;
-                    }
-                    let exponents = job.exponents;
-                    views[GRADIENT] = values;
-                    let indices = rows.indices.clone();
-                    let kind = &parameter.kind;
-                    *job =
-                        Job::of_rows(&views[..roles], dtype, number, parameter.work, kind, indices)
-                            .with_exponents(exponents);
-                    if !job.places_are_known() {
-                        return false;
-                    }
-                    self.seen.moved.extend(values.span());
                     (any_moved, any_rows) = (true, true);
+                    values.span()
                 }
-            }
+            };
+            self.seen.moved.extend(moved);
         }
         if jobs.next().is_some() || any_moved && !self.seen.moved_are_apart() {
             return false;
@@ -291,6 +265,78 @@ impl Plan {
     pub(super) fn swap(&mut self, enter: bool) {
         self.jobs.swap(enter);
     }
+}
+
+/// Whether all that stays from step to step is where a job has it, and as it was. By itself, so that the
+/// few things that it looks at are in registers.
+#[inline(never)]
+fn is_in_place<'q>(
+    job: &Job,
+    parameter: &'q Parameter,
+    layouts: &mut Comparison<'_>,
+    quiet: &'q Quiet,
+) -> bool {
+    for (role, array) in parameter.arrays() {
+        let view = View::of(array, quiet);
+        if view.data != job.data_of(role) || !layouts.next_is(&view) {
+            return false;
+        }
+    }
+    for (array, &data) in iter::zip(&parameter.exponents, &job.exponents) {
+        let view = View::of(array, quiet);
+        if view.data != data || !layouts.next_is(&view) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Takes the terms of a sum in the place of those that were alike; returns whether they all are.
+#[inline(never)]
+fn take_terms(
+    job: &mut Job,
+    terms: &[Array],
+    layouts: &mut Comparison<'_>,
+    moved: &mut Vec<Range<usize>>,
+    quiet: &Quiet,
+) -> bool {
+    if job.terms() != terms.len() {
+        return false;
+    }
+    for (term, array) in terms.iter().enumerate() {
+        let view = View::of(array, quiet);
+        if !layouts.next_is(&view) {
+            return false;
+        }
+        if job.move_gradient(term, &view) {
+            moved.extend(view.span());
+        }
+    }
+    true
+}
+
+/// Has a job of rows step other ones; returns their values, or `None` if that takes another look at all.
+#[inline(never)]
+fn take_rows<'q>(
+    job: &mut Job,
+    call: &Call<'q>,
+    number: usize,
+    rows: &'q Rows,
+    quiet: &'q Quiet,
+) -> Option<View<'q>> {
+    let place = Place { parameter: number, role: GRADIENT };
+    let (mut views, roles, dtype) = checks::own_views(call, number, quiet).ok()?;
+    let values = checks::of_rows(call, place, rows, &views[0], dtype, quiet).ok()?;
+    if !job.is_of_rows() || rows.given.is_some() && call.writes_gradients {
+        return None;
+    }
+    let exponents = job.exponents;
+    views[GRADIENT] = values;
+    let indices = rows.indices.clone();
+    let Parameter { work, ref kind, .. } = call.parameters[number];
+    *job =
+        Job::of_rows(&views[..roles], dtype, number, work, kind, indices).with_exponents(exponents);
+    job.places_are_known().then_some(values)
 }
 
 /// Whether one of the rules asks for the norms of whole arrays.

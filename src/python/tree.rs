@@ -54,14 +54,14 @@ impl Tree {
                     // The list may change while leaves are visited: that is no error of its own.
                     Ok(fits
                         && all(children.iter().enumerate(), |(i, child)| match list.get_item(i) {
-                            Ok(item) => child.walk(&item, visit),
+                            Ok(item) => child.visit_or_walk(&item, visit),
                             Err(_) => Ok(false),
                         })?)
                 } else if let Ok(tuple) = tree.cast_exact::<PyTuple>() {
                     let fits = tuple.len() == children.len();
                     Ok(fits
                         && all(children.iter().zip(tuple.iter()), |(child, item)| {
-                            child.walk(&item, visit)
+                            child.visit_or_walk(&item, visit)
                         })?)
                 } else {
                     Ok(false)
@@ -72,11 +72,21 @@ impl Tree {
                 let fits = dict.len() == children.len();
                 Ok(fits
                     && all(children.iter(), |(key, child)| match dict.get_item(key)? {
-                        Some(item) => child.walk(&item, visit),
+                        Some(item) => child.visit_or_walk(&item, visit),
                         None => Ok(false),
                     })?)
             }
         }
+    }
+
+    /// The same, without a call for a leaf, as most children are.
+    #[inline(always)]
+    fn visit_or_walk<'py>(
+        &self,
+        tree: &Bound<'py, PyAny>,
+        visit: &mut impl FnMut(&Bound<'py, PyAny>) -> PyResult<bool>,
+    ) -> PyResult<bool> {
+        if matches!(self, Self::Leaf) { visit(tree) } else { self.walk(tree, visit) }
     }
 
     /// Visits the keys of all dicts.

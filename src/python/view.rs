@@ -10,7 +10,7 @@ use std::{mem, ptr, slice};
 use numpy::PyUntypedArray;
 use numpy::npyffi::{
     _PyArray_GET_ITEM_DATA, _PyDataType_GET_ITEM_DATA, NPY_ARRAY_C_CONTIGUOUS,
-    NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_TYPES, PyArray_Descr,
+    NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_TYPES,
 };
 use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
@@ -52,17 +52,9 @@ impl Dtype {
         BFLOAT16.store(number, Ordering::Relaxed);
     }
 
-    /// # Safety
-    /// `descr` is the descriptor of an ndarray that is alive.
-    unsafe fn of(descr: *const PyArray_Descr) -> Option<Self> {
-        // SAFETY: a descriptor begins with these fields in every NumPy, and it is alive.
-        let fields = unsafe { &*_PyDataType_GET_ITEM_DATA(descr) };
-        // A byte-swapped dtype has the same number.
-        // One of single bytes has no order.
-        if !matches!(fields.byteorder.cast_unsigned(), b'=' | b'|') {
-            return None;
-        }
-        match fields.type_num {
+    /// Of the number that NumPy has given to a type, in the order of bytes that this machine has.
+    fn of(number: i32) -> Option<Self> {
+        match number {
             number if number == NPY_TYPES::NPY_FLOAT as i32 => Some(Self::F32),
             number if number == NPY_TYPES::NPY_DOUBLE as i32 => Some(Self::F64),
             number if number == NPY_TYPES::NPY_HALF as i32 => Some(Self::F16),
@@ -140,9 +132,12 @@ pub(super) struct View<'q> {
     /// In bytes.
     pub(super) strides: &'q [isize],
     flags: i32,
-    /// `None` for dtypes that a step can't have.
-    pub(super) dtype: Option<Dtype>,
+    /// What NumPy calls its type, or [`SWAPPED`].
+    number: i32,
 }
+
+/// The number of any type whose bytes are in the other order.
+const SWAPPED: i32 = -2;
 
 impl<'q> View<'q> {
     /// The view of an array. Of a tensor it is what was said when the call looked at it.
@@ -174,14 +169,24 @@ impl<'q> View<'q> {
                 )
             }
         };
-        // SAFETY: the descriptor of an ndarray lives as long as the ndarray has it.
-        let dtype = unsafe { Dtype::of(fields.descr) };
-        Self { data: fields.data.cast(), shape, strides, flags: fields.flags, dtype }
+        // SAFETY: the descriptor of an ndarray lives as long as the ndarray has it, and begins with
+        // these fields in every NumPy.
+        let descr = unsafe { &*_PyDataType_GET_ITEM_DATA(fields.descr) };
+        // One of single bytes has no order.
+        let is_native = matches!(descr.byteorder.cast_unsigned(), b'=' | b'|');
+        let number = if is_native { descr.type_num } else { SWAPPED };
+        Self { data: fields.data.cast(), shape, strides, flags: fields.flags, number }
+    }
+
+    /// `None` for dtypes that a step can't have.
+    #[inline]
+    pub(super) fn dtype(&self) -> Option<Dtype> {
+        Dtype::of(self.number)
     }
 
     /// In bytes, as if it were of float64 where its dtype is none of those that a call can have.
     pub(super) fn element_size(&self) -> usize {
-        self.dtype.map_or(size_of::<f64>(), Dtype::size)
+        self.dtype().map_or(size_of::<f64>(), Dtype::size)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -206,7 +211,7 @@ impl<'q> View<'q> {
 
     /// Whether it has the dtype, the shape and the strides of another array, and is aligned if that is.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        self.dtype == other.dtype
+        self.dtype() == other.dtype()
             && (self.shape, self.strides) == (other.shape, other.strides)
             && self.is_aligned() == other.is_aligned()
     }
@@ -223,13 +228,12 @@ impl<'q> View<'q> {
         self.elements().span()
     }
 
-    /// All that checks and walks depend on but the address and the shape, in one number.
+    /// Its type and flags in one number.
     #[inline]
-    fn kind(&self) -> isize {
+    fn kind(&self) -> u64 {
         const FLAGS: i32 = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS | NPY_ARRAY_WRITEABLE;
-        let dtype = self.dtype.map_or(0, |dtype| dtype as i32 + 1);
-        let misaligned = i32::from(!self.is_aligned());
-        ((self.flags & FLAGS) * 16 + dtype * 2 + misaligned) as isize
+        let flags = self.flags & FLAGS;
+        u64::from(flags.cast_unsigned()) << 32 | u64::from(self.number.cast_unsigned())
     }
 }
 
@@ -237,36 +241,60 @@ impl<'q> View<'q> {
 /// address.
 #[derive(Default)]
 pub(super) struct Layouts {
+    list: Vec<Layout>,
+    /// The shapes and strides, one after the other.
     numbers: Vec<isize>,
+}
+
+struct Layout {
+    kind: u64,
+    ndim: usize,
+    /// How many strides are compared: none of an array in C or Fortran order, whose shape tells them
+    /// where they matter.
+    strides: usize,
+    /// One less than the bytes of an element: the bits that the address of an aligned array has not.
+    mask: usize,
+    is_aligned: bool,
 }
 
 impl Layouts {
     pub(super) fn push(&mut self, view: &View<'_>) {
-        self.numbers.extend([view.kind(), view.shape.len().cast_signed()]);
+        let is_one_run = view.is_c_contiguous() || view.is_f_contiguous();
+        let strides = if is_one_run { &[] } else { view.strides };
+        self.list.push(Layout {
+            kind: view.kind(),
+            ndim: view.shape.len(),
+            strides: strides.len(),
+            mask: view.element_size() - 1,
+            is_aligned: view.is_aligned(),
+        });
         self.numbers.extend(view.shape);
-        self.numbers.extend(view.strides);
+        self.numbers.extend(strides);
     }
 
     /// Compares them with views, one after the other.
     pub(super) fn compare(&self) -> Comparison<'_> {
-        Comparison { rest: self.numbers.iter() }
+        Comparison { rest: self.list.iter(), numbers: self.numbers.iter() }
     }
 }
 
 pub(super) struct Comparison<'a> {
-    rest: slice::Iter<'a, isize>,
+    rest: slice::Iter<'a, Layout>,
+    numbers: slice::Iter<'a, isize>,
 }
 
 impl Comparison<'_> {
     /// Whether the next layout is that of the view.
     #[inline(always)]
     pub(super) fn next_is(&mut self, view: &View<'_>) -> bool {
+        let Some(layout) = self.rest.next() else { return false };
         // Number by number: to compare slices of so few is a call each.
-        let mut is = |number| self.rest.next() == Some(&number);
-        is(view.kind())
-            && is(view.shape.len().cast_signed())
-            && view.shape.iter().all(|&n| is(n))
-            && view.strides.iter().all(|&stride| is(stride))
+        let mut are_next = |given: &[isize]| given.iter().all(|n| self.numbers.next() == Some(n));
+        layout.kind == view.kind()
+            && layout.ndim == view.shape.len()
+            && layout.is_aligned == (view.data.addr() & layout.mask == 0)
+            && are_next(view.shape)
+            && (layout.strides == 0 || are_next(view.strides))
     }
 }
 
@@ -359,7 +387,7 @@ struct Tensor {
     first: usize,
     ndim: usize,
     flags: i32,
-    dtype: Option<Dtype>,
+    number: i32,
 }
 
 impl Tensors {
@@ -393,12 +421,12 @@ impl Tensors {
                 (slice::from_raw_parts(said.shape, ndim), slice::from_raw_parts(said.strides, ndim))
             }
         };
-        let dtype = match (said.code, said.bits, said.lanes) {
-            (FLOAT, 32, 1) => Some(Dtype::F32),
-            (FLOAT, 64, 1) => Some(Dtype::F64),
-            _ => None,
+        let number = match (said.code, said.bits, said.lanes) {
+            (FLOAT, 32, 1) => NPY_TYPES::NPY_FLOAT as i32,
+            (FLOAT, 64, 1) => NPY_TYPES::NPY_DOUBLE as i32,
+            _ => return None,
         };
-        let size = dtype?.size().cast_signed();
+        let size = Dtype::of(number)?.size().cast_signed();
         let data = said.data.wrapping_add(usize::try_from(said.offset).ok()?);
         let first = self.numbers.len();
         for &n in shape {
@@ -429,7 +457,7 @@ impl Tensors {
             first,
             ndim,
             flags,
-            dtype,
+            number,
         });
         Some(self.list.len() - 1)
     }
@@ -440,7 +468,7 @@ impl Tensors {
         let (shape, strides) =
             self.numbers[tensor.first..][..2 * tensor.ndim].split_at(tensor.ndim);
         let data = ptr::with_exposed_provenance_mut(tensor.data);
-        View { data, shape, strides, flags: tensor.flags, dtype: tensor.dtype }
+        View { data, shape, strides, flags: tensor.flags, number: tensor.number }
     }
 
     /// The number of a tensor that is one number, and whether it is of float64.
@@ -453,7 +481,7 @@ impl Tensors {
         // SAFETY: the look was at a tensor with one element of that type, aligned, in memory that no
         // Python code has taken away since.
         unsafe {
-            Some(match view.dtype? {
+            Some(match view.dtype()? {
                 Dtype::F32 => (view.data.cast::<f32>().read().into(), false),
                 Dtype::F64 => (view.data.cast::<f64>().read(), true),
                 _ => return None,
@@ -468,7 +496,7 @@ impl Tensors {
         assert!(view.len() == 1 && view.is_aligned());
         // SAFETY: as in `number`; and nothing has a reference to it.
         unsafe {
-            match view.dtype {
+            match view.dtype() {
                 #[expect(clippy::cast_possible_truncation, reason = "it is rounded")]
                 Some(Dtype::F32) => view.data.cast::<f32>().write(number as f32),
                 Some(Dtype::F64) => view.data.cast::<f64>().write(number),

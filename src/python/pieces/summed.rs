@@ -1,5 +1,7 @@
 //! The step of a piece whose gradient is the sum of several arrays. They are added in their order, tile by
 //! tile, and the sum is written nowhere else.
+//!
+//! What has room for tiles is never inlined, as in `pieces.rs`.
 
 use std::array;
 
@@ -9,24 +11,12 @@ use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::Level;
 use crate::python::job::Work;
-use crate::python::tiles::{Scratch, Tiles};
+use crate::python::tiles::{Scratch, Sums, Tiles};
 use crate::rules::MAX_STATES;
 use crate::walk::{FIRST_STATE, GRADIENT, PARAMETER};
 
-/// Room for so many elements as are summed at a time.
+/// Room for a tile of another array.
 type Tile = Tiles<{ Extras::TILE * size_of::<f64>() }>;
-
-/// Room for a sum, and for what is added to it.
-pub(super) struct Room {
-    sum: Tile,
-    addend: Tile,
-}
-
-impl Room {
-    pub(super) fn new() -> Self {
-        Self { sum: Tile::new(), addend: Tile::new() }
-    }
-}
 
 impl Piece<'_> {
     /// The sum of `n` elements of the gradient, from `start` of this piece on in order.
@@ -35,9 +25,10 @@ impl Piece<'_> {
         level: Level,
         start: usize,
         n: usize,
-        room: &'r mut Room,
+        room: &'r mut Sums,
     ) -> &'r [F] {
-        let sum = self.gather::<F, _>(GRADIENT, start, n, &mut room.sum);
+        let Sums { sum, addend } = room;
+        let sum = self.gather::<F, _>(GRADIENT, start, n, sum);
         // What is read in the next tile comes in while this one is worked on.
         self.prefetch(GRADIENT, start + n, n);
         for term in 1..self.job.terms() {
@@ -46,28 +37,51 @@ impl Piece<'_> {
                 own.prefetch(GRADIENT, n, n);
                 gradient::add(level, own.dense(GRADIENT), sum);
             } else {
-                gradient::add(level, own.gather(GRADIENT, 0, n, &mut room.addend), sum);
+                gradient::add(level, own.gather(GRADIENT, 0, n, addend), sum);
             }
         }
         sum
     }
 
-    /// The step of arrays that are not dense, in the order of their elements.
-    pub(super) fn sweep_gathered<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
+    /// Visits the sums of all elements of the gradient in order.
+    #[inline(never)]
+    pub(super) fn each_sum<F: Element>(&self, level: Level, mut visit: impl FnMut(&[F])) {
+        let mut room = Sums::new();
+        for (start, n) in self.tiles(Extras::TILE) {
+            visit(self.sum(level, start, n, &mut room));
+        }
+    }
+
+    /// The step, a tile at a time in the order of the elements.
+    #[inline(never)]
+    pub(super) fn sweep_summed<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
+        if !self.job.is_dense() {
+            return self.sweep_gathered(work, step);
+        }
+        let others = work.others();
+        let (mut room, mut scratch) = (Sums::new(), Scratch::new());
+        for (start, n) in self.tiles(Extras::TILE) {
+            let sum = self.sum(work.level, start, n, &mut room);
+            let mut tile = Piece { start: self.start + start, len: n, ..*self };
+            let (p, _, mut slices) = tile.slices(others);
+            work.step(step, p, sum, &mut slices[..others], scratch.zeros(n));
+        }
+    }
+
+    /// The same for arrays that are not dense.
+    #[inline(never)]
+    fn sweep_gathered<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
         let others = work.others();
         let mut tiles: [_; MAX_STATES + 2] = array::from_fn(|_| Tile::new());
-        let (mut room, mut scratch) = (Room::new(), Scratch::new());
+        let (mut room, mut scratch) = (Sums::new(), Scratch::new());
         for (start, n) in self.tiles(Extras::TILE) {
             let sum = self.sum(work.level, start, n, &mut room);
             let [first, rest @ ..] = tiles.each_mut();
             let p = self.gather::<F, _>(PARAMETER, start, n, first);
-            let mut k = 0;
-            let mut rest = rest.map(|tile| {
-                k += 1;
-                if k > others {
-                    return &mut [][..];
-                }
-                self.gather::<F, _>(FIRST_STATE + k - 1, start, n, tile)
+            let mut roles = FIRST_STATE..FIRST_STATE + others;
+            let mut rest = rest.map(|tile| match roles.next() {
+                Some(role) => self.gather::<F, _>(role, start, n, tile),
+                None => &mut [],
             });
             work.step(step, p, sum, &mut rest[..others], scratch.zeros(n));
             self.scatter(PARAMETER, start, p);
