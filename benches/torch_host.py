@@ -1,9 +1,10 @@
 """The steps of `instep.torch` against torch's own, as a table in Markdown.
 
 In the environment of `make torch-host`: ``python -m benches.torch_host``. All contestants of a row
-step in turn, each with tensors of its own, so that what else the machine does slows all alike; the
-figure is the ratio of medians. With ``--close`` it prints instead how far the parameters are from
-those of torch's default after 100 steps.
+step in turn and have the same tensors and states, so that what else the machine does slows all
+alike, and so does where arrays happen to lie in memory; the figure is the ratio of medians. With
+``--close`` it prints instead how far the parameters are from those of torch's default after 100
+steps.
 """
 
 import argparse
@@ -39,15 +40,23 @@ OPTIONS: dict[str, dict[str, float]] = {
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
 
 
-def stepping(kind: type, shapes: list[tuple[int, ...]], **options: float) -> Callable[[], None]:
-    """Return the step of an optimizer over tensors of its own, done twice."""
+def stepping(name: str, shapes: list[tuple[int, ...]]) -> list[Callable[[], None]]:
+    """Return the steps of instep, torch's default and fused, over the same tensors and states."""
     params = [torch.randn(shape, requires_grad=True) for shape in shapes]
     for p in params:
         p.grad = torch.randn_like(p)
-    step: Callable[[], None] = kind(params, lr=1e-4, **options).step
-    step()
-    step()
-    return step
+    host = getattr(torch.optim, name)
+    options = {"lr": 1e-4, **OPTIONS[name]}
+    own = getattr(instep.torch, name)(params, **options)
+    others = [host(params, **options)]
+    if name in FUSED:
+        others.append(host(params, **options, fused=True))
+    for other in others:
+        other.state = own.state
+    steps = [optimizer.step for optimizer in (own, *others)]
+    for step in steps * 2:
+        step()
+    return steps
 
 
 def medians(steps: list[Callable[[], None]], seconds: float) -> list[float]:
@@ -118,13 +127,7 @@ def main() -> None:
     print("|---|---|--:|--:|--:|--:|--:|")
     for name in arguments.only:
         for shape in arguments.shapes:
-            host = getattr(torch.optim, name)
-            steps = [
-                stepping(getattr(instep.torch, name), SHAPES[shape], **OPTIONS[name]),
-                stepping(host, SHAPES[shape], **OPTIONS[name]),
-            ]
-            if name in FUSED:
-                steps.append(stepping(host, SHAPES[shape], **OPTIONS[name], fused=True))
+            steps = stepping(name, SHAPES[shape])
             own, *others = medians(steps, arguments.seconds)
             cells = [f"{1e6 * own:,.0f}"]
             cells += [f"{1e6 * other:,.0f}" for other in others] + ["-"] * (2 - len(others))

@@ -115,6 +115,32 @@ def test_gradients_of_other_layouts(run: Run, alike: str) -> None:
         run.step(run.grads())
 
 
+def every(g: Array, k: int) -> Array:
+    """Return the same numbers, with others between them."""
+    wide = np.full((*g.shape[:-1], k * g.shape[-1]), np.nan, g.dtype)
+    wide[..., ::k] = g
+    return wide[..., ::k]
+
+
+def test_gradients_with_other_strides(run: Run) -> None:
+    for k in (2, 3, 2, 5):
+        run.step([every(g, k) for g in run.grads()])
+
+
+def test_a_parameter_with_other_strides(run: Run) -> None:
+    memory = run.draw(21)
+    run.p[1] = memory[:14:2]
+    run.opt = instep.Adam(run.p, lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY, eps_mode="hat")
+    run.model = [[p.copy(), np.zeros_like(p), np.zeros_like(p)] for p in run.p]
+    run.step(run.grads())
+    run.p[1].strides = (3 * memory.itemsize,)
+    run.model[1][0] = memory[::3].copy()
+    others = np.arange(21) % 3 != 0
+    before = memory[others].copy()
+    run.step(run.grads())
+    assert memory[others].tobytes() == before.tobytes()
+
+
 def test_gradients_that_stay_and_gradients_that_move(run: Run) -> None:
     grads = run.grads()
     for i in (0, 1, 2, 0):
