@@ -128,11 +128,11 @@ def assert_same_buffers(actual: Array, wanted: Array, what: str = "array") -> No
     if buffer_of(actual).tobytes() == buffer_of(wanted).tobytes():
         return
     assert_same_bits(actual, wanted, what)
-    # What differs is the payload of a NaN, or it is outside of the view.
+    # What differs is the payload of a NaN, perhaps of another view's, or it is outside of the view.
     copy = copy_with_buffer(actual)
     copy[...] = wanted
-    same = buffer_of(copy).tobytes() == buffer_of(wanted).tobytes()
-    assert same, f"{what}: memory outside of the view has changed"
+    outside = f"{what}, memory outside of the view"
+    assert_same_bits(buffer_of(copy), buffer_of(wanted), outside)
 
 
 def named(kind: str) -> str:

@@ -6,13 +6,13 @@ more, without a look at how they do it.
 
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import numpy as np
 from bits import Array, assert_same_bits, assert_same_buffers, copy_with_buffer, copy_with_buffers
-from instep import Optimizer, Rows, StepResult, _instep, optimizers, reference
+from instep import Optimizer, Rows, StepResult, _instep, codecs, optimizers, reference
 
 # A class of `instep.optimizers`; each has a signature of its own.
 Rule: TypeAlias = Any
@@ -21,6 +21,9 @@ Rule: TypeAlias = Any
 Gradient: TypeAlias = Array | Rows | None
 
 RULES: list[Rule] = [getattr(optimizers, name) for name in optimizers.__all__]
+
+# The rules whose states may be stored in 8 bits; RMSprop's only if it is not centered.
+CODED_RULES = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "SGD", "Lion")
 
 # For every number among the options, one that is not its default; others get the last one.
 OTHER_NUMBERS: dict[str, Any] = {
@@ -122,7 +125,7 @@ MODES = [(rule, mode) for rule in RULES for mode in modes_of(rule)]
 class Parameter:
     """One parameter with its state and average, and the order of its axes in memory.
 
-    `place` is that in the tree of all parameters.
+    `place` is that in the tree of all parameters, and `places` are those of the elements.
     """
 
     p: Array
@@ -130,6 +133,8 @@ class Parameter:
     average: Array | None
     axes: tuple[int, ...]
     place: int
+    places: Array
+    name: str = ""
     decays: bool = True
     is_frozen: bool = False
 
@@ -144,7 +149,9 @@ class Parameter:
         """Return a parameter of some rows only, of copies."""
         average = None if self.average is None else self.average[rows]
         states = {name: state[rows] for name, state in self.states.items()}
-        return Parameter(self.p[rows], states, average, self.axes, self.place, self.decays)
+        return replace(
+            self, p=self.p[rows], states=states, average=average, places=self.places[rows]
+        )
 
     def put(self, rows: list[int], part: "Parameter") -> None:
         """Put back what `rows` gave."""
@@ -171,6 +178,29 @@ def summed(g: Rows) -> tuple[list[int], Array]:
     )
 
 
+def round_state(
+    new: Array,
+    state: str,
+    number: int,
+    *,
+    dtype: str,
+    seed: int,
+    t: int,
+    name: str,
+    places: Array,
+) -> Array:
+    """Return the numbers of a state, by its number among those of a parameter, as stored."""
+    if dtype == "float32":
+        return new
+    if dtype == "8bit":
+        random = codecs.noise(seed, t, codecs.stream(name, 2 + number), places)
+        signed = state in ("m", "g_mean")
+        codes, exponents = codecs.to_codes(new, random, signed=signed)
+        return codecs.from_codes(codes, exponents, signed=signed)
+    random = codecs.state_noise(seed, t, name, number, places)
+    return codecs.from_bfloat16(codecs.to_bfloat16(new, random))
+
+
 @dataclass
 class Group:
     options: Options
@@ -182,9 +212,17 @@ class Group:
 class Model:
     """The model of an optimizer, over groups of lists of parameters."""
 
-    def __init__(self, rule: Rule, average: float | None = None) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        average: float | None = None,
+        state_dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
         self.rule = rule
         self.decay = average
+        self.state_dtype = state_dtype
+        self.seed = seed
         self.groups: list[Group] = []
         self.t = 0
         self.skips = 0
@@ -200,7 +238,8 @@ class Model:
                 for s, number in initial.items()
             }
             average = None if self.decay is None else p.copy()
-            parameters.append(Parameter(p.copy(), kept, average, axes_of(p), place))
+            places = np.arange(p.size).reshape(p.shape)
+            parameters.append(Parameter(p.copy(), kept, average, axes_of(p), place, places))
         carried = self.rule.carried(options, self.t)
         self.groups.append(Group(options, parameters, carried, self.t))
 
@@ -258,6 +297,31 @@ class Model:
                     self._update(options, parameter, g, rate, scale, max_value)
         return norm, False
 
+    def know(self, parameter: Parameter, p: Array, name: str) -> None:
+        """Know the array of a parameter, and its name, from which the noise of states follows."""
+        # States in 8 bits are in C order, and what goes over all of them is, too.
+        in_c_order = self.state_dtype == "8bit"
+        parameter.axes = tuple(range(p.ndim)) if in_c_order else axes_of(p)
+        if not parameter.name:
+            parameter.name = name
+            self._store(parameter, parameter.states, 0)
+
+    def _store(self, parameter: Parameter, states: dict[str, Array], t: int) -> None:
+        """Keep new states as they are stored."""
+        parameter.states = {
+            state: round_state(
+                np.asarray(new),
+                state,
+                number,
+                dtype=self.state_dtype,
+                seed=self.seed,
+                t=t,
+                name=parameter.name,
+                places=parameter.places,
+            )
+            for number, (state, new) in enumerate(states.items())
+        }
+
     def _rate(self, group: Group, lr: float | None) -> float:
         rate = group.options["lr"] if lr is None else lr
         return rate(self.t - 1) if callable(rate) else rate
@@ -297,9 +361,7 @@ class Model:
         function = getattr(reference, recipe.name)
         new, *states = function(p, g, *parameter.states.values(), **named)
         parameter.p = np.asarray(new)
-        parameter.states = {
-            name: np.asarray(state) for name, state in zip(parameter.states, states, strict=True)
-        }
+        self._store(parameter, dict(zip(parameter.states, states, strict=True)), self.t)
         if parameter.average is not None:
             assert self.decay is not None
             new = reference.average(parameter.average, parameter.p, decay=self.decay)
@@ -335,7 +397,7 @@ class Pair:
         self.wanted = [[next(copies) for _ in group] for group in params]
         for group, arrays in zip(self.model.groups, params, strict=True):
             for parameter, p in zip(group.parameters, arrays, strict=True):
-                parameter.axes = axes_of(p)
+                self.model.know(parameter, p, opt._by_array[id(p)].name)
 
     def tree(self, grads: Sequence[Sequence[Gradient]]) -> Any:
         """Return the gradients in the structure of the optimizer's parameters."""
@@ -375,6 +437,9 @@ class Pair:
                 assert own.group == i
                 assert_same_buffers(self.params[i][j], self.wanted[i][j], what)
                 arrays = state.pop(own.name)
+                if own.stored is not None:
+                    arrays = self.opt.decoded(own.name)
+                    del arrays["p"]
                 assert list(arrays) == list(parameter.states)
                 for name, array in arrays.items():
                     assert_same_bits(array, parameter.states[name], f"{name} of {what}")

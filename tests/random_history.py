@@ -18,6 +18,7 @@ from bad_steps import BAD_OPTIONS
 from bits import Array, assert_same_bits, buffer_of
 from instep import Optimizer, Rows, _instep, schedules
 from optimizer_model import (
+    CODED_RULES,
     RULES,
     Gradient,
     Model,
@@ -56,13 +57,18 @@ class History(Draws, Pair):
         self.folder = folder
         self.elements = 0
         self.left: list[tuple[Optimizer, list[bytes]]] = []
-        self.rule: Rule = self.random.choice(RULES)
+        self.state_dtype = self.random.choice(["float32", "float32", "bfloat16", "8bit"])
+        has_codes = self.state_dtype == "8bit"
+        rules = [rule for rule in RULES if rule.__name__ in CODED_RULES] if has_codes else RULES
+        self.rule: Rule = self.random.choice(rules)
         self.form = self.random.choice(["tree", "groups", "patterns"])
         self.has_names = self.form == "patterns"
         self.common: dict[str, Any] = {"zero_grads": self.one_in(3)}
         if self.one_in(2):
             self.common["average"] = self.random.choice([0.0, 0.9, 0.999])
-        self.model = Model(self.rule, self.common.get("average"))
+        seed_of_noise = self.random.choice([0, 7, 2**64 - 1])
+        self.common |= {"state_dtype": self.state_dtype, "seed": seed_of_noise}
+        self.model = Model(self.rule, self.common.get("average"), self.state_dtype, seed_of_noise)
         self.trees: list[Any] = []
         self.sizes: list[list[Size]] = []
         self.options: list[Options] = []
@@ -77,6 +83,16 @@ class History(Draws, Pair):
         self.follow(self.make(arrays), arrays)
 
     # What is chosen
+
+    def dtype(self) -> Any:
+        return super().dtype() if self.state_dtype == "float32" else np.float32
+
+    def shape(self, large: bool) -> tuple[int, ...]:
+        if self.state_dtype == "8bit" and not large and self.one_in(6):
+            # Rows of whole blocks, and arrays of more than one.
+            n = 256 * self.random.randint(1, 3)
+            return self.random.choice([(self.random.randint(1, 9), n), (n + 1,), (2, 2, n // 2)])
+        return super().shape(large)
 
     def new_group(self) -> None:
         """Choose sizes and options of a group."""
@@ -96,13 +112,16 @@ class History(Draws, Pair):
         for name in options:
             if self.one_in(4) and is_allowed(self.rule, {**options, name: defaults[name]}):
                 options[name] = defaults[name]
+        if self.state_dtype == "8bit" and "centered" in options:
+            options["centered"] = False
         return options
 
     def gradient(self, p: Array) -> Gradient:
         """Return what a step may be given for a parameter."""
         if self.one_in(8):
             return None
-        if p.ndim and self.one_in(8):
+        has_parts = self.state_dtype == "8bit" and math.prod(p.shape[1:]) % 256
+        if p.ndim and not has_parts and self.one_in(8):
             return self.rows(p)
         clears = self.opt.zero_grads
         if not clears and p.ndim and self.one_in(6):

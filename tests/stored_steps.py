@@ -4,8 +4,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from bits import Array
-from instep import Optimizer, codecs, reference
+from bits import Array, assert_same_bits
+from instep import Adam, NAdam, Optimizer, Rows, codecs, get_num_threads, reference, set_num_threads
+from optimizer_model import round_state
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT16, FLOAT32, UINT16 = np.dtype("float16"), np.dtype("float32"), np.dtype("uint16")
@@ -89,8 +90,19 @@ class Model:
             p, *states = getattr(reference, recipe.name)(p, g32, *self.states.values(), **hypers)
         self.before_storing = p
         self.p = self._stored(p, t)
+        stored = self.parameter.stored
+        dtype = "float32" if stored is None else stored.states.replace("uint8", "8bit")
         for number, (state, new) in enumerate(zip(self.states, states, strict=True)):
-            self.states[state] = self._stored_state(new, number, t)
+            self.states[state] = round_state(
+                new,
+                state,
+                number,
+                dtype=dtype,
+                seed=self.optimizer._stepper.seed,
+                t=t,
+                name=self.name,
+                places=self._places(),
+            )
 
     def _places(self) -> Array:
         return self.first + np.arange(self.p.size).reshape(self.p.shape)
@@ -103,16 +115,68 @@ class Model:
         random = codecs.noise(self.optimizer._stepper.seed, t, stream, self._places())
         return codecs.from_bfloat16(codecs.to_bfloat16(p, random))
 
-    def _stored_state(self, new: Array, number: int, t: int) -> Array:
-        stored = self.parameter.stored
-        if stored is None or stored.states == "float32":
-            return new
-        seed = self.optimizer._stepper.seed
-        if stored.states == "uint8":
-            stream = codecs.stream(self.name, 2 + number)
-            random = codecs.noise(seed, t, stream, self._places())
-            signed = list(self.states)[number] in ("m", "g_mean")
-            codes, exponents = codecs.to_codes(new, random, signed=signed)
-            return codecs.from_codes(codes, exponents, signed=signed)
-        random = codecs.state_noise(seed, t, self.name, number, self._places())
-        return codecs.from_bfloat16(codecs.to_bfloat16(new, random))
+
+def assert_like_model(model: Model) -> None:
+    """Compare a parameter and its states with the model, to the bit."""
+    decoded = model.optimizer.decoded(model.name)
+    assert_same_bits(decoded.pop("p"), model.p, "p")
+    for state, wanted in model.states.items():
+        assert_same_bits(decoded[state], wanted, state)
+    stored = model.parameter.stored
+    if stored and stored.parameter == "float16":
+        with np.errstate(over="ignore", invalid="ignore"):
+            assert_same_bits(np.ascontiguousarray(model.parameter.array), model.p.astype("f2"))
+
+
+def state_bytes(opt: Optimizer) -> dict[str, bytes]:
+    """Return the bytes of the states of the parameter "W"."""
+    return {name: array.tobytes() for name, array in opt.state["W"].items()}
+
+
+def assert_threads_change_no_bit(
+    start: Array, dtype: Any, options: Any, counts: tuple[int, ...], *, order: Any = "C"
+) -> None:
+    """Do steps with some numbers of threads, of which 1 is compared with the model."""
+    found = []
+    before = get_num_threads()
+    try:
+        for threads in counts:
+            set_num_threads(threads)
+            W = np.array(store(start, dtype), order=order)
+            opt = NAdam({"W": W}, lr=0.01, **options)
+            model = Model(opt) if threads == 1 else None
+            for t in range(2):
+                g = np.array(store(start[::-1] * (t + 1), dtype), order=order)
+                if model:
+                    model.step(g)
+                opt.step({"W": g})
+            if model:
+                assert_like_model(model)
+            found.append((W.tobytes(), state_bytes(opt)))
+    finally:
+        set_num_threads(before)
+    assert all(each == found[0] for each in found)
+
+
+def assert_only_rows_are_stepped(
+    dtype: "np.dtype[Any]", options: Any, shape: tuple[int, ...], *, order: Any = "C"
+) -> None:
+    """Do steps of some rows, and compare with the model; the others stay as they are."""
+    rng = np.random.default_rng(8)
+    W = np.array(store(rng.standard_normal(shape).astype(np.float32), dtype), order=order)
+    opt = Adam({"W": W}, lr=0.1, **options)
+    model = Model(opt)
+    for rows in ([7, 2, 5], [0, 8, 0, 2], [1]):
+        numbers = rng.standard_normal((len(rows), *shape[1:])).astype(np.float32)
+        values = store(numbers, dtype)
+        dense = np.zeros(shape, np.float32)
+        for row, value in zip(rows, values, strict=True):
+            dense[row] += load(value)
+        before, states = model.p, dict(model.states)
+        model.step(dense)
+        others = [row for row in range(len(W)) if row not in rows]
+        model.p[others] = before[others]
+        for state, new in model.states.items():
+            new[others] = states[state][others]
+        opt.step({"W": Rows(np.array(rows), values)})
+        assert_like_model(model)

@@ -5,13 +5,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fuzz
 import instep
 import numpy as np
+import optimizer_model
 import pytest
-from instep import reference
+from instep import codecs, reference
 from random_history import run_case
 
 SEED = 0
@@ -39,8 +41,10 @@ def test_the_command_at_every_level() -> None:
     done = run("--seed", "1", "--cases", "30")
     assert done.returncode == 0, done.stderr
     levels = ", ".join(instep.config()["isa_available"])
+    # After a line of how far it is every 5 s.
+    last = done.stdout.splitlines()[-1]
     assert re.fullmatch(
-        rf"No difference: 30 cases, [\d,]+ elements compared, at {levels}, seed 1\.\n", done.stdout
+        rf"No difference: 30 cases, [\d,]+ elements compared, at {levels}, seed 1\.", last
     )
 
 
@@ -60,6 +64,30 @@ DEFECTS = {
     "yogi": lambda p, g, m, v, **_: (p, m, v),
 }
 
+STREAM, TO_BFLOAT16, TO_CODES = codecs.stream, codecs.to_bfloat16, codecs.to_codes
+
+
+def codes_that_become_zero(numbers: Any, random: Any, *, signed: bool) -> Any:
+    """`codecs.to_codes`, with 0 for the least code of what has no sign."""
+    codes, exponents = TO_CODES(numbers, random, signed=signed)
+    return (codes if signed else np.where(codes == 1, 0, codes)).astype(np.uint8), exponents
+
+
+def codes_by_other_blocks(numbers: Any, random: Any, *, signed: bool) -> Any:
+    """`codecs.to_codes`, where the last block has a larger exponent, if it is not whole."""
+    codes, exponents = TO_CODES(numbers, random, signed=signed)
+    if numbers.size % codecs.BLOCK and exponents[-1] < 250:
+        exponents[-1] += 1
+    return codes, exponents
+
+
+STATE_DEFECTS = {
+    "no least code": ("to_codes", codes_that_become_zero),
+    "the exponent of the tail": ("to_codes", codes_by_other_blocks),
+    "the noise of another role": ("stream", lambda name, role: STREAM(name, role ^ 1)),
+    "bfloat16 to nearest": ("to_bfloat16", lambda x, random: TO_BFLOAT16(x, 0 * random + 2**31)),
+}
+
 
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_is_found(
@@ -68,6 +96,19 @@ def test_a_planted_defect_is_found(
     monkeypatch.setattr(reference, name, DEFECTS[name])
     with pytest.raises(AssertionError, match="elements differ"):
         run_cases(300, tmp_path)
+
+
+@pytest.mark.parametrize("name", STATE_DEFECTS)
+def test_a_planted_defect_of_stored_states_is_found(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    function, defect = STATE_DEFECTS[name]
+    # The model's own: the optimizer takes what it needs as it was.
+    mirror = SimpleNamespace(**{key: getattr(codecs, key) for key in codecs.__all__})
+    setattr(mirror, function, defect)
+    monkeypatch.setattr(optimizer_model, "codecs", mirror)
+    with pytest.raises(AssertionError, match="elements differ"):
+        run_cases(100, tmp_path)
 
 
 def test_what_fails_is_done_again_by_the_command_that_is_shown(tmp_path: Path) -> None:

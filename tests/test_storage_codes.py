@@ -1,8 +1,6 @@
 """States in 8 bits: blocks of codes with an exponent each, to the bit as `instep.codecs` says."""
 
-import copy
 import math
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,22 @@ import pytest
 from bits import LAYOUTS, Array, assert_same_bits
 from instep import _instep, codecs
 from instep.disk import Streamed
-from optimizer_model import MODES, mode_name
-from stored_steps import BFLOAT16, CODED, FLOAT16, FLOAT32, Model, load, store
+from optimizer_model import CODED_RULES, MODES, mode_name
+from stored_steps import (
+    BFLOAT16,
+    CODED,
+    FLOAT16,
+    FLOAT32,
+    Model,
+    assert_like_model,
+    assert_only_rows_are_stepped,
+    assert_threads_change_no_bit,
+    load,
+    state_bytes,
+    store,
+)
 
 LEVELS = _instep.config()["isa_available"]
-
-RULES = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "SGD", "Lion")
 
 HARD = np.array(
     [
@@ -46,17 +54,6 @@ def numbers(rng: np.random.Generator, shape: Any, hard: float = 0.003) -> Array:
     places = rng.random(shape) < hard
     found[places] = rng.choice(HARD, places.sum())
     return found
-
-
-def assert_like_model(model: Model) -> None:
-    decoded = model.optimizer.decoded(model.name)
-    assert_same_bits(decoded.pop("p"), model.p, "p")
-    for state, wanted in model.states.items():
-        assert_same_bits(decoded[state], wanted, state)
-
-
-def state_bytes(opt: instep.Optimizer) -> dict[str, bytes]:
-    return {name: array.tobytes() for name, array in opt.state["W"].items()}
 
 
 # The codecs
@@ -145,7 +142,7 @@ def test_every_recipe_has_the_bits_of_the_mirror(name: str, level: str) -> None:
     for number, (rule, mode) in enumerate(MODES):
         W = store(numbers(rng, lengths[number % len(lengths)]), dtype)
         around = {"maximize": number % 3 == 0, "weight_decay": 0.03 * (number % 2)}
-        if rule.__name__ not in RULES or mode.get("centered"):
+        if rule.__name__ not in CODED_RULES or mode.get("centered"):
             with pytest.raises(TypeError, match=r"state_dtype is '8bit', which .* does not"):
                 rule({"W": W}, **mode, **options)
             continue
@@ -181,28 +178,12 @@ def test_every_length_has_the_bits_of_the_mirror(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["codes", "split and codes"])
-def test_threads_change_no_bit(name: str) -> None:
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_threads_change_no_bit(name: str, order: Any) -> None:
     dtype, options = CODED[name]
     start = np.random.default_rng(5).standard_normal((1001, 300)).astype(np.float32)
-    found = []
-    before = instep.get_num_threads()
-    try:
-        for threads, order in ((1, "C"), (2, "C"), (3, "C"), (4, "C"), (3, "F")):
-            instep.set_num_threads(threads)
-            W = np.array(store(start, dtype), order=order)  # type: ignore[call-overload]
-            opt = instep.NAdam({"W": W}, lr=0.01, **options)
-            model = Model(opt) if threads == 1 else None
-            for t in range(2):
-                g = store(start[::-1] * (t + 1), dtype)
-                if model:
-                    model.step(g)
-                opt.step({"W": g})
-            if model:
-                assert_like_model(model)
-            found.append((W.tobytes("C"), state_bytes(opt)))
-    finally:
-        instep.set_num_threads(before)
-    assert all(each == found[0] for each in found)
+    counts = (1, 2, 3, 4) if order == "C" else (1, 3)
+    assert_threads_change_no_bit(start, dtype, options, counts, order=order)
 
 
 @pytest.mark.parametrize("name", CODED)
@@ -265,28 +246,9 @@ def test_options_around_a_step(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CODED)
-def test_rows_of_whole_blocks_are_stepped_and_no_others(name: str) -> None:
-    dtype, options = CODED[name]
-    rng = np.random.default_rng(8)
-    for order in "CF":
-        start = store(rng.standard_normal((9, 2, 256)).astype(np.float32), dtype)
-        W = np.array(start, order=order)  # type: ignore[call-overload]
-        opt = instep.Adam({"W": W}, lr=0.1, **options)
-        model = Model(opt)
-        for rows in ([7, 2, 5], [0, 8, 0, 2], [1]):
-            values = rng.standard_normal((len(rows), 2, 256)).astype(np.float32)
-            values = store(values, dtype)
-            dense = np.zeros((9, 2, 256), np.float32)
-            for row, value in zip(rows, values, strict=True):
-                dense[row] += load(value)
-            before, states = model.p, dict(model.states)
-            model.step(dense)
-            others = [row for row in range(9) if row not in rows]
-            model.p[others] = before[others]
-            for state, new in model.states.items():
-                new[others] = states[state][others]
-            opt.step({"W": instep.Rows(np.array(rows), values)})
-            assert_like_model(model)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_of_whole_blocks_are_stepped_and_no_others(name: str, order: Any) -> None:
+    assert_only_rows_are_stepped(*CODED[name], (9, 2, 256), order=order)
 
 
 def test_rows_of_parts_of_blocks_are_refused() -> None:
@@ -322,44 +284,6 @@ def test_the_state_shows_what_there_is() -> None:
     assert (decoded["v"] > 0).all()
 
 
-@pytest.mark.parametrize("name", CODED)
-def test_a_run_that_is_saved_and_goes_on_never_stopped(name: str, tmp_path: Path) -> None:
-    dtype, options = CODED[name]
-    rng = np.random.default_rng(13)
-    start = rng.standard_normal((20, 35)).astype(np.float32)
-    grads = [store(rng.standard_normal((20, 35)).astype(np.float32), dtype) for _ in range(6)]
-
-    def make(seed: int) -> tuple[Array, instep.Optimizer]:
-        W = store(start, dtype)
-        return W, instep.NAdam({"W": W}, lr=0.01, seed=seed, **options)
-
-    W, opt = make(5)
-    for g in grads:
-        opt.step({"W": g})
-    straight = W.tobytes(), state_bytes(opt)
-    W, opt = make(5)
-    for g in grads[:3]:
-        opt.step({"W": g})
-    opt.save(tmp_path / "run", params=True)
-    saved, kept = opt.state_dict(), W.copy()
-    others = [copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))]
-    for way in ("file", "dict", 0, 1):
-        if isinstance(way, int):
-            opt = others[way]
-            W = opt.param_groups[0]["params"]["W"]
-        else:
-            W, opt = make(6)
-            opt.step({"W": grads[5]})
-            if way == "file":
-                opt.load(tmp_path / "run")
-            else:
-                opt.load_state_dict(saved)
-                W[...] = kept
-        for g in grads[3:]:
-            opt.step({"W": g})
-        assert (W.tobytes(), state_bytes(opt)) == straight, way
-
-
 def test_a_part_of_an_array_has_the_bits_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(14)
     start = rng.standard_normal((40, 128)).astype(np.float32)
@@ -385,20 +309,6 @@ def test_a_part_of_an_array_has_the_bits_of_the_whole(monkeypatch: pytest.Monkey
         model.step(start * t)
         opt.step({"W": start * t})
     assert_like_model(model)
-
-
-def test_groups_and_order_change_no_bit() -> None:
-    rng = np.random.default_rng(9)
-    start = {key: rng.standard_normal(300).astype(np.float32) for key in "abc"}
-
-    def run(order: str, **groups: Any) -> dict[str, bytes]:
-        params = {key: start[key].copy() for key in order}
-        opt = instep.Adam(params, lr=0.01, state_dtype="8bit", **groups)
-        for t in range(3):
-            opt.step({key: start[key] * t for key in order})
-        return {key: params[key].tobytes() + opt.state[key]["m"].tobytes() for key in start}
-
-    assert run("abc") == run("cab") == run("bca", groups={"a": {"lr": 0.01}})
 
 
 def test_what_is_not_built_is_refused() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from instep._instep import StepResult
+from instep.arguments import Nonfinite
 from instep.checks import check_integer
 from instep.chunked import Chunked, chunked
 from instep.loaded_state import checked
 from instep.manifest import check_manifest, grown, manifest
-from instep.optimizer import Nonfinite
 from instep.streaming import Streaming
 
 __all__ = ["Streamed"]

@@ -6,17 +6,17 @@
 import importlib
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from instep import _instep
 from instep._instep import BegunStep, StepResult
+from instep.arguments import Nonfinite
 from instep.checks import check_flag, check_integer, check_number, kind_of
 from instep.forest import Forest
 from instep.groups import (
@@ -33,36 +33,13 @@ from instep.groups import (
 )
 from instep.mapped import maps_of, sequential
 from instep.rule import TOO_MANY_STEPS, Options, Rule
-from instep.storage import NO_STORAGE, Bits, Master, StateDtype, Storage
+from instep.storage import Bits, Master, StateDtype, Storage
 from instep.tree import Tree
 
 if TYPE_CHECKING:
     import mmap
 
-if sys.version_info >= (3, 11):
-    from typing import Unpack
-else:
-    # Only type checkers look at it, and they take the other branch.
-    Unpack = list
-
-__all__ = ["BegunStep", "Common", "Nonfinite", "Optimizer", "StepResult", "Unpack"]
-
-Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
-
-
-class Common(TypedDict, total=False):
-    """What every optimizer takes beside the options of its rule: see `Optimizer`."""
-
-    zero_grads: bool
-    average: float | None
-    groups: Mapping[str, Options] | None
-    weight_decay_mask: Mask | None
-    freeze: Mask | None
-    state: MakeState | None
-    master: Master | None
-    state_dtype: StateDtype
-    seed: int
-    bits: Bits | None
+__all__ = ["BegunStep", "Optimizer", "StepResult"]
 
 
 class Optimizer(Rule):
@@ -1038,13 +1015,7 @@ class Optimizer(Rule):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` gave."""
         t, zero_grads = state.pop("t"), state.pop("zero_grads")
-        skips = state.pop("skips", 0)  # an older version left it out, and what follows
-        seed = state.pop("seed", 0)
-        state.setdefault("_storage", NO_STORAGE)
-        if "_trees" in state:  # an older version had two attributes instead of the forest
-            state["_forest"] = Forest(())
-            state["_forest"].is_list = state.pop("_is_list")
-            state["_forest"].trees = state.pop("_trees")
+        skips, seed = state.pop("skips"), state.pop("seed")
         self.__dict__.update(state)
         self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
         self._hooks = {"before": [], "after": []}

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from instep import _instep, reference
+from instep.arguments import Common
 from instep.checks import check_flag, check_integer, check_number, kind_of
 from instep.formula.explanation import explanation, summary
 from instep.formula.signature import as_float, norm
 from instep.formula.traced import Traced
-from instep.optimizer import Common, Optimizer
+from instep.optimizer import Optimizer
 from instep.rule import TOO_MANY_STEPS, Options
 from instep.tree import called
 

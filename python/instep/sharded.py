@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from instep import shard_checkpoint
 from instep._instep import BegunStep, StepResult
+from instep.arguments import Nonfinite
 from instep.checks import check_integer
 from instep.communicators import Communicator, agree, exchange
-from instep.optimizer import Nonfinite
 from instep.parts import PIECE, look
 from instep.partwise import Partwise
 from instep.shard import Shard, shard_of, shard_with

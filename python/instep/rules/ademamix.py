@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from instep.arguments import Common, Unpack
 from instep.checks import check_betas, check_number
-from instep.optimizer import Common, Optimizer, Unpack
+from instep.optimizer import Optimizer
 from instep.rule import LearningRate, Options
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instep.arguments import Common, Unpack
 from instep.checks import check_betas, check_number
-from instep.optimizer import Common, Optimizer, Unpack
+from instep.optimizer import Optimizer
 from instep.rule import LearningRate, Options, check_rate
 
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from instep.arguments import Common, Unpack
 from instep.checks import check_number
-from instep.optimizer import Common, Optimizer, Unpack
+from instep.optimizer import Optimizer
 from instep.rule import LearningRate, Options
 
 
