@@ -1,7 +1,11 @@
 """Gradients that are sums of several arrays, added within the step, against sums of NumPy."""
 
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import instep
@@ -289,3 +293,28 @@ def test_bfloat16_of_ml_dtypes_is_summed_as_its_bits_are() -> None:
     step(opt, [[g, g[::-1].copy(), g]])
     (decoded,) = (opt.decoded(name)["p"] for name in opt.state)
     assert decoded.tolist() == [-(2.0 + 2.0**-9), -(1.0 + 2.0**-8)]
+
+
+REDUCED = """
+import instep
+import test_sums as tests
+for dtype in tests.DTYPES:
+    tests.test_sums_have_the_bits_of_numpy_at_every_length(3, dtype)
+for name in ("states", "split"):
+    tests.test_sums_of_16_bits_are_of_float32(name)
+print(instep.config()["isa"])
+"""
+
+
+@pytest.mark.parametrize("level", instep.config()["isa_available"])
+def test_every_instruction_level(level: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", REDUCED],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "INSTEP_ISA": level},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{level}\n"), done.stderr
