@@ -1,4 +1,4 @@
-//! What a step may need to know about gradients first: their norm, and whether they are finite.
+//! What a step may need to know about gradients first: their sum, their norm, and whether they are finite.
 
 use crate::element::Element;
 use crate::isa::{self, Kernel, Level};
@@ -26,6 +26,25 @@ impl Squares {
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.0.iter().sum()
+    }
+}
+
+/// Adds a gradient to the sum of those before it.
+pub fn add<F: Element>(level: Level, g: &[F], sum: &mut [F]) {
+    isa::run(level, Plus { g, sum });
+}
+
+struct Plus<'a, F> {
+    g: &'a [F],
+    sum: &'a mut [F],
+}
+
+impl<F: Element> Kernel for Plus<'_, F> {
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        for (sum, &x) in self.sum.iter_mut().zip(self.g) {
+            *sum = *sum + x;
+        }
     }
 }
 
@@ -93,6 +112,21 @@ mod tests {
                     squares.add(level, &g[cut..n]);
                     assert_eq!(squares.sum().to_bits(), wanted.to_bits());
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_added_alike_at_every_level_and_length() {
+        let g: Vec<f32> = (0..300_u16).map(|i| f32::from(i) * 0.37 - 50.0).collect();
+        let first: Vec<f32> = g.iter().map(|x| 1e4 / (x + 0.1)).collect();
+        for n in 0..g.len() {
+            let wanted: Vec<_> = (0..n).map(|i| (first[i] + g[i]).to_bits()).collect();
+            for level in Level::available() {
+                let mut sum = first.clone();
+                add(level, &g[..n], &mut sum[..n]);
+                assert!(sum[..n].iter().map(|x| x.to_bits()).eq(wanted.iter().copied()));
+                assert_eq!(sum[n..], first[n..]);
             }
         }
     }

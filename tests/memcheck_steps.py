@@ -68,6 +68,28 @@ def compare_layouts() -> None:
             pair.compare()
 
 
+def step_sums() -> None:
+    """Step arrays of every layout by sums of gradients, which other tests compare."""
+    rng = np.random.default_rng(2)
+    for shape in [(1,), (511,), (513,), (33, 70), (3, 4, 17)]:
+        for dtype in (np.float32, np.float64):
+            numbers = rng.standard_normal((3 * len(TIGHT), *shape)).astype(dtype)
+            params = [layout(a) for layout, a in zip(TIGHT, numbers, strict=False)]
+            first, *rest = [
+                [layout(a) for layout, a in zip(TIGHT, numbers[k:].copy(), strict=False)]
+                for k in range(3)
+            ]
+            opt = instep.AdamW(params, weight_decay=0.1, average=0.9)
+            addends = [list(own) for own in zip(*rest, strict=True)]
+            asked: list[Any] = [None, 0.37, None, None, None, "skip", None]
+            begun = opt._stepper.begin(opt, first, *[*asked, addends])
+            count = sum(begun.pieces)
+            assert begun.first_nonfinite(0, count) is None
+            begun.sums_of_squares(0, count)
+            begun.step(0, count)
+            begun.commit()
+
+
 def step_storages() -> None:
     """Step parameters of every layout with states of fewer bytes, which other tests compare."""
     rng = np.random.default_rng(1)
@@ -92,6 +114,7 @@ def step_storages() -> None:
 def main(cases: int) -> None:
     compare_optimizers()
     compare_layouts()
+    step_sums()
     step_storages()
     with tempfile.TemporaryDirectory() as folder:
         for case in range(cases):

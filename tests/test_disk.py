@@ -452,6 +452,19 @@ def test_progress_counts_all_elements_and_may_end_a_step(tmp_path: Path) -> None
     opt.close()
 
 
+def test_what_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    refused: list[tuple[Any, dict[str, Any]]] = [
+        (instep.Adam, {"state_dtype": "8bit"}),
+        (instep.Adam, {"lr": -1.0}),
+        (instep.Adam, {"unknown": 1}),
+        (dict, {}),
+    ]
+    for rule, options in refused:
+        with pytest.raises((TypeError, ValueError)):
+            Streamed(rule, {"W": np.ones(9, np.float32)}, folder=tmp_path / "run", **options)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_refuses_what_it_was_not_made_with(tmp_path: Path) -> None:
     def made(rule: Any = instep.Adam, params: Any = None, **options: Any) -> Streamed:
         params = make_params() if params is None else params

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -283,15 +284,33 @@ def test_what_is_not_stored_alike_is_refused() -> None:
     with pytest.raises(TypeError, match=r"state_dtype is '8bit', which \w+ does not"):
         functional.adagrad(plain, plain.copy(), v, v.copy(), t=1, state_dtype="8bit")
     codes = [np.zeros(3, np.uint8) for _ in range(2)]
-    with pytest.raises(ValueError, match=r"^v_scale is not as it was made; wanted 1 elements"):
-        functional.adam(
-            plain,
-            plain.copy(),
-            *codes,
-            np.zeros(1, np.uint8),
+    read_only = np.zeros(1, np.uint8)
+    read_only.flags.writeable = False
+    for scale, message in (
+        (
             np.zeros(2, np.uint8),
-            t=1,
-            state_dtype="8bit",
+            "v_scale has shape (2,); wanted (1,) in C order, an exponent for each 256 elements "
+            "of p",
+        ),
+        (np.zeros(1, np.int8), "v_scale has dtype int8; wanted uint8, as p is stored"),
+        (read_only, "v_scale is read-only, and a step writes it; pass a writable array"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
+            functional.adam(
+                plain,
+                plain.copy(),
+                *codes,
+                np.zeros(1, np.uint8),
+                scale,
+                t=1,
+                state_dtype="8bit",
+            )
+    wide = [np.zeros(300, kind) for kind in ("f4", "f4", "u1", "u1")]
+    with pytest.raises(
+        ValueError, match=r"^m_scale has shape \(2,\), not in C order; wanted \(2,\) in C "
+    ):
+        functional.adam(
+            *wide, np.zeros(4, np.uint8)[::2], np.zeros(2, np.uint8), t=1, state_dtype="8bit"
         )
     assert half.tobytes() == before
 

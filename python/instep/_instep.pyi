@@ -172,6 +172,8 @@ class Stepper:
         max_value: float | None,
         nonfinite: str,
         max_skips: int | None,
+        # Of each parameter: arrays like its gradient, which are added to it in order.
+        addends: Sequence[Sequence[NDArray[Any]]] | None = None,
         /,
     ) -> BegunStep: ...
     def check(self, optimizer: Any, grads: Any, /) -> list[Any]: ...

@@ -108,12 +108,12 @@ class Streamed(Streaming):
         **options: Any,
     ) -> None:
         check_integer("chunk", chunk, least=1)
+        # What is refused here leaves no folder.
+        self._own = own = chunked(rule, params, options)
+        self._made = manifest(own)
         super().__init__(folder)
         try:
             record = self._folder.record
-            self._own = chunked(rule, params, options)
-            own = self._own
-            self._made = manifest(own)
             if record is None:
                 self._cut(own, max(1, chunk // own.count_arrays()), [len(own.members)])
                 self._create()

@@ -274,10 +274,14 @@ class Asked:
         return self._whole.members[self._of[number].array].describe(role)
 
     def begin(
-        self, stepper: _instep.Stepper, grads: list[NDArray[Any] | None], asked: dict[str, Any]
+        self,
+        stepper: _instep.Stepper,
+        grads: list[NDArray[Any] | None],
+        asked: dict[str, Any],
+        addends: Sequence[Sequence[NDArray[Any]]] | None = None,
     ) -> BegunStep:
-        """Begin the step of the parts."""
-        return stepper.begin(self, grads, *(asked[name] for name in _ASKED))
+        """Begin the step of the parts, with what is added to each gradient in order."""
+        return stepper.begin(self, grads, *[*(asked[name] for name in _ASKED), addends])
 
 
 def in_parts(base: type[Any], rule: type[Any]) -> Any:

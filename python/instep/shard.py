@@ -146,9 +146,11 @@ class Shard(InParts):
             if not self.elements[part.array].is_dense:
                 self.elements[part.array].put(part.start, part.stop, self._own[number])
 
-    def begin_parts(self, grads: list[NDArray[Any] | None], asked: dict[str, Any]) -> BegunStep:
-        """Begin the step of this rank's parts."""
-        return _Blamed(self, self.parts).begin(self._parts, grads, asked)
+    def begin_parts(self, terms: list[list[NDArray[Any]]], asked: dict[str, Any]) -> BegunStep:
+        """Begin the step of this rank's parts with gradients that are the sums of some arrays."""
+        grads = [own[0] if own else None for own in terms]
+        addends = [own[1:] for own in terms]
+        return _Blamed(self, self.parts).begin(self._parts, grads, asked, addends)
 
     def blaming(self, what: str, begun: BegunStep) -> StepResult:
         """Skip a step, or raise an error that says what is to blame."""

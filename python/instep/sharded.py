@@ -20,7 +20,7 @@ from instep.parts import PIECE, look
 from instep.partwise import Partwise
 from instep.shard import Shard, shard_of, shard_with
 from instep.state import checked_state
-from instep.wire import Room, Wire
+from instep.wire import Room, Terms, Wire
 
 __all__ = ["Sharded"]
 
@@ -187,24 +187,24 @@ class Sharded(Partwise[Shard]):
 
         grads_of = [grads]
 
-        def begin() -> tuple[tuple[tuple[Any, ...], BegunStep, bool], object]:
+        def begin() -> tuple[tuple[tuple[Any, ...], BegunStep, Wire, Terms | None], object]:
             grads_of[0] = self._before(grads_of[0])
             given = shard.check(grads_of[0])
             shard.refuse_rows(grads_of[0], "all ranks would need the same rows")
-            keeps = looks
-            begun = shard.begin_parts(room.gradients(shard, given, keeps=keeps), asked)
-            if begun.needs_norms and not keeps:
-                keeps = True
-                begun = shard.begin_parts(room.gradients(shard, given, keeps=True), asked)
+            wire = Wire(self.comm, shard, room, given)
+            sums = room.sums(shard, given) if looks else None
+            begun = shard.begin_parts(wire.terms() if sums is None else sums, asked)
+            if begun.needs_norms and sums is None:
+                sums = room.sums(shard, given)
+                begun = shard.begin_parts(sums, asked)
             kinds = [None if g is None else g.dtype.name for g in given]
             grads_said = dict(zip(shard.labels, kinds, strict=True))
             said = {**asked, **grads_said, **shard.options_said(), "the learning rate": begun.lr}
-            return (given, begun, keeps), said
+            return (given, begun, wire, sums), said
 
-        given, begun, keeps = agree(self.comm, begin)
-        wire = Wire(self.comm, shard, room, given)
-        if keeps:
-            wire.reduce_all()
+        given, begun, wire, sums = agree(self.comm, begin)
+        if sums is not None:
+            wire.reduce_all(sums)
             bad = self._look(begun, asked, given)
             if bad is not None:
                 return self._end(self._skip(begun, bad, given), given)
@@ -216,7 +216,7 @@ class Sharded(Partwise[Shard]):
             begun.step(firsts[numbers.start], firsts[numbers.stop])
             shard.put_out(numbers)
 
-        wire.step(step, is_reduced=keeps)
+        wire.step(step, is_reduced=sums is not None)
         return self._end(begun.commit(), given)
 
     def _end(self, result: StepResult, given: Sequence[Any]) -> StepResult:

@@ -11,13 +11,16 @@ from instep.parts import PIECE, Elements, Part, padded, typed
 from instep.shard import Shard
 from instep.storage import Stored
 
-__all__ = ["Room", "Wire"]
+__all__ = ["Room", "Terms", "Wire"]
 
 Sizes: TypeAlias = tuple[int, ...]
 """How many bytes an element of each array has; 0 where it has no gradient."""
 
 Layout: TypeAlias = dict[tuple[int, int], tuple[list[Part], int]]
 """The parts of a chunk of a rank, as they travel, and how many bytes do."""
+
+Terms: TypeAlias = list[list[NDArray[Any]]]
+"""Of each part the arrays that are added, in order; none where there is no gradient."""
 
 
 class Room:
@@ -46,47 +49,25 @@ class Room:
         if self.received[0].size < received:
             self.received = [_empty(received) for _ in range(2)]
 
-    def gradients(
-        self, shard: Shard, given: Sequence[NDArray[Any] | None], *, keeps: bool
-    ) -> list[NDArray[Any] | None]:
-        """Return where the sums of the gradients of this rank's parts will be.
-
-        That is in room that is kept, or in a slot of what is received: over what another rank has
-        sent, if that has the same layout, else in this rank's own slot.
-        """
-        self.fit(shard)
+    def sums(self, shard: Shard, given: Sequence[Any]) -> Terms:
+        """Return where the sums of the gradients of this rank's parts are kept."""
         own = shard.chunks[shard.rank]
-        if keeps and self.kept.size < sum(nbytes for _, nbytes in own):
+        if self.kept.size < sum(nbytes for _, nbytes in own):
             self.kept = _empty(sum(nbytes for _, nbytes in own))
-        self._places = []
+        sums: Terms = []
         start = 0
-        other = (1 if shard.rank == 0 else 0) if self.ranks > 1 else 0
-        is_like = [
-            g is not None and g.dtype.itemsize == dtype.itemsize
-            for g, dtype in zip(given, shard.sum_dtypes, strict=True)
-        ]
-        for k, (parts, nbytes) in enumerate(own):
-            slot = other if all(is_like[part.array] for part in parts) else shard.rank
-            ring = self.received[k % 2][slot * nbytes : (slot + 1) * nbytes]
-            self._places.append(self.kept[start : start + nbytes] if keeps else ring)
+        for parts, nbytes in own:
+            for part in parts:
+                out = typed(part, self.kept[start:], shard.sum_dtypes[part.array])
+                sums.append([] if given[part.array] is None else [out])
             start += nbytes
-        return [
-            None
-            if given[part.array] is None
-            else typed(part, self._places[k], shard.sum_dtypes[part.array])
-            for k, (parts, _) in enumerate(own)
-            for part in parts
-        ]
+        return sums
 
     def layout(self, sizes: Sizes) -> Layout:
         """Return what is known of how parts travel, which is the same in most steps."""
         if sizes not in self._layouts and len(self._layouts) > 3:
             self._layouts.clear()
         return self._layouts.setdefault(sizes, {})
-
-    def sum_of(self, k: int) -> NDArray[Any]:
-        """Return the bytes in which the sums of a chunk are made."""
-        return self._places[k]
 
 
 def _empty(nbytes: int) -> NDArray[Any]:
@@ -132,16 +113,46 @@ class Wire:
         for finish in gathering:
             finish()
 
-    def reduce_all(self) -> None:
-        """Make all sums of this rank's share, in room that is kept."""
+    def reduce_all(self, sums: Terms) -> None:
+        """Make the sums of this rank's share where they are kept."""
+        outs = (out for kept in sums for out in kept)
         finish: Callable[[], None] | None = None
-        for k in range(self.shard.count):
-            started = self._reduce(k)
+        count = self.shard.count
+        for k in range(count + 1):
+            started = self._reduce(k) if k < count else None
             if finish is not None:
                 finish()
+                for terms in self._terms(k - 1):
+                    self._add(terms, next(outs))
             finish = started
-        if finish is not None:
-            finish()
+
+    def terms(self) -> Terms:
+        """Return what is added for each of this rank's parts, which is there when it is stepped."""
+        found: Terms = []
+        for k, (parts, _) in enumerate(self.shard.chunks[self.comm.rank]):
+            rest = iter(self._terms(k))
+            found += [[] if self.grads[part.array] is None else next(rest) for part in parts]
+        return found
+
+    def _terms(self, k: int) -> Terms:
+        """Return what is added for each part of this rank's chunk that has a gradient."""
+        rank, grads = self.comm.rank, self.grads
+        parts, _ = self._parts(k, rank, grads)
+        sources = self._received(k)
+        sources[rank] = self._place(grads, parts, self._regions(k, grads)[rank])
+        terms: Terms = []
+        for part in parts:
+            of = grads[part.array]
+            assert of is not None
+            terms.append([typed(part, source, of.dtype) for source in sources])
+        return terms
+
+    def _received(self, k: int) -> list[NDArray[Any]]:
+        """Return where the gradients of each rank for this rank's part of a chunk arrive."""
+        rank = self.comm.rank
+        slot, nbytes = self.shard.chunk_bytes(k), self._parts(k, rank, self.grads)[1]
+        ring = self.room.received[k % 2]
+        return [ring[q * slot : q * slot + nbytes] for q in range(self.comm.size)]
 
     def _parts(
         self, k: int, rank: int, elements: Sequence[Elements | None]
@@ -176,40 +187,38 @@ class Wire:
             at += padded(nbytes)
         return regions
 
+    def _place(
+        self, elements: Sequence[Elements | None], parts: Sequence[Part], region: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Return the bytes of some parts: where they are, if that is one run, else a region."""
+        if len(parts) == 1:
+            (part,) = parts
+            of = elements[part.array]
+            assert of is not None
+            if of.is_dense:
+                return of.get(part.start, part.stop).view(np.uint8)
+        return region
+
     def _packed(
         self, elements: Sequence[Elements | None], parts: Sequence[Part], region: NDArray[Any]
     ) -> NDArray[Any]:
-        """Return the bytes of some parts: where they are, if that is one run, else in a region."""
-        for part in parts:
-            of = elements[part.array]
-            assert of is not None
-            if len(parts) == 1 and of.is_dense:
-                return of.get(part.start, part.stop).view(np.uint8)
-            typed(part, region, of.dtype)[...] = of.get(part.start, part.stop)
-        return region
+        """Return the bytes of some parts, which are copied to a region if they are not one run."""
+        place = self._place(elements, parts, region)
+        if place is region:
+            for part in parts:
+                of = elements[part.array]
+                assert of is not None
+                typed(part, region, of.dtype)[...] = of.get(part.start, part.stop)
+        return place
 
     def _reduce(self, k: int) -> Callable[[], None]:
-        """Send gradients to their owners; what is returned waits, and sums this rank's."""
-        comm, rank, grads = self.comm, self.comm.rank, self.grads
+        """Send gradients to their owners; what is returned waits for those of this rank."""
+        grads = self.grads
         send = [
             self._packed(grads, self._parts(k, other, grads)[0], region)
             for other, region in enumerate(self._regions(k, grads))
         ]
-        wire, nbytes = self._parts(k, rank, grads)
-        ring, slot = self.room.received[k % 2], self.shard.chunk_bytes(k)
-        receive = [ring[q * slot : q * slot + nbytes] for q in range(comm.size)]
-        request = comm.all_to_all(send, receive)
-
-        def finish() -> None:
-            request.wait()
-            sources = [send[q] if q == rank else receive[q] for q in range(comm.size)]
-            for part, at in zip(self._chunk(k, rank), wire, strict=True):
-                of = grads[part.array]
-                assert of is not None
-                out = typed(part, self.room.sum_of(k), self.shard.sum_dtypes[part.array])
-                self._add([typed(at, source, of.dtype) for source in sources], out)
-
-        return finish
+        return self.comm.all_to_all(send, self._received(k)).wait
 
     def _add(self, sources: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Add arrays in their order: those in 16 bits as float32."""

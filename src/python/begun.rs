@@ -2,6 +2,7 @@
 //!
 //! Between two calls arrays may be changed, so each call looks at all of them again, as a step does.
 
+use std::iter;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::call::{Call, Gradient};
+use super::call::{Call, Gradient, Place};
 use super::job::Work;
 use super::plan::{Plan, has_norms};
 use super::recipe::DETACH_FROM;
@@ -184,9 +185,7 @@ impl BegunStep {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.optimizer)?;
         for gradient in &self.grads {
-            if let Gradient::Dense(array) = gradient {
-                visit.call(array.object())?;
-            }
+            gradient.terms().iter().try_for_each(|array| visit.call(array.object()))?;
         }
         self.updates.iter().try_for_each(|(dict, by)| {
             visit.call(dict)?;
@@ -291,29 +290,52 @@ impl BegunStep {
     }
 }
 
-/// The gradients of a step, checked as it checks them, with nothing changed.
-pub(super) fn checked(
+/// Gradients with arrays that are added to them, a list for each parameter; Python code may run.
+///
+/// # Errors
+/// Something that is no array; lists for another number of parameters.
+pub(super) fn plus(
+    optimizer: &Bound<'_, PyAny>,
+    grads: Vec<Gradient>,
+    addends: &[Vec<Bound<'_, PyAny>>],
+) -> PyResult<Vec<Gradient>> {
+    if addends.len() != grads.len() {
+        let (has, wanted) = (addends.len(), grads.len());
+        let what = format!("addends has {has} lists; wanted {wanted}, one for each parameter");
+        return Err(PyValueError::new_err(what));
+    }
+    let pairs = iter::zip(grads, addends).enumerate();
+    let sum = |(parameter, (gradient, addends)): (usize, (Gradient, &Vec<_>))| {
+        let name = || describe(optimizer, Place { parameter, role: GRADIENT });
+        gradient.plus(addends, || Ok(format!("what is added to {}", name()?)))
+    };
+    pairs.map(sum).collect()
+}
+
+/// Checks the gradients of a step as it checks them, with nothing changed.
+pub(super) fn check(
     optimizer: &Bound<'_, PyAny>,
     setup: &Setup,
-    grads: &Bound<'_, PyAny>,
+    grads: &[Gradient],
     turns: &Turns<State>,
     writes_gradients: bool,
-) -> PyResult<Vec<Gradient>> {
+) -> PyResult<()> {
     let py = optimizer.py();
-    let grads = setup.gradients(optimizer, grads)?;
-    let call = Call { parameters: &setup.parameters, grads: &grads, writes_gradients };
+    let call = Call { parameters: &setup.parameters, grads, writes_gradients };
     let mut turn = Turn::take(py, turns, false);
     let state = &mut *turn.state;
     if state.averages_in.is_some() {
         return Err(PyRuntimeError::new_err("step was called within averaged()"));
     }
     match Quiet::within(py, |quiet| state.plan_of(&call, quiet)) {
-        Ok(plan) => state.plan = Some(plan),
+        Ok(plan) => {
+            state.plan = Some(plan);
+            Ok(())
+        }
         Err(refusal) => {
             drop(turn);
             let name = |place| describe(optimizer, place);
-            return Err(refusal.into_error(py, &call, name)?.into());
+            Err(refusal.into_error(py, &call, name)?.into())
         }
     }
-    Ok(grads)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::TryReserveError;
 use std::sync::Arc;
+use std::{iter, slice};
 
 use numpy::{PyReadonlyArray1, PyUntypedArray};
 use pyo3::exceptions::PyMemoryError;
@@ -100,6 +101,8 @@ pub(super) enum Gradient {
     /// Nothing: the parameter does not change.
     Absent,
     Dense(Array),
+    /// Several arrays that are alike, which are added in this order.
+    Sum(Vec<Array>),
     Rows(Box<Rows>),
 }
 
@@ -141,17 +144,47 @@ impl<'a> Call<'a> {
         match &self.grads[place.parameter] {
             Gradient::Absent => None,
             Gradient::Dense(array) => Some(array),
+            Gradient::Sum(terms) => terms.first(),
             Gradient::Rows(rows) => Some(&rows.values),
         }
     }
 }
 
 impl Gradient {
+    /// The arrays that are added; the only one, if it is one. None of rows.
+    #[inline]
+    pub(super) fn terms(&self) -> &[Array] {
+        match self {
+            Self::Dense(array) => slice::from_ref(array),
+            Self::Sum(terms) => terms,
+            Self::Absent | Self::Rows(_) => &[],
+        }
+    }
+
+    /// The same with arrays that are added to it, in order, if it is an array.
+    ///
+    /// # Errors
+    /// A `TypeError` for what is no ndarray.
+    pub(super) fn plus(
+        self,
+        addends: &[Bound<'_, PyAny>],
+        name: impl Fn() -> PyResult<String>,
+    ) -> PyResult<Self> {
+        match self {
+            Self::Dense(first) if !addends.is_empty() => {
+                let others = addends.iter().map(|item| array(item, &name));
+                Ok(Self::Sum(iter::once(Ok(first)).chain(others).collect::<PyResult<_>>()?))
+            }
+            own => Ok(own),
+        }
+    }
+
     /// The array of a gradient, or the values of rows.
     pub(super) fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         let array = match self {
             Self::Absent => return None,
             Self::Dense(array) => array,
+            Self::Sum(terms) => terms.first()?,
             Self::Rows(rows) => rows.given.as_ref().unwrap_or(&rows.values),
         };
         Some(array.object().bind(py).as_any().clone())

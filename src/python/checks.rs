@@ -27,13 +27,14 @@ enum What {
     DtypeInStorage { wanted: &'static [Dtype] },
     ManyPlaces,
     RowsOfParts { len: usize },
-    Exponents { wanted: usize },
+    Exponents { has: Vec<isize>, in_order: bool, wanted: usize },
     Shape { has: Vec<isize>, wanted: Vec<isize> },
     ReadOnly,
     ReadOnlyRows,
     RowsDtype { wanted: Dtype },
     RowsShape { has: Vec<isize>, of: Vec<isize> },
     Row { index: isize, count: usize },
+    Addend { number: usize },
     Folded,
     Shared { with: Place },
 }
@@ -88,9 +89,14 @@ impl Refusal {
                 "{here} is Rows of {len} elements, and states in 8 bits have blocks of {BLOCK}; wanted \
                  rows of a multiple of that, or an array"
             )),
-            What::Exponents { wanted } => Error::Value(format!(
-                "{here} is not as it was made; wanted {wanted} elements of uint8, one after the other"
-            )),
+            What::Exponents { has, in_order, wanted } => {
+                let order = if in_order { "" } else { ", not in C order" };
+                let (has, of) = (shape(&has), name(parameter)?);
+                Error::Value(format!(
+                    "{here} has shape {has}{order}; wanted ({wanted},) in C order, an exponent for each \
+                     {BLOCK} elements of {of}"
+                ))
+            }
             What::Shape { has, wanted } => {
                 let of = name(parameter)?;
                 let (has, wanted) = (shape(&has), shape(&wanted));
@@ -118,6 +124,10 @@ impl Refusal {
                     "{here} has the row {index}; {of} has {count} rows, counted from 0"
                 ))
             }
+            What::Addend { number } => Error::Value(format!(
+                "what is added to {here} as number {number} is not like it; wanted the same dtype, shape, \
+                 strides and alignment"
+            )),
             What::Folded => Error::Value(format!(
                 "{here} has elements that share memory with each other, and a step writes it; \
                  pass a copy"
@@ -166,11 +176,21 @@ pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refus
         let kind = &call.parameters[parameter].kind;
         let job = match gradient {
             Gradient::Absent => continue,
-            Gradient::Dense(array) => {
+            Gradient::Dense(_) | Gradient::Sum(_) => {
+                let (array, addends) = gradient.terms().split_first().expect("a sum has terms");
                 let view = View::of(array, quiet);
                 views[GRADIENT] = companion(call, place, view, &views[PARAMETER], dtype)?;
                 check_states(call, parameter, &views[..roles], dtype)?;
-                Job::new(&views[..roles], dtype, parameter, work, kind)
+                let mut data = Vec::with_capacity(addends.len());
+                for (number, array) in addends.iter().enumerate() {
+                    let addend = View::of(array, quiet);
+                    if !addend.is_like(&view) {
+                        return Err(Refusal { place, what: What::Addend { number } });
+                    }
+                    data.push(addend.data);
+                    members.extend(Member::of(addend, place, false));
+                }
+                Job::new(&views[..roles], dtype, parameter, work, kind).with_addends(data)
             }
             Gradient::Rows(rows) => {
                 views[GRADIENT] = of_rows(call, place, rows, &views[PARAMETER], dtype, quiet)?;
@@ -272,12 +292,16 @@ fn exponents<'q>(
     for (k, array) in call.parameters[parameter].exponents.iter().enumerate() {
         let (view, wanted) = (View::of(array, quiet), len.div_ceil(BLOCK));
         let place = Place { parameter, role: FIRST_EXPONENTS + k };
-        let is_right = view.dtype() == Some(Dtype::U8)
-            && view.len() == wanted
-            && view.is_c_contiguous()
-            && view.is_writable();
-        if !is_right {
-            return Err(Refusal { place, what: What::Exponents { wanted } });
+        let in_order = view.is_c_contiguous();
+        let what = if view.dtype() != Some(Dtype::U8) {
+            Some(What::DtypeInStorage { wanted: &[Dtype::U8] })
+        } else if view.len() != wanted || !in_order {
+            Some(What::Exponents { has: view.shape.to_vec(), in_order, wanted })
+        } else {
+            (!view.is_writable()).then_some(What::ReadOnly)
+        };
+        if let Some(what) = what {
+            return Err(Refusal { place, what });
         }
         data[k] = view.data;
         members.extend(Member::of(view, place, true));

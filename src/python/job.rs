@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::{array, iter, ptr};
+use std::{array, iter, mem, ptr};
 
 use super::call::Kind;
 use super::rule::BoundRule;
@@ -36,6 +36,8 @@ pub(super) struct Job {
     pub(super) start: usize,
     pub(super) first_piece: usize,
     pub(super) data: [*mut u8; MAX_ROLES],
+    /// What is added to the gradient, in order: arrays that are like it.
+    addends: Vec<*mut u8>,
     /// The exponents of the states, where these have 8 bits; else null.
     pub(super) exponents: [*mut u8; MAX_STATES],
     /// Where the elements are, if not every array is one run of them, aligned and in the same order.
@@ -158,6 +160,7 @@ impl Job {
             start,
             first_piece,
             data,
+            addends: Vec::new(),
             exponents: [ptr::null_mut(); MAX_STATES],
             walk,
             scale,
@@ -167,6 +170,31 @@ impl Job {
     /// The same with the exponents of its states.
     pub(super) fn with_exponents(self, exponents: [*mut u8; MAX_STATES]) -> Self {
         Self { exponents, ..self }
+    }
+
+    /// The same with arrays that are added to its gradient, whose dtype and strides are those of the
+    /// gradient, and are aligned if it is.
+    pub(super) fn with_addends(self, addends: Vec<*mut u8>) -> Self {
+        Self { addends, ..self }
+    }
+
+    /// How many arrays its gradient is the sum of.
+    pub(super) fn terms(&self) -> usize {
+        1 + self.addends.len()
+    }
+
+    /// Whether its gradient is a sum, so that it is in no array.
+    pub(super) fn has_sum(&self) -> bool {
+        !self.addends.is_empty()
+    }
+
+    /// Where the array of a role begins; of a gradient, that term of it.
+    #[inline]
+    pub(super) fn term_of(&self, role: usize, term: usize) -> *mut u8 {
+        match term.checked_sub(1) {
+            Some(addend) if role == GRADIENT => self.addends[addend],
+            _ => self.data[role],
+        }
     }
 
     /// Whether the places of its elements can be told, if it has a storage: of more than 2**32 only
@@ -236,11 +264,13 @@ impl Job {
         self.data[role]
     }
 
-    /// Takes a view in the place of its gradient, which was alike; returns whether it moved.
-    pub(super) fn move_gradient(&mut self, view: &View<'_>) -> bool {
-        let moved = self.data[GRADIENT] != view.data;
-        self.data[GRADIENT] = view.data;
-        moved
+    /// Takes a view in the place of a term of its gradient, which was alike; returns whether it moved.
+    pub(super) fn move_gradient(&mut self, term: usize, view: &View<'_>) -> bool {
+        let data = match term.checked_sub(1) {
+            Some(addend) => &mut self.addends[addend],
+            None => &mut self.data[GRADIENT],
+        };
+        mem::replace(data, view.data) != view.data
     }
 
     /// The number of its blocks.
@@ -253,6 +283,7 @@ impl Job {
     pub(super) fn is_beside(&self, other: &Self, most: usize) -> bool {
         let (Some(walk), Some(others)) = (&self.walk, &other.walk) else { return false };
         self.storage.is_none()
+            && !(self.has_sum() || other.has_sum())
             && self.len <= most
             && self.data[PARAMETER].addr().abs_diff(other.data[PARAMETER].addr()) < CACHE_LINE
             && walk.is_like(others)

@@ -6,6 +6,7 @@
 )]
 
 mod stored;
+mod summed;
 
 use std::{array, slice};
 
@@ -46,13 +47,15 @@ pub(super) struct Piece<'a> {
     len: usize,
     /// Of all pieces of the job but the last.
     size: usize,
+    /// Which of the arrays that its gradient is the sum of is at the gradient's role.
+    term: usize,
 }
 
 impl<'a> Piece<'a> {
     /// The piece of at most `size` elements from `start` on, a multiple of `size` that the job has.
     #[inline]
     pub(super) fn new(job: &'a Job, start: usize, size: usize) -> Self {
-        Self { job, start, len: size.min(job.len - start), size }
+        Self { job, start, len: size.min(job.len - start), size, term: 0 }
     }
 }
 
@@ -81,7 +84,7 @@ impl Piece<'_> {
     pub(super) fn sum_of_squares(&self, role: usize, level: Level) -> f64 {
         fn sum<F: Element>(piece: &Piece<'_>, role: usize, level: Level) -> f64 {
             let mut squares = gradient::Squares::default();
-            piece.each_tile::<F>(role, |tile| squares.add(level, tile));
+            piece.each_tile::<F>(level, role, |tile| squares.add(level, tile));
             squares.sum()
         }
         if self.job.storage.is_some() && !self.is_plain(role) {
@@ -99,7 +102,8 @@ impl Piece<'_> {
     pub(super) fn is_finite(&self, level: Level) -> bool {
         fn finite<F: Element>(piece: &Piece<'_>, level: Level) -> bool {
             let mut finite = true;
-            piece.each_tile::<F>(GRADIENT, |tile| finite &= gradient::all_finite(level, tile));
+            let look = |tile: &[F]| finite &= gradient::all_finite(level, tile);
+            piece.each_tile::<F>(level, GRADIENT, look);
             finite
         }
         if self.job.storage.is_some() && !self.is_plain(GRADIENT) {
@@ -150,7 +154,9 @@ impl Piece<'_> {
 
     fn sweep<F: Element>(&mut self, work: &Work, step: Step<'_, F>) {
         let others = work.others();
-        if let Some(walk) = &self.job.walk {
+        if self.job.has_sum() {
+            self.sweep_summed(work, step);
+        } else if let Some(walk) = &self.job.walk {
             self.sweep_blocks(walk, work, step);
         } else if work.extras == Extras::NONE && !work.clear_gradient {
             let (p, g, mut slices) = self.slices(others);
@@ -289,10 +295,13 @@ impl Piece<'_> {
         cuts(self.len, size)
     }
 
-    /// Visits the array of a role in order: as it is if it is dense, else gathered a tile at a time.
-    fn each_tile<F: Element>(&self, role: usize, mut visit: impl FnMut(&[F])) {
+    /// Visits the array of a role in order: as it is if it is dense, else gathered or summed a tile at
+    /// a time.
+    fn each_tile<F: Element>(&self, level: Level, role: usize, mut visit: impl FnMut(&[F])) {
         let walk = self.job.walk.as_ref();
-        if walk.is_none_or(|walk| role == GRADIENT && walk.gradient_is_dense()) {
+        if role == GRADIENT && self.job.has_sum() {
+            self.each_sum(level, visit);
+        } else if walk.is_none_or(|walk| role == GRADIENT && walk.gradient_is_dense()) {
             visit(self.dense(role));
         } else {
             let mut room = Tiles::<TILE_BYTES>::new();
@@ -305,9 +314,10 @@ impl Piece<'_> {
     /// The array of a role as a slice, if it is dense.
     fn dense<F: Element>(&self, role: usize) -> &[F] {
         assert!(size_of::<F>() == self.job.dtype_of(role).size());
-        let data = self.job.data[role].cast::<F>().wrapping_add(self.start);
+        let data = self.job.term_of(role, self.term).cast::<F>().wrapping_add(self.start);
         // SAFETY: as in `slices`, for one array alone, of which the walk may have said that it is
-        // dense; and nothing writes while it is borrowed, as writing borrows the piece mutably.
+        // dense. What is added to a gradient has its dtype, shape and strides, and is aligned if it
+        // is. Nothing writes while this is borrowed, as writing borrows the piece mutably.
         unsafe { slice::from_raw_parts(data, self.len) }
     }
 
@@ -394,7 +404,8 @@ impl Piece<'_> {
 
     /// Whether a step can take the float32 numbers of a role where they are.
     fn is_in_place(&self, role: usize) -> bool {
-        self.job.is_one_run() && self.is_plain(role)
+        let is_sum = role == GRADIENT && self.job.has_sum();
+        self.job.is_one_run() && self.is_plain(role) && !is_sum
     }
 
     /// The arrays that a step can take where they are, from `start` of this piece on: parameter,
@@ -439,7 +450,7 @@ impl Piece<'_> {
     fn prefetch(&self, role: usize, start: usize, n: usize) {
         if self.job.is_one_run() {
             let size = self.job.dtype_of(role).size();
-            let data = self.job.data[role].wrapping_add(size * (self.start + start));
+            let data = self.job.term_of(role, self.term).wrapping_add(size * (self.start + start));
             for line in (0..size * n).step_by(walk::CACHE_LINE) {
                 isa::prefetch_at(data.wrapping_add(line));
             }
@@ -457,8 +468,9 @@ impl Piece<'_> {
         let fill = |tile: *mut F| {
             self.stretches::<F>(role, start, n, |what, array, done| {
                 // SAFETY: `stretches` leads to elements of the array of a role, one after the other
-                // `n` of them; the array outlives the job (see `Jobs`), and it is not written
-                // meanwhile, as in `gradient`.
+                // `n` of them, and of what is added to a gradient too, whose strides are the same.
+                // The array outlives the job (see `Jobs`), and it is not written meanwhile, as in
+                // `gradient`.
                 unsafe { tiles::gather::<F>(what, array, tile.wrapping_add(done)) }
             });
         };
@@ -487,7 +499,7 @@ impl Piece<'_> {
     ) {
         let size = self.job.dtype_of(role).size();
         assert!(size_of::<F>() == size && start + n <= self.len);
-        let array = self.job.data[role];
+        let array = self.job.term_of(role, self.term);
         let start = self.start + start;
         let Some(walk) = &self.job.walk else {
             let size = size.cast_signed();

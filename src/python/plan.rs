@@ -9,7 +9,7 @@ use super::checks::{self, Refusal};
 use super::job::{Job, Work};
 use super::jobs::Jobs;
 use super::seen::Seen;
-use super::view::{Comparison, Quiet, View};
+use super::view::{Array, Comparison, Quiet, View};
 use crate::error::Error;
 use crate::isa::Level;
 use crate::walk::{GRADIENT, PARAMETER};
@@ -79,15 +79,22 @@ impl Plan {
                 Gradient::Absent => continue,
                 Gradient::Dense(array) => {
                     let view = View::of(array, quiet);
-                    if job.is_of_rows() || !layouts.next_is(&view) {
+                    if job.is_of_rows() || job.has_sum() || !layouts.next_is(&view) {
                         return false;
                     }
-                    let moved = job.move_gradient(&view);
+                    let moved = job.move_gradient(0, &view);
                     any_moved |= moved;
                     if !moved && !call.writes_gradients {
                         continue;
                     }
                     view.span()
+                }
+                Gradient::Sum(terms) => {
+                    if !take_terms(job, terms, &mut layouts, &mut self.seen.moved, quiet) {
+                        return false;
+                    }
+                    any_moved = true;
+                    continue;
                 }
                 Gradient::Rows(rows) => {
                     let Some(values) = take_rows(job, call, number, rows, quiet) else {
@@ -279,6 +286,30 @@ fn is_in_place<'q>(
         let view = View::of(array, quiet);
         if view.data != data || !layouts.next_is(&view) {
             return false;
+        }
+    }
+    true
+}
+
+/// Takes the terms of a sum in the place of those that were alike; returns whether they all are.
+#[inline(never)]
+fn take_terms(
+    job: &mut Job,
+    terms: &[Array],
+    layouts: &mut Comparison<'_>,
+    moved: &mut Vec<Range<usize>>,
+    quiet: &Quiet,
+) -> bool {
+    if job.terms() != terms.len() {
+        return false;
+    }
+    for (term, array) in terms.iter().enumerate() {
+        let view = View::of(array, quiet);
+        if !layouts.next_is(&view) {
+            return false;
+        }
+        if job.move_gradient(term, &view) {
+            moved.extend(view.span());
         }
     }
     true

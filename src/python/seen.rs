@@ -9,7 +9,7 @@ use super::view::{Layouts, Quiet, View};
 /// The arrays of a call, as they were when it was checked.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// The layouts of the arrays of a parameter, then that of its gradient, if it is dense.
+    /// The layouts of the arrays of a parameter, then those of its gradient, if it is not of rows.
     pub(super) layouts: Layouts,
     /// The bytes of all arrays but the gradients: sorted, and those that touch made one.
     taken: Vec<Range<usize>>,
@@ -32,7 +32,7 @@ impl Seen {
                 seen.layouts.push(&view);
                 seen.taken.extend(view.span());
             }
-            if let Gradient::Dense(array) = gradient {
+            for array in gradient.terms() {
                 seen.layouts.push(&View::of(array, quiet));
             }
         }

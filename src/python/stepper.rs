@@ -11,7 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::begun::{BegunStep, Numbers, checked};
+use super::begun::{BegunStep, Numbers, check, plus};
 use super::call::{self, Call, Gradient, Kind, Parameter, Place};
 use super::group::Template;
 use super::plan::Plan;
@@ -210,8 +210,12 @@ impl Stepper {
     }
 
     /// The next step, checked as a whole; the caller does it piece by piece.
+    ///
+    /// `addends` has for each parameter arrays like its gradient, which are added to it in order: in its
+    /// dtype, or as float32 if it has 16 bits. Nothing is added to None.
     #[pyo3(signature = (
-        optimizer, grads, lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips, /
+        optimizer, grads, lr, grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips,
+        addends = None, /
     ))]
     #[expect(clippy::too_many_arguments, reason = "those of a step")]
     fn begin<'py>(
@@ -225,6 +229,7 @@ impl Stepper {
         max_value: &Bound<'py, PyAny>,
         nonfinite: &Bound<'py, PyAny>,
         max_skips: &Bound<'py, PyAny>,
+        addends: Option<Vec<Vec<Bound<'py, PyAny>>>>,
     ) -> PyResult<BegunStep> {
         let asked =
             Arguments { grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips };
@@ -233,8 +238,17 @@ impl Stepper {
         let t = self.t();
         let Prepared { mut works, rates, updates } =
             Prepared::of(&self.templates, optimizer, &setup, lr, t + 1, asked.grad_scale)?;
-        let grads = checked(optimizer, &setup, grads, &self.shared.state, self.zero_grads())?;
         let zero_grads = self.zero_grads();
+        let mut grads = setup.gradients(optimizer, grads)?;
+        if let Some(addends) = addends {
+            if zero_grads {
+                let what =
+                    "addends were given, and a step with zero_grads would have to clear them";
+                return Err(Error::Value(what.to_owned()).into());
+            }
+            grads = plus(optimizer, grads, &addends)?;
+        }
+        check(optimizer, &setup, &grads, &self.shared.state, zero_grads)?;
         for work in &mut works {
             work.clear_gradient = zero_grads;
             work.extras.max_value = asked.max_value;
@@ -267,7 +281,8 @@ impl Stepper {
     ) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
         let py = optimizer.py();
         let setup = Arc::clone(&lock(&self.shared.setup));
-        let given = checked(optimizer, &setup, grads, &self.shared.state, self.zero_grads())?;
+        let given = setup.gradients(optimizer, grads)?;
+        check(optimizer, &setup, &given, &self.shared.state, self.zero_grads())?;
         Ok(given.iter().map(|gradient| gradient.object(py)).collect())
     }
 

@@ -21,6 +21,18 @@ pub(super) struct Tiles<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
 #[repr(align(64))]
 pub(super) struct Scratch(MaybeUninit<[u8; Extras::TILE * size_of::<f64>()]>);
 
+/// Room for the sum of gradients, and for what is added to it.
+pub(super) struct Sums {
+    pub(super) sum: Tiles<{ Extras::TILE * size_of::<f64>() }>,
+    pub(super) addend: Tiles<{ Extras::TILE * size_of::<f64>() }>,
+}
+
+impl Sums {
+    pub(super) fn new() -> Self {
+        Self { sum: Tiles::new(), addend: Tiles::new() }
+    }
+}
+
 impl<const BYTES: usize> Tiles<BYTES> {
     pub(super) fn new() -> Self {
         Self(MaybeUninit::uninit())

@@ -209,6 +209,13 @@ impl<'q> View<'q> {
         self.data.addr().is_multiple_of(self.element_size())
     }
 
+    /// Whether it has the dtype, the shape and the strides of another array, and is aligned if that is.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.dtype() == other.dtype()
+            && (self.shape, self.strides) == (other.shape, other.strides)
+            && self.is_aligned() == other.is_aligned()
+    }
+
     /// Where its elements are.
     pub(super) fn elements(&self) -> Elements<'q> {
         let (data, size) = (self.data.addr(), self.element_size());

@@ -8,16 +8,17 @@ use std::{array, iter};
 
 use super::{Piece, cuts};
 use crate::extras::{Extras, Step};
+use crate::gradient;
 use crate::isa::Level;
 use crate::python::job::Work;
 use crate::python::rule::BoundRule;
 use crate::python::storage::{Master, Storage};
-use crate::python::tiles::{Scratch, Tiles};
+use crate::python::tiles::{Scratch, Sums, Tiles};
 use crate::python::view::Dtype;
 use crate::recipes::Recipe;
 use crate::rules::{Coefficients, MAX_STATES};
 use crate::storage::{self, BLOCK, Key, Rounding};
-use crate::sweep::stored::{self, Combination, Places};
+use crate::sweep::stored::{self, Combination, Gradient, Places};
 use crate::walk::{Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, PARAMETER, PLACE, Walk};
 
 /// The elements of a tile: few enough for all that is known of them to stay in the cache.
@@ -49,10 +50,17 @@ impl Piece<'_> {
         let level = work.level;
         match &work.rule {
             BoundRule::Recipe(recipe, c) => {
-                let combination = storage.combination(self.job.gradient);
+                let has_sum = self.job.has_sum();
+                let gradient = if has_sum { Dtype::F32 } else { self.job.gradient };
+                let combination = storage.combination(gradient);
                 let does = self.has_runs(storage) && stored::does(level, &work.extras);
                 match combination.filter(|_| does) {
-                    Some(combination) => self.sweep_stored(work, storage, combination, recipe, c),
+                    Some(combination) if has_sum => {
+                        self.sweep_stored_sums(work, storage, combination, recipe, c);
+                    }
+                    Some(combination) => {
+                        self.sweep_stored(work, storage, combination, recipe, c, None);
+                    }
                     None => {
                         self.sweep_tiles(work, storage, &|p, g, s| {
                             (recipe.step_f32)(level, c, p, g, s);
@@ -129,8 +137,9 @@ impl Piece<'_> {
         (n.min(self.len - start), 0, Places { first, step: low_half(step) })
     }
 
-    /// The step in one loop.
-    fn sweep_stored(
+    /// The step of sums in one loop, a tile at a time.
+    #[inline(never)]
+    fn sweep_stored_sums(
         &mut self,
         work: &Work,
         storage: &Storage,
@@ -138,14 +147,33 @@ impl Piece<'_> {
         recipe: &Recipe,
         coefficients: &Coefficients,
     ) {
+        let mut room = Sums::new();
+        self.sweep_stored(work, storage, combination, recipe, coefficients, Some(&mut room));
+    }
+
+    /// The step in one loop. Gradients that are sums need room for them.
+    fn sweep_stored(
+        &mut self,
+        work: &Work,
+        storage: &Storage,
+        combination: Combination,
+        recipe: &Recipe,
+        coefficients: &Coefficients,
+        mut sums: Option<&mut Sums>,
+    ) {
         let step = recipe.stored(combination);
         let key = |role| Self::key(work, storage, role);
         let (own, states) = (key(PARAMETER), array::from_fn(|k| key(FIRST_STATE + 2 * k)));
         let mut start = 0;
         while start < self.len {
             let (n, high, places) = self.places_from(storage, start);
+            let n = if sums.is_some() { n.min(Extras::TILE) } else { n };
+            let sum = sums.as_deref_mut().map(|room| self.sum(work.level, start, n, room));
             let noises = (own.noise(high), states.map(|key: Key| key.noise(high)));
-            let arrays = self.arrays(storage, start, n, places, noises);
+            let mut arrays = self.arrays(storage, start, n, places, noises);
+            if let Some(sum) = sum {
+                arrays.g = Gradient::Float32(sum);
+            }
             step(work.level, coefficients, &work.extras, arrays);
             start += n;
         }
@@ -271,8 +299,27 @@ impl Piece<'_> {
         }
     }
 
-    /// The numbers of the array of a role, from `start` of this piece on in order.
+    /// The numbers of a role, from `start` of this piece on in order: of a gradient their sum.
     fn load(&self, level: Level, role: usize, start: usize, to: &mut [f32]) {
+        self.load_array(level, role, start, to);
+        if role == GRADIENT && self.job.has_sum() {
+            self.add_terms(level, start, to);
+        }
+    }
+
+    /// Adds the other terms of the gradient to the numbers of the first.
+    #[inline(never)]
+    fn add_terms(&self, level: Level, start: usize, to: &mut [f32]) {
+        let mut numbers = [0.0; TILE];
+        let numbers = &mut numbers[..to.len()];
+        for term in 1..self.job.terms() {
+            Piece { term, ..*self }.load_array(level, GRADIENT, start, numbers);
+            gradient::add(level, numbers, to);
+        }
+    }
+
+    /// The numbers of the array of a role.
+    fn load_array(&self, level: Level, role: usize, start: usize, to: &mut [f32]) {
         let (n, mut room) = (to.len(), Room::new());
         let storage = self.job.storage.as_ref().filter(|_| role == PARAMETER);
         let master = storage.map_or(Master::None, |storage| storage.master);
