@@ -1,6 +1,7 @@
 """What bad input gets: the right exception, a message that says what and where, nothing changed."""
 
 import math
+import sys
 from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Callable
 from decimal import Decimal
@@ -279,6 +280,17 @@ def test_dtype_not_supported_that_all_arrays_agree_in(function: str, name: str) 
         for key, array in arrays.items():
             call.dicts[role][key] = np.zeros(array.shape, dtype)
     assert_refused(call, TypeError, f'parameters["W1"] has dtype {dtype}; wanted float32')
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_function
+def test_dtype_whose_byte_order_is_named(function: str, dtype: type) -> None:
+    call = Call(function, dtype)
+    named = np.dtype(dtype).newbyteorder("<" if sys.byteorder == "little" else ">")
+    for role, arrays in call.dicts.items():
+        for key, array in arrays.items():
+            call.dicts[role][key] = np.frombuffer(array.copy(), named).reshape(array.shape)
+    assert_works(call)
 
 
 @companions

@@ -317,6 +317,28 @@ def test_rows_between_other_steps() -> None:
     np.testing.assert_array_equal(table, wanted)
 
 
+def test_rows_that_are_cleared_and_share_memory_with_each_other() -> None:
+    table, index = np.ones((3000, 4)), np.arange(3000)
+    opt = instep.SGD(table, lr=0.5, zero_grads=True)
+    opt.step(instep.Rows(index, np.ones((3000, 4))))
+    shared = np.lib.stride_tricks.as_strided(np.ones(4), (3000, 4), (0, 8))
+    with pytest.raises(ValueError, match="share"):
+        opt.step(instep.Rows(index, shared))
+    np.testing.assert_array_equal(table, np.full((3000, 4), 0.5))
+    opt.step(instep.Rows(index, np.ones((3000, 4))))
+    np.testing.assert_array_equal(table, np.zeros((3000, 4)))
+
+
+def test_rows_that_come_twice_from_the_memory_of_the_parameter() -> None:
+    table = np.ones((5, 2))
+    opt = instep.SGD(table, lr=0.5)
+    opt.step(instep.Rows(np.array([1, 1]), np.ones((2, 2))))
+    before = table.copy()
+    with pytest.raises(ValueError, match="shares memory with"):
+        opt.step(instep.Rows(np.array([2, 2]), table[3:5]))
+    np.testing.assert_array_equal(table, before)
+
+
 def test_a_group_that_is_added(run: Run) -> None:
     p, q = np.ones(4), np.ones(4)
     opt = instep.SGD([{"params": [p]}], lr=0.5)

@@ -79,7 +79,8 @@ impl Plan {
                 Gradient::Absent => continue,
                 Gradient::Dense(array) => {
                     let view = View::of(array, quiet);
-                    if job.is_of_rows() || job.has_sum() || !layouts.next_is(&view) {
+                    if job.is_of_rows() || job.has_sum() || !layouts.next_is(job.parameter(), &view)
+                    {
                         return false;
                     }
                     let moved = job.move_gradient(0, &view);
@@ -97,6 +98,9 @@ impl Plan {
                     continue;
                 }
                 Gradient::Rows(rows) => {
+                    // What came twice is summed: neither may be of what is written.
+                    let given = rows.given.as_ref().and_then(|given| View::of(given, quiet).span());
+                    self.seen.moved.extend(given);
                     let Some(values) = take_rows(job, call, number, rows, quiet) else {
                         return false;
                     };
@@ -106,7 +110,8 @@ impl Plan {
             };
             self.seen.moved.extend(moved);
         }
-        if jobs.next().is_some() || any_moved && !self.seen.moved_are_apart() {
+        let is_all = jobs.next().is_none() && layouts.is_over();
+        if !is_all || any_moved && !self.seen.moved_are_apart() {
             return false;
         }
         if any_rows {
@@ -278,13 +283,13 @@ fn is_in_place<'q>(
 ) -> bool {
     for (role, array) in parameter.arrays() {
         let view = View::of(array, quiet);
-        if view.data != job.data_of(role) || !layouts.next_is(&view) {
+        if view.data != job.data_of(role) || !layouts.next_is(job.parameter(), &view) {
             return false;
         }
     }
     for (array, &data) in iter::zip(&parameter.exponents, &job.exponents) {
         let view = View::of(array, quiet);
-        if view.data != data || !layouts.next_is(&view) {
+        if view.data != data || !layouts.next_is(job.parameter(), &view) {
             return false;
         }
     }
@@ -305,7 +310,7 @@ fn take_terms(
     }
     for (term, array) in terms.iter().enumerate() {
         let view = View::of(array, quiet);
-        if !layouts.next_is(&view) {
+        if !layouts.next_is(job.parameter(), &view) {
             return false;
         }
         if job.move_gradient(term, &view) {
@@ -327,7 +332,8 @@ fn take_rows<'q>(
     let place = Place { parameter: number, role: GRADIENT };
     let (mut views, roles, dtype) = checks::own_views(call, number, quiet).ok()?;
     let values = checks::of_rows(call, place, rows, &views[0], dtype, quiet).ok()?;
-    if !job.is_of_rows() || rows.given.is_some() && call.writes_gradients {
+    // Rows that are written are checked anew: they may share memory with each other.
+    if !job.is_of_rows() || call.writes_gradients {
         return None;
     }
     let exponents = job.exponents;

@@ -1,6 +1,7 @@
 //! What a plan has seen of its arrays. It serves later steps as long as every array is in the same place
 //! and has not changed. Gradients may be other arrays, if they are alike.
 
+use std::iter;
 use std::ops::Range;
 
 use super::call::{Call, Gradient};
@@ -23,17 +24,17 @@ impl Seen {
     /// Looks at the arrays of a call that was checked.
     pub(super) fn of<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Self {
         let mut seen = Self { clears: call.writes_gradients, ..Self::default() };
-        for (parameter, gradient) in std::iter::zip(call.parameters, call.grads) {
+        for (number, (parameter, gradient)) in iter::zip(call.parameters, call.grads).enumerate() {
             if matches!(gradient, Gradient::Absent) {
                 continue;
             }
             for array in parameter.arrays().map(|(_, array)| array).chain(&parameter.exponents) {
                 let view = View::of(array, quiet);
-                seen.layouts.push(&view);
+                seen.layouts.push(number, &view);
                 seen.taken.extend(view.span());
             }
             for array in gradient.terms() {
-                seen.layouts.push(&View::of(array, quiet));
+                seen.layouts.push(number, &View::of(array, quiet));
             }
         }
         seen.taken.sort_unstable_by_key(|bytes| bytes.start);

@@ -299,16 +299,16 @@ impl<'py> Found<'py> {
     /// The plan of the call, which may be that of the last step; `None` if it is refused.
     fn plan(&self, kept: Option<Plan>, call: &Call<'_>) -> PyResult<Option<Plan>> {
         let Some(py) = self.arrays.first().map(Bound::py) else { return Ok(None) };
+        for state in &self.arrays {
+            // Its memory does not tell. A method of torch's own, which runs no Python code.
+            if state.call_method0(IS_NEG.name(py, "is_neg"))?.is_truthy()? {
+                return Ok(None);
+            }
+        }
         if let Some(mut plan) = kept
             && Quiet::within(py, |quiet| plan.follows(call, quiet))
         {
             return Ok(Some(plan));
-        }
-        for state in &self.arrays {
-            // A method of torch's own, which runs no Python code.
-            if state.call_method0(IS_NEG.name(py, "is_neg"))?.is_truthy()? {
-                return Ok(None);
-            }
         }
         Ok(Quiet::within(py, |quiet| {
             let mut plan = Plan::of(call, quiet).ok()?;

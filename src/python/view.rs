@@ -43,8 +43,9 @@ pub(super) enum Dtype {
     U8,
 }
 
-/// The number that `NumPy` has given to the bfloat16 of `ml_dtypes`; -1 before anybody has said so.
-static BFLOAT16: AtomicI32 = AtomicI32::new(-1);
+/// The number that `NumPy` has given to the bfloat16 of `ml_dtypes`; before anybody has said so, one that
+/// no type has.
+static BFLOAT16: AtomicI32 = AtomicI32::new(i32::MIN);
 
 impl Dtype {
     /// Has arrays of this type known as those of bfloat16.
@@ -136,8 +137,11 @@ pub(super) struct View<'q> {
     number: i32,
 }
 
-/// The number of any type whose bytes are in the other order.
-const SWAPPED: i32 = -2;
+/// The number of any type whose bytes are in the other order. No type of NumPy's has it.
+const SWAPPED: i32 = i32::MIN + 1;
+
+/// What NumPy may call the order of bytes that this machine has.
+const NATIVE: u8 = if cfg!(target_endian = "little") { b'<' } else { b'>' };
 
 impl<'q> View<'q> {
     /// The view of an array. Of a tensor it is what was said when the call looked at it.
@@ -173,7 +177,7 @@ impl<'q> View<'q> {
         // these fields in every NumPy.
         let descr = unsafe { &*_PyDataType_GET_ITEM_DATA(fields.descr) };
         // One of single bytes has no order.
-        let is_native = matches!(descr.byteorder.cast_unsigned(), b'=' | b'|');
+        let is_native = matches!(descr.byteorder.cast_unsigned(), b'=' | b'|' | NATIVE);
         let number = if is_native { descr.type_num } else { SWAPPED };
         Self { data: fields.data.cast(), shape, strides, flags: fields.flags, number }
     }
@@ -247,6 +251,8 @@ pub(super) struct Layouts {
 }
 
 struct Layout {
+    /// The number of the parameter that it goes with.
+    owner: usize,
     kind: u64,
     ndim: usize,
     /// How many strides are compared: none of an array in C or Fortran order, whose shape tells them
@@ -258,10 +264,11 @@ struct Layout {
 }
 
 impl Layouts {
-    pub(super) fn push(&mut self, view: &View<'_>) {
+    pub(super) fn push(&mut self, owner: usize, view: &View<'_>) {
         let is_one_run = view.is_c_contiguous() || view.is_f_contiguous();
         let strides = if is_one_run { &[] } else { view.strides };
         self.list.push(Layout {
+            owner,
             kind: view.kind(),
             ndim: view.shape.len(),
             strides: strides.len(),
@@ -284,17 +291,23 @@ pub(super) struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Whether the next layout is that of the view.
+    /// Whether the next layout is that of the view, which goes with this parameter.
     #[inline(always)]
-    pub(super) fn next_is(&mut self, view: &View<'_>) -> bool {
+    pub(super) fn next_is(&mut self, owner: usize, view: &View<'_>) -> bool {
         let Some(layout) = self.rest.next() else { return false };
         // Number by number: to compare slices of so few is a call each.
         let mut are_next = |given: &[isize]| given.iter().all(|n| self.numbers.next() == Some(n));
-        layout.kind == view.kind()
+        layout.owner == owner
+            && layout.kind == view.kind()
             && layout.ndim == view.shape.len()
             && layout.is_aligned == (view.data.addr() & layout.mask == 0)
             && are_next(view.shape)
             && (layout.strides == 0 || are_next(view.strides))
+    }
+
+    /// Whether there is no layout left.
+    pub(super) fn is_over(&self) -> bool {
+        self.rest.as_slice().is_empty()
     }
 }
 

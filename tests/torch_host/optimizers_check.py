@@ -432,6 +432,55 @@ def test_a_gradient_with_the_other_sign_in_memory() -> None:
     assert torch.allclose(p.detach(), torch.full((4,), 1.05))
 
 
+@pytest.mark.parametrize("of_state", [False, True])
+def test_memory_that_has_the_other_sign_since_the_last_step(of_state: bool) -> None:
+    ends = []
+    for kind in (instep.torch.SGD, torch.optim.SGD):
+        p, optimizer = one(kind, momentum=0.5)
+        p.grad = torch.full((4,), 0.5)
+        optimizer.step()
+        optimizer.step()
+        if of_state:
+            state = optimizer.state[p]
+            state["momentum_buffer"] = torch._neg_view(state["momentum_buffer"])
+        else:
+            p.data = torch._neg_view(p.data)
+        optimizer.step()
+        ends.append(p.detach().resolve_neg())
+    assert torch.equal(*ends)
+
+
+def test_options_with_fewer_states_than_in_the_last_step() -> None:
+    ends = []
+    for kind in (instep.torch.SGD, torch.optim.SGD):
+        p, memory = torch.zeros(3, 3).t().requires_grad_(), torch.zeros(3, 3)
+        q = memory.requires_grad_()
+        optimizer = kind([p, q], lr=1.0, momentum=0.5)
+        p.grad, q.grad = torch.ones(3, 3).t(), torch.ones(3, 3)
+        optimizer.step()
+        optimizer.step()
+        optimizer.param_groups[0]["momentum"] = 0
+        q.data = q.data.t()
+        q.grad = torch.arange(9.0).view(3, 3)
+        optimizer.step()
+        ends.append(torch.cat([p.detach(), q.detach()]))
+    assert torch.equal(*ends)
+
+
+def test_a_group_that_no_longer_has_the_largest_of_its_averages() -> None:
+    ends = []
+    for kind in (instep.torch.Adam, torch.optim.Adam):
+        p = torch.zeros(3, 3, requires_grad=True)
+        q = torch.zeros(3, 6)[:, ::2].requires_grad_()
+        optimizer = kind([{"params": [p]}, {"params": [q]}], lr=0.1, amsgrad=True)
+        p.grad, q.grad = torch.ones(3, 3), torch.ones(3, 3)
+        optimizer.step()
+        optimizer.param_groups[1]["amsgrad"] = False
+        optimizer.step()
+        ends.append(torch.cat([p.detach(), q.detach()]))
+    assert_close(*ends, "parameters")
+
+
 def test_sparse_gradients_of_others_are_torchs() -> None:
     tables = []
     for kind in (instep.torch.SGD, torch.optim.SGD):
