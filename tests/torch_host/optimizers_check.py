@@ -478,7 +478,7 @@ def test_a_group_that_no_longer_has_the_largest_of_its_averages() -> None:
         optimizer.param_groups[1]["amsgrad"] = False
         optimizer.step()
         ends.append(torch.cat([p.detach(), q.detach()]))
-    assert_close(*ends, "parameters")
+    assert_close(ends[0], ends[1], "parameters")
 
 
 def test_sparse_gradients_of_others_are_torchs() -> None:

@@ -1,6 +1,7 @@
 """Other libraries' Adam in fewer bytes, where they are installed.
 
-Each is imported when its step is made. torch reads and writes the arrays' own memory.
+Each is imported when its step is made. What torch reads and writes is NumPy's memory, as instep's
+is: NumPy asks the system for large pages, and they make a difference.
 """
 
 from collections.abc import Callable
@@ -35,9 +36,15 @@ class Peer:
         import torch
 
         torch.set_num_threads(threads)
-        like: Any = getattr(torch, self.dtype)
-        p = torch.from_numpy(numbers.copy()).to(like).requires_grad_()
-        p.grad = torch.from_numpy(numbers.copy()).to(like)
+
+        def tensor(numbers: NDArray[np.float32]) -> Any:
+            if self.dtype == "float32":
+                return torch.from_numpy(numbers.copy())
+            halves = (numbers.view(np.uint32) >> 16).astype(np.int16)
+            return torch.from_numpy(halves).view(torch.bfloat16)
+
+        p = tensor(numbers).requires_grad_()
+        p.grad = tensor(numbers)
         optimizer: Any
         if self.package == "bitsandbytes":
             import bitsandbytes
@@ -45,6 +52,9 @@ class Peer:
             optimizer = bitsandbytes.optim.Adam8bit([p])
         else:
             optimizer = torch.optim.Adam([p], fused=True)
+            optimizer.step()
+            for name in ("exp_avg", "exp_avg_sq"):
+                optimizer.state[p][name] = tensor(np.zeros_like(numbers))
         return lambda: optimizer.step()
 
 
