@@ -51,9 +51,10 @@ impl Piece<'_> {
         match &work.rule {
             BoundRule::Recipe(recipe, c) => {
                 let has_sum = self.job.has_sum();
-                let gradient = if has_sum { Dtype::F32 } else { self.job.gradient };
-                let combination = storage.combination(gradient);
-                let does = self.has_runs(storage) && stored::does(level, &work.extras);
+                let combination = storage.combination(self.job.gradient);
+                // Sums of 16 bits are made in tiles.
+                let is_plain = !has_sum || self.job.gradient == Dtype::F32;
+                let does = is_plain && self.has_runs(storage) && stored::does(level, &work.extras);
                 match combination.filter(|_| does) {
                     Some(combination) if has_sum => {
                         self.sweep_stored_sums(work, storage, combination, recipe, c);
