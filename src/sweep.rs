@@ -154,7 +154,7 @@ where
         start: usize,
         end: usize,
     ) -> usize {
-        let coefficients = spread::<V, C, OPERATIONS, ROOT1, ROOT2>(&self.coefficients);
+        let coefficients = spread(&self.coefficients, Quick::<V, OPERATIONS, ROOT1, ROOT2>::of);
         let (uses, states_use) = Uses::of::<R, H, C, S>();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
         let (p, g) = (&mut self.p[start..end], &self.g[start..end]);
@@ -190,10 +190,7 @@ where
     #[inline(always)]
     fn rest<V: Instructions<Element = F>>(&mut self, mut start: usize) {
         let n = self.p.len();
-        let mut coefficients = [Register::<V>::of(F::ONE); C];
-        for (spread, &coefficient) in coefficients.iter_mut().zip(&self.coefficients) {
-            *spread = Register::of(coefficient);
-        }
+        let coefficients = spread(&self.coefficients, Register::<V>::of);
         while start < n {
             let end = n.min(start + V::N);
             let load = |slice: &[_]| Register::load_first(&slice[start..end]);
@@ -210,18 +207,13 @@ where
 
 /// Each coefficient in every place. Not by `map`, which is not always inlined, so compiled for the baseline.
 #[inline(always)]
-fn spread<
-    V: Instructions,
-    const C: usize,
-    const OPERATIONS: u8,
-    const ROOT1: bool,
-    const ROOT2: bool,
->(
-    coefficients: &[V::Element; C],
-) -> [Quick<V, OPERATIONS, ROOT1, ROOT2>; C] {
-    let mut spread = [Quick::of(V::Element::ONE); C];
+fn spread<F: Element, T: Copy, const C: usize>(
+    coefficients: &[F; C],
+    of: impl Fn(F) -> T,
+) -> [T; C] {
+    let mut spread = [of(F::ONE); C];
     for i in 0..C {
-        spread[i] = Quick::of(coefficients[i]);
+        spread[i] = of(coefficients[i]);
     }
     spread
 }

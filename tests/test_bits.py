@@ -25,8 +25,8 @@ from bits import (
 )
 from hypothesis import given, settings
 from instep import _instep, reference
+from levels import LEVELS
 
-LEVELS = instep.config()["isa_available"]
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 # Hyper-parameters by name. Other names get `lr`'s value: any number that is no limit of a range.

@@ -21,28 +21,24 @@ LIMIT = 120
 
 def mpiexec(ranks: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run Python on so many ranks."""
-    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as segments:
-        return _mpiexec(ranks, segments, *arguments)
-
-
-def _mpiexec(ranks: int, segments: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = {
-        **os.environ,
-        # Of Open MPI: as root, and on fewer cores than ranks; without a look at other networks.
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "OMPI_MCA_btl": "self,sm",
-        # It names shared memory by 16 bits: jobs side by side that share a name crash each other.
-        "OMPI_MCA_btl_sm_backing_directory": segments,
-        "INSTEP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
     command = ["mpiexec", "-n", str(ranks), sys.executable, "-m", "mpi4py", *arguments]
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as segments:
+        environment = {
+            **os.environ,
+            # Of Open MPI: as root, and on fewer cores than ranks; without a look at other networks.
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+            "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+            "OMPI_MCA_btl": "self,sm",
+            # It names shared memory by 16 bits, and jobs that share a name crash each other.
+            "OMPI_MCA_btl_sm_backing_directory": segments,
+            "INSTEP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+        )
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])

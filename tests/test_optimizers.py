@@ -7,14 +7,10 @@ word here.
 import doctest
 import importlib
 import inspect
-import os
 import pickle
 import pkgutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, cycle, product
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import hypothesis.strategies as st
@@ -25,6 +21,7 @@ from bits import LAYOUTS, Array, Layout, dense, every_second, misaligned
 from hypothesis import given, settings
 from instep import Optimizer, _instep, optimizers, reference, rules, schedules
 from instep.rule import LearningRate
+from levels import LEVELS, assert_runs_at
 from optimizer_model import (
     MODES,
     RULES,
@@ -40,7 +37,6 @@ from optimizer_model import (
 )
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-LEVELS = instep.config()["isa_available"]
 
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 every_mode = pytest.mark.parametrize(
@@ -373,15 +369,7 @@ print(instep.config()["isa"])
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_instruction_level(level: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", REDUCED],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "INSTEP_ISA": level},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (done.returncode, done.stdout) == (0, f"{level}\n"), done.stderr
+    assert_runs_at(level, REDUCED)
 
 
 # Descent

@@ -14,7 +14,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from bits import LAYOUTS, Array, assert_same_bits
-from instep import _instep, codecs, reference
+from instep import codecs, reference
+from levels import LEVELS, use_level
 from optimizer_model import MODES, mode_name
 from stored_steps import (
     BFLOAT16,
@@ -33,8 +34,6 @@ from stored_steps import (
     store,
 )
 
-LEVELS = _instep.config()["isa_available"]
-
 EVERY = {**COMBINATIONS, **CODED}
 
 HARD = np.array(
@@ -50,9 +49,7 @@ HARD = np.array(
 @pytest.fixture(params=LEVELS)
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Have all steps use the instructions of one level."""
-    module = sys.modules["instep.rule"]
-    monkeypatch.setattr(module, "compiled", lambda name: _instep.Recipe(name, request.param))
-    return str(request.param)
+    return use_level(request.param, monkeypatch)
 
 
 def numbers(rng: np.random.Generator, shape: Any) -> Array:
@@ -527,6 +524,9 @@ def test_states_start_as_the_rule_says() -> None:
     assert abs(start.mean(dtype=float) - 0.1) < 2e-5
     free = instep.AdamWScheduleFree({"W": W}, state_dtype="bfloat16")
     assert (free.decoded("W")["z"] == load(W)).all()
+    W = store(np.full(5, -0.0, np.float32), BFLOAT16)
+    free = instep.AdamWScheduleFree({"W": W}, state_dtype="bfloat16")
+    assert free.state["W"]["z"].tobytes() == W.tobytes()
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -1,7 +1,6 @@
 """States in 8 bits: blocks of codes with an exponent each, to the bit as `instep.codecs` says."""
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import instep.interop
 import numpy as np
 import pytest
 from bits import LAYOUTS, Array, assert_same_bits
-from instep import _instep, codecs
+from instep import codecs
 from instep.disk import Streamed
+from levels import LEVELS, use_level
 from optimizer_model import CODED_RULES, MODES, mode_name
 from stored_steps import (
     BFLOAT16,
@@ -27,8 +27,6 @@ from stored_steps import (
     store,
 )
 
-LEVELS = _instep.config()["isa_available"]
-
 HARD = np.array(
     [
         *(0x00000000, 0x80000000, 0x00000001, 0x807FFFFF, 0x00800000, 0x3F700000, 0x3F700001),
@@ -42,9 +40,7 @@ HARD = np.array(
 @pytest.fixture(params=LEVELS)
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Have all steps use the instructions of one level."""
-    module = sys.modules["instep.rule"]
-    monkeypatch.setattr(module, "compiled", lambda name: _instep.Recipe(name, request.param))
-    return str(request.param)
+    return use_level(request.param, monkeypatch)
 
 
 def numbers(rng: np.random.Generator, shape: Any, hard: float = 0.003) -> Array:

@@ -1,17 +1,14 @@
 """Gradients that are sums of several arrays, added within the step, against sums of NumPy."""
 
 import functools
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import instep
 import numpy as np
 import pytest
 from bits import LAYOUTS, Array, assert_same_bits, assert_same_buffers, copy_with_buffers
+from levels import LEVELS, assert_runs_at
 from stored_steps import BFLOAT16, CODED, COMBINATIONS, FLOAT16, FLOAT32, load, store
 
 PIECE = 32_768
@@ -306,15 +303,6 @@ print(instep.config()["isa"])
 """
 
 
-@pytest.mark.parametrize("level", instep.config()["isa_available"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_every_instruction_level(level: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", REDUCED],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "INSTEP_ISA": level},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, f"{level}\n"), done.stderr
+    assert_runs_at(level, REDUCED)

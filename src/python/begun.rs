@@ -294,7 +294,7 @@ impl BegunStep {
 ///
 /// # Errors
 /// Something that is no array; lists for another number of parameters.
-pub(super) fn plus(
+pub(super) fn with_addends(
     optimizer: &Bound<'_, PyAny>,
     grads: Vec<Gradient>,
     addends: &[Vec<Bound<'_, PyAny>>],
@@ -307,7 +307,7 @@ pub(super) fn plus(
     let pairs = iter::zip(grads, addends).enumerate();
     let sum = |(parameter, (gradient, addends)): (usize, (Gradient, &Vec<_>))| {
         let name = || describe(optimizer, Place { parameter, role: GRADIENT });
-        gradient.plus(addends, || Ok(format!("what is added to {}", name()?)))
+        gradient.with_addends(addends, || Ok(format!("what is added to {}", name()?)))
     };
     pairs.map(sum).collect()
 }

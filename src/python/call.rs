@@ -165,7 +165,7 @@ impl Gradient {
     ///
     /// # Errors
     /// A `TypeError` for what is no ndarray.
-    pub(super) fn plus(
+    pub(super) fn with_addends(
         self,
         addends: &[Bound<'_, PyAny>],
         name: impl Fn() -> PyResult<String>,

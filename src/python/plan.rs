@@ -8,8 +8,8 @@ use super::call::{Call, Gradient, Parameter, Place, Rows};
 use super::checks::{self, Refusal};
 use super::job::{Job, Work};
 use super::jobs::Jobs;
-use super::seen::Seen;
-use super::view::{Array, Comparison, Quiet, View};
+use super::seen::{Comparison, Seen};
+use super::view::{Array, Quiet, View};
 use crate::error::Error;
 use crate::isa::Level;
 use crate::walk::{GRADIENT, PARAMETER};
@@ -329,11 +329,15 @@ fn take_rows<'q>(
     rows: &'q Rows,
     quiet: &'q Quiet,
 ) -> Option<View<'q>> {
+    if !job.is_of_rows() {
+        return None;
+    }
     let place = Place { parameter: number, role: GRADIENT };
     let (mut views, roles, dtype) = checks::own_views(call, number, quiet).ok()?;
     let values = checks::of_rows(call, place, rows, &views[0], dtype, quiet).ok()?;
-    // Rows that are written are checked anew: they may share memory with each other.
-    if !job.is_of_rows() || call.writes_gradients {
+    // Others that are written may share memory with each other, or come twice: they are checked anew.
+    let are_apart = rows.given.is_none() && values.is_c_contiguous();
+    if call.writes_gradients && !are_apart {
         return None;
     }
     let exponents = job.exponents;

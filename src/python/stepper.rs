@@ -11,7 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::begun::{BegunStep, Numbers, check, plus};
+use super::begun::{BegunStep, Numbers, check, with_addends};
 use super::call::{self, Call, Gradient, Kind, Parameter, Place};
 use super::group::Template;
 use super::plan::Plan;
@@ -246,7 +246,7 @@ impl Stepper {
                     "addends were given, and a step with zero_grads would have to clear them";
                 return Err(Error::Value(what.to_owned()).into());
             }
-            grads = plus(optimizer, grads, &addends)?;
+            grads = with_addends(optimizer, grads, &addends)?;
         }
         check(optimizer, &setup, &grads, &self.shared.state, zero_grads)?;
         for work in &mut works {

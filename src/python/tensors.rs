@@ -155,7 +155,9 @@ impl TensorStepper {
                 Err(member) => return Ok(found.refused(Some(member))),
             };
             let call = Call { parameters: &parameters, grads: &grads, writes_gradients: false };
-            let Some(mut plan) = found.plan(turn.state.take(), &call)? else {
+            let kept = turn.state.take();
+            let plan = Quiet::within(py, |quiet| Plan::kept_or_of(kept, &call, quiet));
+            let Ok(mut plan) = plan else {
                 return Ok(found.refused(None));
             };
             let members = &found.members;
@@ -188,9 +190,7 @@ impl TensorStepper {
                 if gradient.is_none() {
                     continue;
                 }
-                let plain = self.dlpack.is_plain(&parameter) && self.dlpack.is_plain(&gradient);
-                // It may stand for what is in its memory with the other sign.
-                if !plain || gradient.call_method0(IS_NEG.name(py, "is_neg"))?.is_truthy()? {
+                if !(self.is_plain(&parameter)? && self.is_plain(&gradient)?) {
                     found.foreign.push(parameter);
                     continue;
                 }
@@ -221,6 +221,14 @@ impl TensorStepper {
         Ok(found)
     }
 
+    /// Whether an object is a tensor of no subclass, with what it stands for in its memory: that may have
+    /// the other sign there, which no look at the memory tells.
+    fn is_plain(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let is_neg = IS_NEG.name(object.py(), "is_neg");
+        // A method of torch's own, which runs no Python code.
+        Ok(self.dlpack.is_plain(object) && !object.call_method0(is_neg)?.is_truthy()?)
+    }
+
     /// Takes tensors out of the state of a parameter: whether all are plain ones, and `None` if one
     /// is not there.
     fn take<'py>(
@@ -231,7 +239,7 @@ impl TensorStepper {
     ) -> PyResult<Option<bool>> {
         for key in keys.iter_borrowed() {
             match own.get_item(key)?.filter(|item| !item.is_none()) {
-                Some(item) if self.dlpack.is_plain(&item) => to.push(item),
+                Some(item) if self.is_plain(&item)? => to.push(item),
                 Some(_) => return Ok(Some(false)),
                 None => return Ok(None),
             }
@@ -294,27 +302,6 @@ impl<'py> Found<'py> {
             first += member.arrays;
         }
         (self.fresh, self.foreign, 0)
-    }
-
-    /// The plan of the call, which may be that of the last step; `None` if it is refused.
-    fn plan(&self, kept: Option<Plan>, call: &Call<'_>) -> PyResult<Option<Plan>> {
-        let Some(py) = self.arrays.first().map(Bound::py) else { return Ok(None) };
-        for state in &self.arrays {
-            // Its memory does not tell. A method of torch's own, which runs no Python code.
-            if state.call_method0(IS_NEG.name(py, "is_neg"))?.is_truthy()? {
-                return Ok(None);
-            }
-        }
-        if let Some(mut plan) = kept
-            && Quiet::within(py, |quiet| plan.follows(call, quiet))
-        {
-            return Ok(Some(plan));
-        }
-        Ok(Quiet::within(py, |quiet| {
-            let mut plan = Plan::of(call, quiet).ok()?;
-            plan.keep(call, quiet);
-            Some(plan)
-        }))
     }
 }
 

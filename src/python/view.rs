@@ -234,80 +234,10 @@ impl<'q> View<'q> {
 
     /// Its type and flags in one number.
     #[inline]
-    fn kind(&self) -> u64 {
+    pub(super) fn kind(&self) -> u64 {
         const FLAGS: i32 = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS | NPY_ARRAY_WRITEABLE;
         let flags = self.flags & FLAGS;
         u64::from(flags.cast_unsigned()) << 32 | u64::from(self.number.cast_unsigned())
-    }
-}
-
-/// What arrays are like, one after the other: all that their checks and walks depend on, but for the
-/// address.
-#[derive(Default)]
-pub(super) struct Layouts {
-    list: Vec<Layout>,
-    /// The shapes and strides, one after the other.
-    numbers: Vec<isize>,
-}
-
-struct Layout {
-    /// The number of the parameter that it goes with.
-    owner: usize,
-    kind: u64,
-    ndim: usize,
-    /// How many strides are compared: none of an array in C or Fortran order, whose shape tells them
-    /// where they matter.
-    strides: usize,
-    /// One less than the bytes of an element: the bits that the address of an aligned array has not.
-    mask: usize,
-    is_aligned: bool,
-}
-
-impl Layouts {
-    pub(super) fn push(&mut self, owner: usize, view: &View<'_>) {
-        let is_one_run = view.is_c_contiguous() || view.is_f_contiguous();
-        let strides = if is_one_run { &[] } else { view.strides };
-        self.list.push(Layout {
-            owner,
-            kind: view.kind(),
-            ndim: view.shape.len(),
-            strides: strides.len(),
-            mask: view.element_size() - 1,
-            is_aligned: view.is_aligned(),
-        });
-        self.numbers.extend(view.shape);
-        self.numbers.extend(strides);
-    }
-
-    /// Compares them with views, one after the other.
-    pub(super) fn compare(&self) -> Comparison<'_> {
-        Comparison { rest: self.list.iter(), numbers: self.numbers.iter() }
-    }
-}
-
-pub(super) struct Comparison<'a> {
-    rest: slice::Iter<'a, Layout>,
-    numbers: slice::Iter<'a, isize>,
-}
-
-impl Comparison<'_> {
-    /// Whether the next layout is that of the view, which goes with this parameter.
-    #[inline(always)]
-    pub(super) fn next_is(&mut self, owner: usize, view: &View<'_>) -> bool {
-        let Some(layout) = self.rest.next() else { return false };
-        // Number by number: to compare slices of so few is a call each.
-        let mut are_next = |given: &[isize]| given.iter().all(|n| self.numbers.next() == Some(n));
-        layout.owner == owner
-            && layout.kind == view.kind()
-            && layout.ndim == view.shape.len()
-            && layout.is_aligned == (view.data.addr() & layout.mask == 0)
-            && are_next(view.shape)
-            && (layout.strides == 0 || are_next(view.strides))
-    }
-
-    /// Whether there is no layout left.
-    pub(super) fn is_over(&self) -> bool {
-        self.rest.as_slice().is_empty()
     }
 }
 

@@ -15,10 +15,9 @@ use crate::python::rule::BoundRule;
 use crate::python::storage::{Master, Storage};
 use crate::python::tiles::{Scratch, Sums, Tiles};
 use crate::python::view::Dtype;
-use crate::recipes::Recipe;
 use crate::rules::{Coefficients, MAX_STATES};
 use crate::storage::{self, BLOCK, Key, Rounding};
-use crate::sweep::stored::{self, Combination, Gradient, Places};
+use crate::sweep::stored::{self, Gradient, Places, StoredStep};
 use crate::walk::{Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, PARAMETER, PLACE, Walk};
 
 /// The elements of a tile: few enough for all that is known of them to stay in the cache.
@@ -50,18 +49,14 @@ impl Piece<'_> {
         let level = work.level;
         match &work.rule {
             BoundRule::Recipe(recipe, c) => {
-                let has_sum = self.job.has_sum();
                 let combination = storage.combination(self.job.gradient);
-                // Sums of 16 bits are made in tiles.
-                let is_plain = !has_sum || self.job.gradient == Dtype::F32;
-                let does = is_plain && self.has_runs(storage) && stored::does(level, &work.extras);
-                match combination.filter(|_| does) {
-                    Some(combination) if has_sum => {
-                        self.sweep_stored_sums(work, storage, combination, recipe, c);
-                    }
-                    Some(combination) => {
-                        self.sweep_stored(work, storage, combination, recipe, c, None);
-                    }
+                // Sums of gradients in 16 bits are made in tiles.
+                let has_sum = self.job.has_sum();
+                let can_sum = !has_sum || self.job.gradient == Dtype::F32;
+                let does = can_sum && self.has_runs(storage) && stored::does(level, &work.extras);
+                match combination.filter(|_| does).map(|found| recipe.stored(found)) {
+                    Some(step) if has_sum => self.sweep_sums(work, storage, step, c),
+                    Some(step) => self.sweep_runs(work, storage, step, c, None),
                     None => {
                         self.sweep_tiles(work, storage, &|p, g, s| {
                             (recipe.step_f32)(level, c, p, g, s);
@@ -138,31 +133,21 @@ impl Piece<'_> {
         (n.min(self.len - start), 0, Places { first, step: low_half(step) })
     }
 
-    /// The step of sums in one loop, a tile at a time.
+    /// The step in one loop, where gradients are sums: a tile at a time.
     #[inline(never)]
-    fn sweep_stored_sums(
-        &mut self,
-        work: &Work,
-        storage: &Storage,
-        combination: Combination,
-        recipe: &Recipe,
-        coefficients: &Coefficients,
-    ) {
-        let mut room = Sums::new();
-        self.sweep_stored(work, storage, combination, recipe, coefficients, Some(&mut room));
+    fn sweep_sums(&mut self, work: &Work, storage: &Storage, step: StoredStep, c: &Coefficients) {
+        self.sweep_runs(work, storage, step, c, Some(&mut Sums::new()));
     }
 
-    /// The step in one loop. Gradients that are sums need room for them.
-    fn sweep_stored(
+    /// The step in one loop for each run of places. Gradients that are sums need room for them.
+    fn sweep_runs(
         &mut self,
         work: &Work,
         storage: &Storage,
-        combination: Combination,
-        recipe: &Recipe,
-        coefficients: &Coefficients,
+        step: StoredStep,
+        c: &Coefficients,
         mut sums: Option<&mut Sums>,
     ) {
-        let step = recipe.stored(combination);
         let key = |role| Self::key(work, storage, role);
         let (own, states) = (key(PARAMETER), array::from_fn(|k| key(FIRST_STATE + 2 * k)));
         let mut start = 0;
@@ -175,7 +160,7 @@ impl Piece<'_> {
             if let Some(sum) = sum {
                 arrays.g = Gradient::Float32(sum);
             }
-            step(work.level, coefficients, &work.extras, arrays);
+            step(work.level, c, &work.extras, arrays);
             start += n;
         }
     }
