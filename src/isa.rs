@@ -146,14 +146,14 @@ pub(crate) trait Kernel {
 /// Runs a kernel with the instructions of a level.
 pub(crate) fn run(level: Level, kernel: impl Kernel) {
     match level.0 {
-        Kind::Baseline => baseline(kernel),
+        Kind::Baseline => baseline::run(kernel),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a `Level` of this kind is only made by `Level::available`, which has asked the
         // CPU for each feature that `avx2` enables.
-        Kind::Avx2 => unsafe { avx2(kernel) },
+        Kind::Avx2 => unsafe { avx2::run(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above, for the features that `avx512` enables.
-        Kind::Avx512 => unsafe { avx512(kernel) },
+        Kind::Avx512 => unsafe { avx512::run(kernel) },
     }
 }
 
@@ -184,23 +184,30 @@ pub fn prefetch_at(address: *const u8) {
     let _ = address;
 }
 
-#[inline(never)]
-fn baseline(kernel: impl Kernel) {
-    kernel.run::<0>();
+// A module each: of what is in one, the compiler makes one unit, on one core.
+mod baseline {
+    #[inline(never)]
+    pub(super) fn run(kernel: impl super::Kernel) {
+        kernel.run::<0>();
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[inline(never)]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(kernel: impl Kernel) {
-    kernel.run::<32>();
+mod avx2 {
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn run(kernel: impl super::Kernel) {
+        kernel.run::<32>();
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
-fn avx512(kernel: impl Kernel) {
-    kernel.run::<64>();
+mod avx512 {
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
+    pub(super) fn run(kernel: impl super::Kernel) {
+        kernel.run::<64>();
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@
 //!
 //! Without the feature `python` the crate is plain Rust, and its tests need no Python.
 
+mod arrays;
 mod division;
 pub mod element;
 pub mod environment;

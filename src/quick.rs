@@ -1,8 +1,8 @@
 //! The floats of a sweep if there are quicker ways to divide by coefficients and take square roots.
 
-use std::array;
 use std::ops::{Add, Div, Mul, Sub};
 
+use crate::arrays;
 use crate::division::Reciprocal;
 use crate::element::Float;
 use crate::registers::{Instructions, Register};
@@ -171,7 +171,8 @@ impl Uses {
     pub(crate) fn of<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>()
     -> (Self, [Self; S]) {
         const { assert!(C <= u8::BITS as usize) }
-        let coefficients = array::from_fn(|i| Self { coefficient: 1 << i, ..Self::NOTHING });
+        let coefficient = |i: usize| Self { coefficient: 1 << i, ..Self::NOTHING };
+        let coefficients = arrays::from_fn(Self::NOTHING, coefficient);
         R::update(coefficients, Self::NOTHING, Self::NOTHING, [Self::NOTHING; S])
     }
 

@@ -3,15 +3,15 @@
 pub mod stored;
 mod ways;
 
-use std::array;
 use std::marker::PhantomData;
+use std::ops::Range;
 
-use crate::element::Element;
+use crate::arrays;
 use crate::isa::{self, Kernel, Level};
 use crate::quick::{Quick, Uses};
 use crate::registers::{Instructions, Register, Registers};
 use crate::roots::Roots;
-use crate::rules::{Coefficients, Rule};
+use crate::rules::{Coefficients, MAX_STATES, Rule};
 use ways::{Way, all_uses};
 
 /// One step over slices of the same length: parameter, gradient, state.
@@ -32,26 +32,25 @@ pub(crate) fn step<R, F, const H: usize, const C: usize, const S: usize>(
     F: Registers,
 {
     let state: &mut [&mut [F]; S] = state.try_into().expect("one slice for each state");
-    let state = state.each_mut().map(|slice| &mut **slice);
-    let exact: [f64; C] = array::from_fn(|i| coefficients[i]);
-    let coefficients = exact.map(F::nearest);
+    let exact: [f64; C] = arrays::from_fn(0.0, |i| coefficients[i]);
+    let coefficients = arrays::from_fn(F::ONE, |i| F::nearest(exact[i]));
     let way = Way::of::<R, F, H, C, S>(level, &coefficients, p.len());
     let rule = PhantomData::<R>;
     isa::run(level, Sweep { coefficients, exact, way, p, g, state, rule });
 }
 
-struct Sweep<'a, R, F, const H: usize, const C: usize, const S: usize> {
+struct Sweep<'a, 's, R, F, const H: usize, const C: usize, const S: usize> {
     coefficients: [F; C],
     /// The coefficients before they were rounded.
     exact: [f64; C],
     way: Way,
     p: &'a mut [F],
     g: &'a [F],
-    state: [&'a mut [F]; S],
+    state: &'a mut [&'s mut [F]; S],
     rule: PhantomData<R>,
 }
 
-impl<R, F, const H: usize, const C: usize, const S: usize> Kernel for Sweep<'_, R, F, H, C, S>
+impl<R, F, const H: usize, const C: usize, const S: usize> Kernel for Sweep<'_, '_, R, F, H, C, S>
 where
     R: Rule<H, C, S>,
     F: Registers,
@@ -70,7 +69,7 @@ where
     }
 }
 
-impl<R, F, const H: usize, const C: usize, const S: usize> Sweep<'_, R, F, H, C, S>
+impl<R, F, const H: usize, const C: usize, const S: usize> Sweep<'_, '_, R, F, H, C, S>
 where
     R: Rule<H, C, S>,
     F: Registers,
@@ -80,9 +79,9 @@ where
     fn each(self) {
         let n = self.p.len();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
-        let (p, g, state) = (self.p, &self.g[..n], self.state.map(|s| &mut s[..n]));
+        let (p, g, state) = (self.p, &self.g[..n], parts(self.state, 0..n));
         for i in 0..n {
-            let old = array::from_fn(|k| state[k][i]);
+            let old = arrays::from_fn(p[i], |k| state[k][i]);
             let (new, states) = R::update_exactly(self.coefficients, self.exact, p[i], g[i], old);
             p[i] = new;
             for k in 0..S {
@@ -154,15 +153,17 @@ where
         start: usize,
         end: usize,
     ) -> usize {
-        let coefficients = spread(&self.coefficients, Quick::<V, OPERATIONS, ROOT1, ROOT2>::of);
+        let of = Quick::<V, OPERATIONS, ROOT1, ROOT2>::of;
+        let coefficients = arrays::from_fn(of(F::ONE), |i| of(self.coefficients[i]));
         let (uses, states_use) = Uses::of::<R, H, C, S>();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
         let (p, g) = (&mut self.p[start..end], &self.g[start..end]);
-        let state = self.state.each_mut().map(|s| &mut s[start..end]);
+        let state = parts(self.state, start..end);
         for at in (0..end - start).step_by(2 * V::N) {
             let load = |slice: &[_]| Quick::load(&slice[at..]);
-            let old = array::from_fn(|k| load(state[k]));
-            let (new, states) = R::update(coefficients, load(p), load(g), old);
+            let (p_old, g) = (load(p), load(g));
+            let old = arrays::from_fn(p_old, |k| load(state[k]));
+            let (new, states) = R::update(coefficients, p_old, g, old);
             if OPERATIONS > 1 || ROOT1 || ROOT2 {
                 let mut all = Register::of(F::nearest(0.0));
                 if uses.may_be_unknown() {
@@ -190,36 +191,37 @@ where
     #[inline(always)]
     fn rest<V: Instructions<Element = F>>(&mut self, mut start: usize) {
         let n = self.p.len();
-        let coefficients = spread(&self.coefficients, Register::<V>::of);
+        let of = Register::<V>::of;
+        let coefficients = arrays::from_fn(of(F::ONE), |i| of(self.coefficients[i]));
         while start < n {
             let end = n.min(start + V::N);
             let load = |slice: &[_]| Register::load_first(&slice[start..end]);
-            let old = array::from_fn(|k| load(self.state[k]));
-            let (new, states) = R::update(coefficients, load(self.p), load(self.g), old);
+            let (p, g) = (load(self.p), load(self.g));
+            let old = arrays::from_fn(p, |k| load(self.state[k]));
+            let (new, states) = R::update(coefficients, p, g, old);
             new.store_first(&mut self.p[start..end]);
-            for (state, new) in self.state.iter_mut().zip(states) {
-                new.store_first(&mut state[start..end]);
+            for k in 0..S {
+                states[k].store_first(&mut self.state[k][start..end]);
             }
             start = end;
         }
     }
 }
 
-/// Each coefficient in every place. Not by `map`, which is not always inlined, so compiled for the baseline.
+/// The same part of each slice; behind the last one none are left.
 #[inline(always)]
-fn spread<F: Element, T: Copy, const C: usize>(
-    coefficients: &[F; C],
-    of: impl Fn(F) -> T,
-) -> [T; C] {
-    let mut spread = [of(F::ONE); C];
-    for i in 0..C {
-        spread[i] = of(coefficients[i]);
+fn parts<'a, F>(slices: &'a mut [&mut [F]], part: Range<usize>) -> [&'a mut [F]; MAX_STATES] {
+    let mut parts: [&mut [F]; MAX_STATES] = [&mut [], &mut [], &mut [], &mut []];
+    for (k, slice) in slices.iter_mut().enumerate() {
+        parts[k] = &mut slice[part.clone()];
     }
-    spread
+    parts
 }
 
 #[cfg(test)]
 mod tests {
+    use std::array;
+
     use super::*;
     use crate::element::Float;
     use crate::rules::eps::{Inside, Outside};
@@ -322,7 +324,7 @@ mod tests {
                         continue;
                     }
                     let (mut p, mut states) = (p.clone(), old.clone());
-                    let state = states.each_mut().map(|s| &mut s[..]);
+                    let state = &mut states.each_mut().map(|s| &mut s[..]);
                     let rule = PhantomData::<R>;
                     isa::run(
                         level,

@@ -177,8 +177,12 @@ def _arm_forms() -> Forms:
 
 FORMS = {"x86_64": _x86_forms, "aarch64": _arm_forms}[platform.machine()]()
 SWEEP = re.compile(
-    r"^[0-9a-f]+ <.*isa::(\w+)::<instep::sweep::Sweep<instep::rules::(.+), (f32|f64)\b.*>:$"
+    r"^[0-9a-f]+ <.*isa::(\w+)::run::<instep::sweep::Sweep<instep::rules::(.+), (f32|f64)\b.*>:$"
 )
+# Over arrays of 16 bits.
+STORED_SWEEP = re.compile(r"^[0-9a-f]+ <.*isa::\w+::run::<.*sweep::stored::Sweep<.*>:$")
+# What is called and not inlined is compiled for the baseline.
+CALLED = r"(call|bl)\s+\w+ <.*(rules|element|sweep|quick|division|roots|storage)::"
 RECIPE = re.compile(r'Recipe::of::<(.+?), _, _, _>\(\s*"(\w+)",?\s*\)')
 
 
@@ -204,28 +208,30 @@ def disassemble(library: Path) -> list[str]:
     return result.stdout.splitlines()
 
 
-def sweeps_in(library: Path) -> dict[tuple[str, str], dict[str, list[str]]]:
-    """The instructions of every sweep, by level and float type, then by recipe."""
-    names = recipes_by_type()
-    found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
-    instructions: list[str] | None = None
-    for line in disassemble(library):
+@pytest.fixture(scope="module")
+def functions() -> dict[str, list[str]]:
+    """The instructions of the functions of the library that Python loads, by the line that names one."""
+    assert _instep.__file__ is not None
+    found: dict[str, list[str]] = {}
+    instructions: list[str] = []
+    for line in disassemble(Path(_instep.__file__)):
         if line.endswith(">:"):
-            instructions = None
-            match = SWEEP.match(line)
-            if match and "limit::" not in line:
-                level, rule, dtype = match.groups()
-                instructions = found[level, dtype].setdefault(names[short(rule)], [])
-        elif instructions is not None and "\t" in line:
+            instructions = found.setdefault(line, [])
+        elif "\t" in line:
             instructions.append(line.split("\t", 1)[1])
     return found
 
 
 @pytest.fixture(scope="module")
-def sweeps() -> dict[tuple[str, str], dict[str, list[str]]]:
-    """Those of the library that Python loads."""
-    assert _instep.__file__ is not None
-    found = sweeps_in(Path(_instep.__file__))
+def sweeps(functions: dict[str, list[str]]) -> dict[tuple[str, str], dict[str, list[str]]]:
+    """The instructions of every sweep, by level and float type, then by recipe."""
+    names = recipes_by_type()
+    found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
+    for line, instructions in functions.items():
+        match = SWEEP.match(line)
+        if match and "limit::" not in line:
+            level, rule, dtype = match.groups()
+            found[level, dtype][names[short(rule)]] = instructions
     assert found, "the library has no symbols of sweeps: `make build` makes one that has"
     return found
 
@@ -291,9 +297,14 @@ def test_sweeps_are_packed(
                 packed, single = FORMS[level, "f64"][operation]
             if operation in wanted or count(single, instructions):
                 assert count(packed, instructions) > 0, f"no packed {operation} in {what}"
-        # What is called and not inlined is compiled for the baseline; references may move there.
-        called = r"(call|bl)\s+\w+ <(?!<\[&mut ).*(rules|element|sweep|quick|division|roots)::"
-        assert count(called, instructions) == 0, what
+        assert count(CALLED, instructions) == 0, what
+
+
+def test_all_of_a_sweep_over_16_bits_is_in_it(functions: dict[str, list[str]]) -> None:
+    sweeps = {line: found for line, found in functions.items() if STORED_SWEEP.match(line)}
+    assert len(sweeps) > len(_instep.recipes())
+    for line, instructions in sweeps.items():
+        assert count(CALLED, instructions) == 0, line
 
 
 def has_quick_ways(name: str, level: str, dtype: str) -> tuple[bool, bool]:

@@ -9,6 +9,7 @@ use super::call::Kind;
 use super::rule::BoundRule;
 use super::storage::Storage;
 use super::view::{Dtype, View};
+use crate::arrays;
 use crate::element::{Bits, Element};
 use crate::extras::{Extras, Step};
 use crate::gradient;
@@ -302,7 +303,7 @@ impl Job {
     /// The dense arrays from `start` on as pointers to the elements.
     pub(super) fn pointers<F: Bits>(&self, start: usize) -> [*mut F; MAX_ROLES] {
         assert!(self.is_dense() && size_of::<F>() == self.dtype.size());
-        self.data.map(|data| data.cast::<F>().wrapping_add(start))
+        arrays::from_fn(ptr::null_mut(), |role| self.data[role].cast::<F>().wrapping_add(start))
     }
 }
 

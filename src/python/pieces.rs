@@ -532,17 +532,13 @@ type Slices<'a, F> = (&'a mut [F], &'a [F], [&'a mut [F]; MAX_STATES + 1]);
 #[inline]
 unsafe fn slices<'a, F>(data: [*mut F; MAX_ROLES], len: usize, others: usize) -> Slices<'a, F> {
     let [p, g, rest @ ..] = data;
-    // SAFETY: the caller's word.
-    unsafe {
-        (
-            slice::from_raw_parts_mut(p, len),
-            slice::from_raw_parts(g, len),
-            array::from_fn(|k| match rest.get(k).filter(|_| k < others) {
-                Some(&data) => slice::from_raw_parts_mut(data, len),
-                None => &mut [],
-            }),
-        )
+    let mut slices: [&mut [F]; MAX_STATES + 1] = [&mut [], &mut [], &mut [], &mut [], &mut []];
+    for k in 0..others {
+        // SAFETY: the caller's word.
+        slices[k] = unsafe { slice::from_raw_parts_mut(rest[k], len) };
     }
+    // SAFETY: as above.
+    unsafe { (slice::from_raw_parts_mut(p, len), slice::from_raw_parts(g, len), slices) }
 }
 
 /// `n` elements behind a pointer, from number `at` on.

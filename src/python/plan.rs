@@ -287,9 +287,9 @@ fn is_in_place<'q>(
             return false;
         }
     }
-    for (array, &data) in iter::zip(&parameter.exponents, &job.exponents) {
+    for (k, array) in parameter.exponents.iter().enumerate() {
         let view = View::of(array, quiet);
-        if view.data != data || !layouts.next_is(job.parameter(), &view) {
+        if view.data != job.exponents[k] || !layouts.next_is(job.parameter(), &view) {
             return false;
         }
     }

@@ -6,9 +6,10 @@
 //! as many words, and to bring them together again, takes thrice as many instructions. Beside elements
 //! of 32 bits it does not pay, for these would have to be taken apart.
 
-use std::array;
 use std::marker::PhantomData;
+use std::{array, mem};
 
+use crate::arrays;
 use crate::element::Element;
 use crate::extras::Extras;
 use crate::isa::{self, Kernel, Level};
@@ -317,9 +318,9 @@ impl Storage<2> for Split {
 
     #[inline(always)]
     fn store(numbers: [f32; 2], _: [u32; 2]) -> (Word, Word) {
-        let [first, second] = numbers.map(f32::to_bits);
-        let low = first & 0xffff | second << 16;
-        (uppers(numbers.map(storage::round_up)), word(low))
+        let [first, second] = numbers;
+        let low = first.to_bits() & 0xffff | second.to_bits() << 16;
+        (uppers([storage::round_up(first), storage::round_up(second)]), word(low))
     }
 }
 
@@ -365,36 +366,36 @@ fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usi
     G: Storage<N>,
     Q: Storage<N>,
 {
-    let Arrays { p, low, g, states, places, noise, states_noise } = arrays;
+    let exact = arrays::from_fn(0.0, |i| coefficients[i]);
+    let around = Around::of(extras);
+    let noises = (arrays.noise, arrays.states_noise);
+    in_chunks::<P, G, Q, N, S>(arrays, &mut |chunks| {
+        let rule = PhantomData::<R>;
+        isa::run(level, Sweep { exact, around, chunks, noises, rule });
+    });
+}
+
+/// Sweeps over the chunks, then over what is left. This does not depend on the rule, so it is compiled once
+/// for all of them.
+fn in_chunks<P, G, Q, const N: usize, const S: usize>(
+    arrays: Arrays<'_>,
+    sweep: &mut dyn FnMut(Chunks<'_, P, G, Q, N, S>),
+) where
+    P: Storage<N>,
+    G: Storage<N>,
+    Q: Storage<N>,
+{
+    let Arrays { p, low, g, states, places, .. } = arrays;
     let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
     let mut states = states.into_iter().map_while(Q::slice);
     let mut state: [_; S] = array::from_fn(|_| states.next().expect("one for each state"));
-    let exact = array::from_fn(|i| coefficients[i]);
-    let around = Around::of(extras);
-    let noises = (noise, states_noise);
-    let sweep = |p: &mut [P::Bits],
-                 low: &mut [Half],
-                 g: &[G::Bits],
-                 state: [&mut [Q::Chunk]; S],
-                 places: Places| {
-        let (p, g, low) = (P::chunks_mut(p), G::chunks(g), P::low_chunks(low));
-        let rule = PhantomData::<(R, P)>;
-        isa::run(
-            level,
-            Sweep::<R, P, G, Q, N, H, C, S> {
-                exact,
-                around,
-                p,
-                low,
-                g,
-                state,
-                places,
-                noises,
-                rule,
-            },
-        );
-    };
-    sweep(p, low, g, state.each_mut().map(|state| Q::chunks_mut(state)), places);
+    sweep(Chunks {
+        p: P::chunks_mut(p),
+        low: P::low_chunks(low),
+        g: G::chunks(g),
+        state: state.each_mut().map(|state| Q::chunks_mut(state)),
+        places,
+    });
     let done = p.len() - p.len() % N;
     if N == 2 && done < p.len() {
         // One is left: it makes a pair with nothing.
@@ -403,8 +404,13 @@ fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usi
             own.1[0] = low[done];
         }
         let mut states = state.each_mut().map(|state| [state[done], Q::Bits::default()]);
-        let chunks = states.each_mut().map(|state| Q::chunks_mut(state));
-        sweep(&mut own.0, &mut own.1, &[g[done], G::Bits::default()], chunks, places.after(done));
+        sweep(Chunks {
+            p: P::chunks_mut(&mut own.0),
+            low: P::low_chunks(&mut own.1),
+            g: G::chunks(&[g[done], G::Bits::default()]),
+            state: states.each_mut().map(|state| Q::chunks_mut(state)),
+            places: places.after(done),
+        });
         p[done] = own.0[0];
         if P::SPLIT {
             low[done] = own.1[0];
@@ -459,6 +465,20 @@ const fn has_loops(width: usize) -> bool {
     width > 0 || cfg!(not(target_arch = "x86_64"))
 }
 
+/// The chunks of the arrays of a step.
+struct Chunks<'a, P, G, Q, const N: usize, const S: usize>
+where
+    P: Storage<N>,
+    G: Storage<N>,
+    Q: Storage<N>,
+{
+    p: &'a mut [P::Chunk],
+    low: &'a mut [P::Low],
+    g: &'a [G::Chunk],
+    state: [&'a mut [Q::Chunk]; S],
+    places: Places,
+}
+
 struct Sweep<'a, R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize>
 where
     P: Storage<N>,
@@ -467,13 +487,9 @@ where
 {
     exact: [f64; C],
     around: Around,
-    p: &'a mut [P::Chunk],
-    low: &'a mut [P::Low],
-    g: &'a [G::Chunk],
-    state: [&'a mut [Q::Chunk]; S],
-    places: Places,
+    chunks: Chunks<'a, P, G, Q, N, S>,
     noises: (Noise, [Noise; MAX_STATES / 2]),
-    rule: PhantomData<(R, P)>,
+    rule: PhantomData<R>,
 }
 
 impl<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize> Kernel
@@ -489,28 +505,34 @@ where
         if const { !has_loops(WIDTH) } {
             unreachable!("`does` says so");
         }
-        let Self { exact, around, p, low, g, state, places, noises, .. } = self;
-        let rounded = exact.map(f32::nearest);
+        let Self { exact, around, chunks, noises, .. } = self;
+        let Chunks { p, low, g, mut state, places } = chunks;
+        let rounded = arrays::from_fn(0.0, |i| f32::nearest(exact[i]));
         let n = p.len();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
-        let (g, state) = (&g[..n], state.map(|s| &mut s[..n]));
+        let g = &g[..n];
+        for state in &mut state {
+            *state = &mut mem::take(state)[..n];
+        }
         let low = if P::SPLIT { &mut low[..n] } else { low };
         // Counted on, for a product takes longer than all the rest of a place.
-        let steps: [u32; N] = array::from_fn(|j| places.after(j).first.wrapping_sub(places.first));
+        let steps: [u32; N] =
+            arrays::from_fn(0, |j| places.after(j).first.wrapping_sub(places.first));
         let step = places.after(N).first.wrapping_sub(places.first);
         let mut at = places.first;
         for i in 0..n {
             let random = |noise: Noise, shift: usize| -> [u32; N] {
-                array::from_fn(|j| noise.of(at.wrapping_add(steps[j])) << shift)
+                arrays::from_fn(0, |j| noise.of(at.wrapping_add(steps[j])) << shift)
             };
             let old = P::load(p[i], if P::SPLIT { low[i] } else { P::Low::default() });
             let g = G::load(g[i], G::Low::default());
-            let states: [[f32; N]; S] = array::from_fn(|k| Q::load(state[k][i], Q::Low::default()));
+            let states: [[f32; N]; S] =
+                arrays::from_fn([0.0; N], |k| Q::load(state[k][i], Q::Low::default()));
             let (mut new, mut news) = (old, states);
             for j in 0..N {
                 let old = old[j] * around.shrink;
                 let g = around.gradient(g[j], old);
-                let states = array::from_fn(|k| states[k][j]);
+                let states = arrays::from_fn(0.0, |k| states[k][j]);
                 let (p, states) = R::update_exactly(rounded, exact, old, g, states);
                 new[j] = p;
                 for k in 0..S {

@@ -42,14 +42,23 @@ impl Way {
         if none || level.width() == 0 || len < SHORTEST || !floats() {
             return Self::Plain;
         }
-        if uses.divisors == 0 {
+        Self::of_divisors(level, uses.divisors, &coefficients[..])
+    }
+
+    /// The same for a rule that divides by those coefficients whose bits are set, or takes roots.
+    fn of_divisors<F: Registers>(level: Level, divisors: u8, coefficients: &[F]) -> Self {
+        if divisors == 0 {
             return best::<F>(level, Division::None);
         }
-        let mut divisors = (0..C).filter(|i| uses.divisors >> i & 1 == 1).map(|i| coefficients[i]);
-        if !divisors.clone().all(division::is_common) {
-            return Self::Plain;
+        let mut two = true;
+        for (i, &divisor) in coefficients.iter().enumerate() {
+            if divisors >> i & 1 == 1 {
+                if !division::is_common(divisor) {
+                    return Self::Plain;
+                }
+                two = two && division::two_operations_suffice(level, divisor);
+            }
         }
-        let two = divisors.all(|divisor| division::two_operations_suffice(level, divisor));
         best::<F>(level, if two { Division::Two } else { Division::Four })
     }
 }
@@ -117,7 +126,7 @@ fn quickest<R: Rule<0, 4, 2>, F: Registers>(level: Level, two: bool) -> usize {
     for _ in 0..ROUNDS {
         for (way, least) in ways.iter().zip(&mut least) {
             let start = Instant::now();
-            let state = [&mut m[..], &mut v[..]];
+            let state = &mut [&mut m[..], &mut v[..]];
             let rule = PhantomData::<R>;
             isa::run(
                 level,
