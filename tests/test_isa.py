@@ -210,7 +210,7 @@ def disassemble(library: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def functions() -> dict[str, list[str]]:
-    """The instructions of the functions of the library that Python loads, by the line that names one."""
+    """The instructions of the functions of the loaded library, by the line with the name."""
     assert _instep.__file__ is not None
     found: dict[str, list[str]] = {}
     instructions: list[str] = []
