@@ -335,6 +335,7 @@ impl Job {
     }
 
     /// The dense arrays from `start` on as pointers to the elements.
+    #[inline(always)]
     pub(super) fn pointers<F: Bits>(&self, start: usize) -> [*mut F; MAX_ROLES] {
         assert!(self.is_dense() && size_of::<F>() == self.dtype.size());
         arrays::from_fn(ptr::null_mut(), |role| self.data[role].cast::<F>().wrapping_add(start))

@@ -8,7 +8,7 @@
 mod stored;
 mod summed;
 
-use std::{array, iter, slice};
+use std::{array, slice};
 
 use super::job::{Job, PIECE, Work};
 use super::rule::BoundRule;
@@ -58,11 +58,11 @@ fn run_each<F: Bits>(jobs: &[Job], work: &Work, step: impl Fn(&mut [sweep::Array
     let mut list: [_; MOST] = array::from_fn(|_| sweep::Arrays::default());
     let others = work.rule.states();
     for jobs in jobs.chunks(MOST) {
-        for (arrays, job) in iter::zip(&mut list, jobs) {
+        for (k, job) in jobs.iter().enumerate() {
             assert!(job.is_plain());
             // SAFETY: as in `Piece::slices`, for all elements of each job, of which no piece is made.
             let (p, g, [state @ .., _]) = unsafe { slices(job.pointers(0), job.len, others) };
-            *arrays = sweep::Arrays { p, g, state };
+            list[k] = sweep::Arrays { p, g, state };
         }
         step(&mut list[..jobs.len()]);
     }

@@ -139,7 +139,12 @@ impl Comparison<'_> {
     fn are_next(self, numbers: &[isize]) -> Option<Self> {
         let (next, rest) = self.0.split_at_checked(numbers.len())?;
         // One by one: to compare slices of so few is a call.
-        iter::zip(next, numbers).all(|(next, number)| *next == word(number)).then_some(Self(rest))
+        for k in 0..numbers.len() {
+            if next[k] != word(&numbers[k]) {
+                return None;
+            }
+        }
+        Some(Self(rest))
     }
 
     /// Whether there is no layout left.

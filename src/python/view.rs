@@ -1,7 +1,7 @@
 //! What NumPy or torch says about one array: its address, dtype, shape and strides.
 #![expect(unsafe_code, reason = "the structs of NumPy and DLPack are read as they are in memory")]
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyType};
 
 use super::once::Once;
+use crate::arrays;
 use crate::error::Error;
 use crate::overlap::Elements;
 
@@ -172,7 +173,7 @@ impl Descr {
     fn of(fields: &PyArray_Descr_fields) -> Self {
         // In this order it is one load.
         let first = [fields.kind, fields.type_, fields.byteorder, fields._former_flags];
-        let first = u32::from_le_bytes(first.map(c_char::cast_unsigned));
+        let first = u32::from_le_bytes(arrays::from_fn(0, |i| first[i].to_ne_bytes()[0]));
         Self(u64::from(fields.type_num.cast_unsigned()) << 32 | u64::from(first))
     }
 
