@@ -3,6 +3,7 @@
 
 /// As `array::from_fn`; `filled` is in each place until `of` says what belongs there.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "an iterator takes longer to compile")]
 pub(crate) fn from_fn<T: Copy, const N: usize>(filled: T, of: impl Fn(usize) -> T) -> [T; N] {
     let mut array = [filled; N];
     for i in 0..N {

@@ -254,8 +254,8 @@ where
             let old = arrays::from_fn(p, |k| load(self.state[k]));
             let (new, states) = R::update(coefficients, p, g, old);
             new.store_first(&mut self.p[start..end]);
-            for k in 0..S {
-                states[k].store_first(&mut self.state[k][start..end]);
+            for (k, new) in states.iter().enumerate() {
+                new.store_first(&mut self.state[k][start..end]);
             }
             start = end;
         }
