@@ -53,6 +53,7 @@ pub mod storage;
 pub mod sweep;
 pub mod team;
 pub mod walk;
+mod word;
 mod worth;
 
 #[cfg(feature = "python")]

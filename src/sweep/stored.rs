@@ -1,22 +1,35 @@
 //! The element loop over arrays that are stored in fewer bytes: load, rule, store, with the extra work
 //! of a step in it, for what goes into 16 bits is rounded only once.
 //!
-//! Where everything has 16 bits, it takes two elements at a time: of two bfloat16s in a word, one is the
-//! upper half of its `f32` as it stands, and the other one shift away from it. To spread them over twice
-//! as many words, and to bring them together again, takes thrice as many instructions. Beside elements
-//! of 32 bits it does not pay, for these would have to be taken apart.
+//! It goes on by blocks, and meanwhile asks the cache for what comes some blocks later. Arithmetic takes
+//! about as long as memory here, so neither must wait for the other.
 
 use std::array;
 use std::marker::PhantomData;
 
+use super::spread;
 use crate::element::Element;
 use crate::extras::Extras;
 use crate::isa::{self, Kernel, Level};
+#[cfg(not(target_arch = "x86_64"))]
+use crate::registers::Portable;
+use crate::registers::{Register, Registers, WordInstructions, Words};
 use crate::rules::{Coefficients, MAX_STATES, Rule};
-use crate::storage::{self, Noise};
+use crate::storage::{self, Noise, Places, Starts};
+use crate::word::Word;
 
 /// An element of a bfloat16 array, as it is in memory.
-pub type Half = [u8; 2];
+pub use crate::registers::Half;
+
+/// The elements of the longest block.
+const BLOCK: usize = 32;
+
+/// The most elements of a register.
+const MOST: usize = 16;
+
+/// How many elements ahead of the loop the cache is asked for, if there are at least [`LONG`].
+const AHEAD: usize = 1024;
+const LONG: usize = 4 * AHEAD;
 
 /// The elements of an array as they are in memory.
 #[derive(Debug)]
@@ -55,26 +68,6 @@ pub struct Arrays<'a> {
     pub states_noise: [Noise; MAX_STATES / 2],
 }
 
-/// The places of elements that are a step apart, modulo 2**32: of those of all, the upper 32 bits are the
-/// same.
-#[derive(Clone, Copy, Debug)]
-pub struct Places {
-    /// Of the first.
-    pub first: u32,
-    /// From each to the next.
-    pub step: u32,
-}
-
-impl Places {
-    /// Those from number `i` on.
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "they go on from 0 after 2**32")]
-    fn after(self, i: usize) -> Self {
-        let first = self.first.wrapping_add(self.step.wrapping_mul(i as u32));
-        Self { first, ..self }
-    }
-}
-
 /// One step over such arrays; of the extra work scaling and weight decay.
 pub type StoredStep = fn(Level, &Coefficients, &Extras, Arrays<'_>);
 
@@ -102,12 +95,12 @@ pub(crate) const COMBINATIONS: usize = 6;
 pub(crate) const fn steps<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>()
 -> [StoredStep; COMBINATIONS] {
     [
-        step::<R, Plain, Plain, Noisy, 1, H, C, S>,
-        step::<R, Noisy, Noisy, Plain, 1, H, C, S>,
-        step::<R, Noisy, Noisy, Noisy, 2, H, C, S>,
-        step::<R, Split, Noisy, Plain, 1, H, C, S>,
-        step::<R, Split, Noisy, Noisy, 2, H, C, S>,
-        step::<R, Noisy, Plain, Plain, 1, H, C, S>,
+        step::<R, Plain, Plain, Noisy, H, C, S>,
+        step::<R, Noisy, Noisy, Plain, H, C, S>,
+        step::<R, Noisy, Noisy, Noisy, H, C, S>,
+        step::<R, Split, Noisy, Plain, H, C, S>,
+        step::<R, Split, Noisy, Noisy, H, C, S>,
+        step::<R, Noisy, Plain, Plain, H, C, S>,
     ]
 }
 
@@ -119,23 +112,16 @@ trait Format {
 
     fn slice(elements: Elements<'_>) -> Option<&mut [Self::Bits]>;
     fn gradient(elements: Gradient<'_>) -> Option<&[Self::Bits]>;
-}
 
-/// How `N` elements at a time are loaded and stored.
-trait Storage<const N: usize>: Format {
-    /// `N` elements as they are in memory.
-    type Chunk: Copy;
-    /// Their lower halves, if it is split.
-    type Low: Copy + Default;
-
-    /// All chunks, without the last elements that are fewer.
-    fn chunks(bits: &[Self::Bits]) -> &[Self::Chunk];
-    fn chunks_mut(bits: &mut [Self::Bits]) -> &mut [Self::Chunk];
-    fn low_chunks(_: &mut [Half]) -> &mut [Self::Low] {
-        &mut []
-    }
-    fn load(chunk: Self::Chunk, low: Self::Low) -> [f32; N];
-    fn store(numbers: [f32; N], noise: [u32; N]) -> (Self::Chunk, Self::Low);
+    /// The numbers of the first elements of slices; of the lower halves only if there are.
+    fn load<V: WordInstructions>(bits: &[Self::Bits], low: &[Half]) -> Register<V>;
+    /// Stores them there, rounded by the noise if they are.
+    fn store<V: WordInstructions>(
+        numbers: Register<V>,
+        noise: Words<V>,
+        bits: &mut [Self::Bits],
+        low: &mut [Half],
+    );
 }
 
 struct Plain;
@@ -152,6 +138,21 @@ impl Format for Plain {
     fn gradient(elements: Gradient<'_>) -> Option<&[f32]> {
         if let Gradient::Float32(slice) = elements { Some(slice) } else { None }
     }
+
+    #[inline(always)]
+    fn load<V: WordInstructions>(numbers: &[f32], _: &[Half]) -> Register<V> {
+        Register::load(numbers)
+    }
+
+    #[inline(always)]
+    fn store<V: WordInstructions>(
+        numbers: Register<V>,
+        _: Words<V>,
+        bits: &mut [f32],
+        _: &mut [Half],
+    ) {
+        numbers.store(bits);
+    }
 }
 
 impl Format for Noisy {
@@ -163,6 +164,21 @@ impl Format for Noisy {
 
     fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
         if let Gradient::Bfloat16(slice) = elements { Some(slice) } else { None }
+    }
+
+    #[inline(always)]
+    fn load<V: WordInstructions>(bits: &[Half], _: &[Half]) -> Register<V> {
+        Words::load_upper(bits).numbers()
+    }
+
+    #[inline(always)]
+    fn store<V: WordInstructions>(
+        numbers: Register<V>,
+        noise: Words<V>,
+        bits: &mut [Half],
+        _: &mut [Half],
+    ) {
+        storage::round_by(Words::of_numbers(numbers), noise).store_upper(bits);
     }
 }
 
@@ -177,193 +193,37 @@ impl Format for Split {
     fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
         Noisy::gradient(elements)
     }
-}
-
-impl<const N: usize> Storage<N> for Plain {
-    type Chunk = [f32; N];
-    type Low = ();
 
     #[inline(always)]
-    fn chunks(bits: &[f32]) -> &[[f32; N]] {
-        bits.as_chunks().0
+    fn load<V: WordInstructions>(bits: &[Half], low: &[Half]) -> Register<V> {
+        Words::load_upper(bits).plus(Words::load_signed(low)).numbers()
     }
 
     #[inline(always)]
-    fn chunks_mut(bits: &mut [f32]) -> &mut [[f32; N]] {
-        bits.as_chunks_mut().0
+    fn store<V: WordInstructions>(
+        numbers: Register<V>,
+        _: Words<V>,
+        bits: &mut [Half],
+        low: &mut [Half],
+    ) {
+        let words = Words::of_numbers(numbers);
+        storage::round_up(words).store_upper(bits);
+        words.store_lower(low);
     }
-
-    #[inline(always)]
-    fn load(chunk: [f32; N], (): ()) -> [f32; N] {
-        chunk
-    }
-
-    #[inline(always)]
-    fn store(numbers: [f32; N], _: [u32; N]) -> ([f32; N], ()) {
-        (numbers, ())
-    }
-}
-
-impl Storage<1> for Noisy {
-    type Chunk = Half;
-    type Low = ();
-
-    #[inline(always)]
-    fn chunks(bits: &[Half]) -> &[Half] {
-        bits
-    }
-
-    #[inline(always)]
-    fn chunks_mut(bits: &mut [Half]) -> &mut [Half] {
-        bits
-    }
-
-    #[inline(always)]
-    fn load(half: Half, (): ()) -> [f32; 1] {
-        [storage::load_bfloat16(u16::from_ne_bytes(half))]
-    }
-
-    #[inline(always)]
-    fn store([x]: [f32; 1], [noise]: [u32; 1]) -> (Half, ()) {
-        (upper(storage::round_by(x, noise)), ())
-    }
-}
-
-impl Storage<1> for Split {
-    type Chunk = Half;
-    type Low = Half;
-
-    #[inline(always)]
-    fn chunks(bits: &[Half]) -> &[Half] {
-        bits
-    }
-
-    #[inline(always)]
-    fn chunks_mut(bits: &mut [Half]) -> &mut [Half] {
-        bits
-    }
-
-    #[inline(always)]
-    fn low_chunks(low: &mut [Half]) -> &mut [Half] {
-        low
-    }
-
-    #[inline(always)]
-    fn load(half: Half, low: Half) -> [f32; 1] {
-        [storage::load_split(u16::from_ne_bytes(half), i16::from_ne_bytes(low))]
-    }
-
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-    fn store([x]: [f32; 1], _: [u32; 1]) -> (Half, Half) {
-        (upper(storage::round_up(x)), (x.to_bits() as u16).to_ne_bytes())
-    }
-}
-
-impl Storage<2> for Noisy {
-    type Chunk = Word;
-    type Low = ();
-
-    #[inline(always)]
-    fn chunks(bits: &[Half]) -> &[Word] {
-        bits.as_flattened().as_chunks().0
-    }
-
-    #[inline(always)]
-    fn chunks_mut(bits: &mut [Half]) -> &mut [Word] {
-        bits.as_flattened_mut().as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn load(word: Word, (): ()) -> [f32; 2] {
-        let both = number(word);
-        [f32::from_bits(both << 16), f32::from_bits(both & 0xffff_0000)]
-    }
-
-    #[inline(always)]
-    fn store(numbers: [f32; 2], noise: [u32; 2]) -> (Word, ()) {
-        let round = |i: usize| storage::round_by(numbers[i], noise[i]);
-        (uppers([round(0), round(1)]), ())
-    }
-}
-
-impl Storage<2> for Split {
-    type Chunk = Word;
-    type Low = Word;
-
-    #[inline(always)]
-    fn chunks(bits: &[Half]) -> &[Word] {
-        bits.as_flattened().as_chunks().0
-    }
-
-    #[inline(always)]
-    fn chunks_mut(bits: &mut [Half]) -> &mut [Word] {
-        bits.as_flattened_mut().as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn low_chunks(low: &mut [Half]) -> &mut [Word] {
-        low.as_flattened_mut().as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn load(word: Word, low: Word) -> [f32; 2] {
-        let (high, low) = (number(word), number(low).cast_signed());
-        // Each with the sign of its own.
-        let first = (high << 16).wrapping_add_signed(low << 16 >> 16);
-        let second = (high & 0xffff_0000).wrapping_add_signed(low >> 16);
-        [f32::from_bits(first), f32::from_bits(second)]
-    }
-
-    #[inline(always)]
-    fn store(numbers: [f32; 2], _: [u32; 2]) -> (Word, Word) {
-        let [first, second] = numbers.map(f32::to_bits);
-        let low = first & 0xffff | second << 16;
-        (uppers(numbers.map(storage::round_up)), word(low))
-    }
-}
-
-/// Two halves.
-type Word = [u8; 4];
-
-/// Two halves as a number, the first in its lower half.
-#[inline(always)]
-fn number(word: Word) -> u32 {
-    let number = u32::from_ne_bytes(word);
-    if cfg!(target_endian = "big") { number.rotate_left(16) } else { number }
-}
-
-/// The bytes of such a number.
-#[inline(always)]
-fn word(number: u32) -> Word {
-    let number = if cfg!(target_endian = "big") { number.rotate_left(16) } else { number };
-    number.to_ne_bytes()
-}
-
-/// The upper half of a number.
-#[inline(always)]
-fn upper(number: u32) -> Half {
-    ((number >> 16) as u16).to_ne_bytes()
-}
-
-/// The upper halves of two numbers.
-#[inline(always)]
-fn uppers([first, second]: [u32; 2]) -> Word {
-    word(first >> 16 | second & 0xffff_0000)
 }
 
 /// # Panics
 /// When the arrays are not as `P`, `G` and `Q` have them, or differ in length.
-fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize>(
+fn step<R, P, G, Q, const H: usize, const C: usize, const S: usize>(
     level: Level,
     coefficients: &Coefficients,
     extras: &Extras,
     arrays: Arrays<'_>,
 ) where
     R: Rule<H, C, S>,
-    P: Storage<N>,
-    G: Storage<N>,
-    Q: Storage<N>,
+    P: Format,
+    G: Format,
+    Q: Format,
 {
     let Arrays { p, low, g, states, places, noise, states_noise } = arrays;
     let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
@@ -375,157 +235,235 @@ fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usi
     let sweep = |p: &mut [P::Bits],
                  low: &mut [Half],
                  g: &[G::Bits],
-                 state: [&mut [Q::Chunk]; S],
+                 state: [&mut [Q::Bits]; S],
                  places: Places| {
-        let (p, g, low) = (P::chunks_mut(p), G::chunks(g), P::low_chunks(low));
-        let rule = PhantomData::<(R, P)>;
-        isa::run(
-            level,
-            Sweep::<R, P, G, Q, N, H, C, S> {
-                exact,
-                around,
-                p,
-                low,
-                g,
-                state,
-                places,
-                noises,
-                rule,
-            },
-        );
+        let rule = PhantomData::<(R, P, G, Q)>;
+        let sweep = Sweep { exact, around, p, low, g, state, places, noises, rule };
+        isa::run(level, (PhantomData::<[(); H]>, sweep));
     };
-    sweep(p, low, g, state.each_mut().map(|state| Q::chunks_mut(state)), places);
-    let done = p.len() - p.len() % N;
-    if N == 2 && done < p.len() {
-        // One is left: it makes a pair with nothing.
-        let mut own = ([p[done], P::Bits::default()], [Half::default(); 2]);
-        if P::SPLIT {
-            own.1[0] = low[done];
-        }
-        let mut states = state.each_mut().map(|state| [state[done], Q::Bits::default()]);
-        let chunks = states.each_mut().map(|state| Q::chunks_mut(state));
-        sweep(&mut own.0, &mut own.1, &[g[done], G::Bits::default()], chunks, places.after(done));
-        p[done] = own.0[0];
-        if P::SPLIT {
-            low[done] = own.1[0];
-        }
-        for (state, new) in state.iter_mut().zip(states) {
-            state[done] = new[0];
+    let whole = p.len() - p.len() % BLOCK;
+    if whole > 0 {
+        let low = low.get_mut(..whole).unwrap_or_default();
+        let state = state.each_mut().map(|state| &mut state[..whole]);
+        sweep(&mut p[..whole], low, &g[..whole], state, places);
+    }
+    if whole < p.len() {
+        // What is left makes a block with zeros.
+        let (p, g) = (&mut p[whole..], &g[whole..]);
+        let low = low.get_mut(whole..).unwrap_or_default();
+        let (mut own_p, mut own_low, own_g) = (block(p), block(low), block(g));
+        let mut own: [_; S] = array::from_fn(|k| block(&state[k][whole..]));
+        let places = places.after(whole);
+        sweep(&mut own_p, &mut own_low, &own_g, own.each_mut().map(|block| &mut block[..]), places);
+        p.copy_from_slice(&own_p[..p.len()]);
+        low.copy_from_slice(&own_low[..low.len()]);
+        for (state, own) in state.iter_mut().zip(own) {
+            let state = &mut state[whole..];
+            state.copy_from_slice(&own[..state.len()]);
         }
     }
 }
 
-/// The extra work of a step, in numbers that change nothing where there is none.
+/// The elements of a slice that is shorter, and zeros.
+fn block<T: Copy + Default>(slice: &[T]) -> [T; BLOCK] {
+    let mut block = [T::default(); BLOCK];
+    block[..slice.len()].copy_from_slice(slice);
+    block
+}
+
+/// The extra work of a step.
 #[derive(Clone, Copy)]
 struct Around {
-    shrink: f32,
     scale: f32,
+    shrink: f32,
     weight_decay: f32,
-    /// What of the bits of the decay is added to the gradient: all or none.
-    kept: u32,
-    /// What is set of them: of no decay the sign, for to add -0 changes nothing.
-    set: u32,
+    /// Whether there is a decay.
+    decays: bool,
 }
 
 impl Around {
     fn of(extras: &Extras) -> Self {
-        let none = extras.weight_decay == 0.0;
         Self {
-            shrink: f32::nearest(extras.shrink),
             scale: f32::nearest(extras.scale),
+            shrink: f32::nearest(extras.shrink),
             weight_decay: f32::nearest(extras.weight_decay),
-            kept: if none { 0 } else { u32::MAX },
-            set: if none { 1 << 31 } else { 0 },
+            decays: extras.shrink.to_bits() != 1.0_f64.to_bits() || extras.weight_decay != 0.0,
         }
     }
 
-    /// The gradient that the rule gets.
+    /// The parameter and the gradient that the rule gets. The latter is always multiplied, which makes a
+    /// NaN quiet.
     #[inline(always)]
-    fn gradient(&self, g: f32, p: f32) -> f32 {
-        let decay = (self.weight_decay * p).to_bits();
-        self.scale * g + f32::from_bits(decay & self.kept | self.set)
+    fn prepare<V: WordInstructions>(
+        &self,
+        p: Register<V>,
+        g: Register<V>,
+    ) -> (Register<V>, Register<V>) {
+        let g = Register::of(self.scale) * g;
+        if !self.decays {
+            return (p, g);
+        }
+        let p = Register::of(self.shrink) * p;
+        if self.weight_decay == 0.0 {
+            return (p, g);
+        }
+        (p, g + Register::of(self.weight_decay) * p)
     }
 }
 
 /// Whether there is a loop at this level that has all of the extra work.
 #[must_use]
 pub fn does(level: Level, extras: &Extras) -> bool {
-    has_loops(level.width()) && extras.max_value.is_none() && extras.average.is_none()
+    has_loops(level) && extras.max_value.is_none() && extras.average.is_none()
 }
 
-/// Whether there are loops for registers of so many bytes. Those for the oldest x86-64, which is from before
-/// 2013, would be a third of the code of all storages.
-const fn has_loops(width: usize) -> bool {
-    width > 0 || cfg!(not(target_arch = "x86_64"))
+/// Whether there are loops. Those for the oldest x86-64, which is from before 2013, would be a third of the
+/// code of all storages.
+fn has_loops(level: Level) -> bool {
+    level.width() > 0 || cfg!(not(target_arch = "x86_64"))
 }
 
-struct Sweep<'a, R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize>
-where
-    P: Storage<N>,
-    G: Storage<N>,
-    Q: Storage<N>,
-{
+struct Sweep<'a, R, P: Format, G: Format, Q: Format, const C: usize, const S: usize> {
     exact: [f64; C],
     around: Around,
-    p: &'a mut [P::Chunk],
-    low: &'a mut [P::Low],
-    g: &'a [G::Chunk],
-    state: [&'a mut [Q::Chunk]; S],
+    p: &'a mut [P::Bits],
+    low: &'a mut [Half],
+    g: &'a [G::Bits],
+    state: [&'a mut [Q::Bits]; S],
     places: Places,
     noises: (Noise, [Noise; MAX_STATES / 2]),
-    rule: PhantomData<(R, P)>,
+    rule: PhantomData<(R, P, G, Q)>,
 }
 
-impl<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize> Kernel
-    for Sweep<'_, R, P, G, Q, N, H, C, S>
+impl<R, P, G, Q, const H: usize, const C: usize, const S: usize> Kernel
+    for (PhantomData<[(); H]>, Sweep<'_, R, P, G, Q, C, S>)
 where
     R: Rule<H, C, S>,
-    P: Storage<N>,
-    G: Storage<N>,
-    Q: Storage<N>,
+    P: Format,
+    G: Format,
+    Q: Format,
 {
     #[inline(always)]
     fn run<const WIDTH: usize>(self) {
-        if const { !has_loops(WIDTH) } {
-            unreachable!("`does` says so");
-        }
-        let Self { exact, around, p, low, g, state, places, noises, .. } = self;
-        let rounded = exact.map(f32::nearest);
-        let n = p.len();
-        // Cut to one length, so that the compiler drops the bounds checks of the loop.
-        let (g, state) = (&g[..n], state.map(|s| &mut s[..n]));
-        let low = if P::SPLIT { &mut low[..n] } else { low };
-        // Counted on, for a product takes longer than all the rest of a place.
-        let steps: [u32; N] = array::from_fn(|j| places.after(j).first.wrapping_sub(places.first));
-        let step = places.after(N).first.wrapping_sub(places.first);
-        let mut at = places.first;
-        for i in 0..n {
-            let random = |noise: Noise, shift: usize| -> [u32; N] {
-                array::from_fn(|j| noise.of(at.wrapping_add(steps[j])) << shift)
-            };
-            let old = P::load(p[i], if P::SPLIT { low[i] } else { P::Low::default() });
-            let g = G::load(g[i], G::Low::default());
-            let states: [[f32; N]; S] = array::from_fn(|k| Q::load(state[k][i], Q::Low::default()));
-            let (mut new, mut news) = (old, states);
-            for j in 0..N {
-                let old = old[j] * around.shrink;
-                let g = around.gradient(g[j], old);
-                let states = array::from_fn(|k| states[k][j]);
-                let (p, states) = R::update_exactly(rounded, exact, old, g, states);
-                new[j] = p;
-                for k in 0..S {
-                    news[k][j] = states[k];
-                }
-            }
-            let (bits, rest) = P::store(new, random(noises.0, 0));
-            p[i] = bits;
-            if P::SPLIT {
-                low[i] = rest;
-            }
-            for k in 0..S {
-                state[k][i] = Q::store(news[k], random(noises.1[k / 2], 16 * (k % 2))).0;
-            }
-            at = at.wrapping_add(step);
+        match WIDTH {
+            #[cfg(target_arch = "x86_64")]
+            32 => self.1.blocks::<<f32 as Registers>::Of32, 16, H>(),
+            #[cfg(target_arch = "x86_64")]
+            64 => self.1.blocks::<<f32 as Registers>::Of64, 32, H>(),
+            #[cfg(target_arch = "x86_64")]
+            _ => unreachable!("`does` says so"),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => self.1.blocks::<Portable<f32>, 8, H>(),
         }
     }
+}
+
+impl<R, P, G, Q, const C: usize, const S: usize> Sweep<'_, R, P, G, Q, C, S>
+where
+    P: Format,
+    G: Format,
+    Q: Format,
+{
+    /// `B` elements at a time, in a few registers.
+    #[inline(always)]
+    fn blocks<V: WordInstructions, const B: usize, const H: usize>(self)
+    where
+        R: Rule<H, C, S>,
+    {
+        let Self { exact, around, p, low, g, state, places, noises, .. } = self;
+        let rounded = exact.map(f32::nearest);
+        let coefficients = spread(&rounded, Register::<V>::of);
+        let ahead = if p.len() < LONG { 0 } else { AHEAD };
+        let mut starts = Starts::<B>::new(noises.0, places);
+        let mut states_starts = noises.1.map(|noise| Starts::<B>::new(noise, places));
+        let (p, g) = (p.as_chunks_mut::<B>().0, g.as_chunks::<B>().0);
+        let n = p.len();
+        // Cut to one length, so that the compiler drops the bounds checks of the loop.
+        let (g, mut state) = (&g[..n], state.map(|s| &mut s.as_chunks_mut::<B>().0[..n]));
+        let mut low = low.as_chunks_mut::<B>().0;
+        if P::SPLIT {
+            low = &mut low[..n];
+        }
+        for i in 0..n {
+            fetch(&p[i], ahead);
+            fetch(&g[i], ahead);
+            if P::SPLIT {
+                fetch(&low[i], ahead);
+            }
+            for k in 0..S {
+                fetch(&state[k][i], ahead);
+            }
+            let more = starts.next();
+            let mut states_more = [0; MAX_STATES / 2];
+            for k in 0..S.div_ceil(2) {
+                states_more[k] = states_starts[k].next();
+            }
+            for at in (0..B).step_by(V::N) {
+                let p = &mut p[i][at..];
+                let low = if P::SPLIT { &mut low[i][at..] } else { &mut [][..] };
+                let (old, g) = around.prepare(P::load(p, low), G::load(&g[i][at..], &[]));
+                let mut olds = [old; S];
+                for k in 0..S {
+                    olds[k] = Q::load(&state[k][i][at..], &[]);
+                }
+                let (new, news) = if R::WIDE {
+                    wide::<R, V, H, C, S>(rounded, exact, old, g, olds)
+                } else {
+                    R::update(coefficients, old, g, olds)
+                };
+                P::store(new, noise(&starts, more, at), p, low);
+                for k in 0..S {
+                    let noise = noise(&states_starts[k / 2], states_more[k / 2], at);
+                    // Every second state has the lower halves of those of the one before.
+                    let noise = if k % 2 == 0 { noise } else { noise.left_16() };
+                    Q::store(news[k], noise, &mut state[k][i][at..], &mut []);
+                }
+            }
+        }
+    }
+}
+
+/// Asks the cache for as many elements as these, so many elements further.
+#[inline(always)]
+fn fetch<T, const B: usize>(elements: &[T; B], ahead: usize) {
+    let address = elements.as_ptr().wrapping_add(ahead).cast::<u8>();
+    for line in 0..size_of_val(elements).div_ceil(isa::CACHE_LINE) {
+        isa::prefetch_at(address.wrapping_add(line * isa::CACHE_LINE));
+    }
+}
+
+/// The random numbers of the elements from `at` on in a block.
+#[inline(always)]
+fn noise<V: WordInstructions, const B: usize>(starts: &Starts<B>, more: u32, at: usize) -> Words<V> {
+    let products = Words::load(&starts.products()[at..]);
+    starts.noise().finish(products.plus(Words::of(more)))
+}
+
+/// A rule's update of the elements of registers, one by one.
+#[inline(always)]
+fn wide<R: Rule<H, C, S>, V: WordInstructions, const H: usize, const C: usize, const S: usize>(
+    rounded: [f32; C],
+    exact: [f64; C],
+    p: Register<V>,
+    g: Register<V>,
+    state: [Register<V>; S],
+) -> (Register<V>, [Register<V>; S]) {
+    let (mut p, g) = (elements(p), elements(g));
+    let mut state = state.map(elements);
+    for i in 0..V::N {
+        let old = array::from_fn(|k| state[k][i]);
+        let (new, news) = R::update_exactly(rounded, exact, p[i], g[i], old);
+        p[i] = new;
+        for k in 0..S {
+            state[k][i] = news[k];
+        }
+    }
+    (Register::load(&p), array::from_fn(|k| Register::load(&state[k])))
+}
+
+#[inline(always)]
+fn elements<V: WordInstructions>(register: Register<V>) -> [f32; MOST] {
+    let mut elements = [0.0; MOST];
+    register.store(&mut elements);
+    elements
 }

@@ -16,8 +16,8 @@ use crate::python::storage::{Master, Storage};
 use crate::python::tiles::{Scratch, Sums, Tiles};
 use crate::python::view::Dtype;
 use crate::rules::{Coefficients, MAX_STATES};
-use crate::storage::{self, BLOCK, Key, Rounding};
-use crate::sweep::stored::{self, Gradient, Places, StoredStep};
+use crate::storage::{self, BLOCK, Key, Places, Rounding};
+use crate::sweep::stored::{self, Gradient, StoredStep};
 use crate::walk::{Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, PARAMETER, PLACE, Walk};
 
 /// The elements of a tile: few enough for all that is known of them to stay in the cache.
