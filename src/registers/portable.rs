@@ -82,17 +82,16 @@ impl Portable<f32> {
         Self(array::from_fn(|i| f32::from_bits(f(u16::from_ne_bytes(halves[i])))))
     }
 
-    /// Writes as many halves of words.
+    /// Writes halves of the words of both.
     ///
     /// # Safety
     /// There has to be room for them.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-    unsafe fn store_halves(self, to: *mut Half, f: impl Fn(u32) -> u32) {
-        let halves: [Half; N] =
-            array::from_fn(|i| (f(self.0[i].to_bits()) as u16).to_ne_bytes());
+    unsafe fn store_halves(self, other: Self, to: *mut Half, f: impl Fn(u32) -> u32) {
+        let half = |x: f32| (f(x.to_bits()) as u16).to_ne_bytes();
         // SAFETY: the caller's word.
-        unsafe { to.cast::<[Half; N]>().write(halves) };
+        unsafe { to.cast::<[[Half; N]; 2]>().write([self.0.map(&half), other.0.map(&half)]) };
     }
 }
 
@@ -104,13 +103,22 @@ impl WordInstructions for Portable<f32> {
     const RIGHT_15: Unary<Self> = |x| x.words(x, |x, _| x.right::<15>());
     const RIGHT_16: Unary<Self> = |x| x.words(x, |x, _| x.right::<16>());
     const PLUS_UNLESS_NAN: Binary<Self> = |x, y| x.words(y, Word::plus_unless_nan);
-    // SAFETY of all four: the caller's word.
-    const LOAD_UPPER: unsafe fn(*const Half) -> Self =
-        |from| unsafe { Self::load_halves(from, |half| u32::from(half) << 16) };
-    const LOAD_SIGNED: unsafe fn(*const Half) -> Self =
-        |from| unsafe { Self::load_halves(from, |half| i32::from(half.cast_signed()).cast_unsigned()) };
-    const STORE_UPPER: unsafe fn(*mut Half, Self) =
-        |to, x| unsafe { x.store_halves(to, |word| word >> 16) };
-    const STORE_LOWER: unsafe fn(*mut Half, Self) =
-        |to, x| unsafe { x.store_halves(to, |word| word) };
+    const UPPERS: Binary<Self> = |x, y| x.words(y, |x, y| x >> 16 | y & 0xffff_0000);
+    const LOAD_UPPER: unsafe fn(*const Half) -> Self = |from| {
+        // SAFETY: the caller's word, here and below.
+        unsafe { Self::load_halves(from, |half| u32::from(half) << 16) }
+    };
+    const LOAD_SIGNED: unsafe fn(*const Half) -> Self = |from| {
+        let signed = |half: u16| i32::from(half.cast_signed()).cast_unsigned();
+        // SAFETY: as above.
+        unsafe { Self::load_halves(from, signed) }
+    };
+    const STORE_UPPER: unsafe fn(*mut Half, Self, Self) = |to, x, y| {
+        // SAFETY: as above.
+        unsafe { x.store_halves(y, to, |word| word >> 16) };
+    };
+    const STORE_LOWER: unsafe fn(*mut Half, Self, Self) = |to, x, y| {
+        // SAFETY: as above.
+        unsafe { x.store_halves(y, to, |word| word) };
+    };
 }

@@ -17,14 +17,16 @@ pub(crate) trait WordInstructions: Instructions<Element = f32> {
     const RIGHT_16: Unary<Self>;
     /// As [`Word::plus_unless_nan`].
     const PLUS_UNLESS_NAN: Binary<Self>;
+    /// The upper half of each word of the first, then that of the second, as a word.
+    const UPPERS: Binary<Self>;
     /// Words with the halves from an address on as upper halves, and zeros.
     const LOAD_UPPER: unsafe fn(*const Half) -> Self;
     /// Words that are the signed halves from an address on.
     const LOAD_SIGNED: unsafe fn(*const Half) -> Self;
-    /// Writes the upper halves.
-    const STORE_UPPER: unsafe fn(*mut Half, Self);
-    /// Writes the lower halves.
-    const STORE_LOWER: unsafe fn(*mut Half, Self);
+    /// Writes the upper halves of both in order.
+    const STORE_UPPER: unsafe fn(*mut Half, Self, Self);
+    /// Writes the lower halves of both in order.
+    const STORE_LOWER: unsafe fn(*mut Half, Self, Self);
 }
 
 /// A register of words. As [`Register`], it is to be used only where the CPU has it.
@@ -69,20 +71,40 @@ impl<V: WordInstructions> Words<V> {
         Self(unsafe { V::LOAD_SIGNED(slice.as_ptr()) })
     }
 
-    /// Writes the upper halves to the first places of a slice.
+    /// Of the first halves of a slice every second one, and the others, as upper halves.
     #[inline(always)]
-    pub(crate) fn store_upper(self, slice: &mut [Half]) {
-        let slice = &mut slice[..V::N];
-        // SAFETY: the slice has as many halves as are written; for the instructions, see the type.
-        unsafe { V::STORE_UPPER(slice.as_mut_ptr(), self.0) };
+    pub(crate) fn load_pairs(slice: &[Half]) -> [Self; 2] {
+        let slice = &slice[..2 * V::N];
+        // SAFETY: a register is as large as these halves, and any bits will do for it.
+        let both = Self(unsafe { slice.as_ptr().cast::<V>().read_unaligned() });
+        let (even, odd) = (both.left_16(), both.right::<16>().left_16());
+        if cfg!(target_endian = "big") { [odd, even] } else { [even, odd] }
     }
 
-    /// Writes the lower halves to the first places of a slice.
+    /// Writes upper halves as [`load_pairs`](Self::load_pairs) reads them.
     #[inline(always)]
-    pub(crate) fn store_lower(self, slice: &mut [Half]) {
-        let slice = &mut slice[..V::N];
+    pub(crate) fn store_pairs([even, odd]: [Self; 2], slice: &mut [Half]) {
+        let slice = &mut slice[..2 * V::N];
+        let (first, second) = if cfg!(target_endian = "big") { (odd, even) } else { (even, odd) };
+        let both = first.binary(second, V::UPPERS);
+        // SAFETY: as above; any bits will do for halves.
+        unsafe { slice.as_mut_ptr().cast::<V>().write_unaligned(both.0) };
+    }
+
+    /// Writes the upper halves of both to the first places of a slice.
+    #[inline(always)]
+    pub(crate) fn store_upper([first, second]: [Self; 2], slice: &mut [Half]) {
+        let slice = &mut slice[..2 * V::N];
+        // SAFETY: the slice has as many halves as are written; for the instructions, see the type.
+        unsafe { V::STORE_UPPER(slice.as_mut_ptr(), first.0, second.0) };
+    }
+
+    /// Writes the lower halves of both to the first places of a slice.
+    #[inline(always)]
+    pub(crate) fn store_lower([first, second]: [Self; 2], slice: &mut [Half]) {
+        let slice = &mut slice[..2 * V::N];
         // SAFETY: as above.
-        unsafe { V::STORE_LOWER(slice.as_mut_ptr(), self.0) };
+        unsafe { V::STORE_LOWER(slice.as_mut_ptr(), first.0, second.0) };
     }
 
     #[inline(always)]

@@ -83,43 +83,48 @@ impl Places {
     }
 }
 
-/// The first products of the noise of `B` elements, a power of two, then of the next ones.
+/// The first products of the noise of `B` elements, a power of two, then of the next ones: in order, or if
+/// `PAIRS` first those of every second element, then of the others.
 ///
 /// Where these begin at a multiple of `B` and follow one another, a place is the sum of the multiple and
 /// a number below `B`. Both have their own bits, so that the sum of the products of both is the product,
 /// and one of the two is always the same.
-pub(crate) struct Starts<const B: usize> {
+pub(crate) struct Starts<const B: usize, const PAIRS: bool> {
     noise: Noise,
-    places: Places,
     products: [u32; B],
 }
 
-impl<const B: usize> Starts<B> {
+impl<const B: usize, const PAIRS: bool> Starts<B, PAIRS> {
     /// The bits of numbers below `B`.
     const BELOW: u32 = {
         assert!(B.is_power_of_two());
         B as u32 - 1
     };
 
+    /// The element whose product is at `i`.
     #[inline(always)]
-    pub(crate) fn new(noise: Noise, places: Places) -> Self {
-        let mut products = [0; B];
-        for i in 0..B {
-            products[i] = ((i as u32 ^ noise.k0) & Self::BELOW).wrapping_mul(FACTOR);
-        }
-        Self { noise, places, products }
+    fn element(i: usize) -> u32 {
+        (if PAIRS { 2 * i % B + 2 * i / B } else { i }) as u32
     }
 
-    /// Goes on to the next elements. What it returns has to be added to the products of these.
     #[inline(always)]
-    pub(crate) fn next(&mut self) -> u32 {
-        let Places { first, step } = self.places;
-        self.places = self.places.after(B);
+    pub(crate) fn new(noise: Noise) -> Self {
+        let mut products = [0; B];
+        for i in 0..B {
+            products[i] = ((Self::element(i) ^ noise.k0) & Self::BELOW).wrapping_mul(FACTOR);
+        }
+        Self { noise, products }
+    }
+
+    /// Goes on to the elements at these places. What it returns has to be added to the products of these.
+    #[inline(always)]
+    pub(crate) fn go_to(&mut self, Places { first, step }: Places) -> u32 {
         if step == 1 && first & Self::BELOW == 0 {
             return ((first ^ self.noise.k0) & !Self::BELOW).wrapping_mul(FACTOR);
         }
         for i in 0..B {
-            self.products[i] = self.noise.start(first.wrapping_add(step.wrapping_mul(i as u32)));
+            let place = first.wrapping_add(step.wrapping_mul(Self::element(i)));
+            self.products[i] = self.noise.start(place);
         }
         0
     }
@@ -129,7 +134,7 @@ impl<const B: usize> Starts<B> {
         self.noise
     }
 
-    /// The products of the last elements, less what [`next`](Self::next) has returned.
+    /// The products of the last elements, less what [`go_to`](Self::go_to) has returned.
     #[inline(always)]
     pub(crate) fn products(&self) -> &[u32; B] {
         &self.products
@@ -150,21 +155,26 @@ mod tests {
 
     const EXPECTED: [u32; 4] = [0x10d1_b595, 0xeb48_c9d5, 0x0b26_a0d4, 0xb0a9_90e1];
 
-    #[test]
-    fn the_starts_of_blocks_are_those_of_their_elements() {
+    fn the_starts_are_those_of_all_elements<const PAIRS: bool>(order: [usize; 8]) {
         let noise = Key::new(4, 5, 6).noise(7);
-        for first in [0, 1, 16, 32, 1 << 31, u32::MAX - 31, u32::MAX - 40] {
+        for first in [0, 1, 4, 8, 16, 1 << 31, u32::MAX - 31, u32::MAX - 40] {
             for step in [1, 2, 3, 1000, u32::MAX] {
                 let places = Places { first, step };
-                let mut starts = Starts::<16>::new(noise, places);
+                let mut starts = Starts::<8, PAIRS>::new(noise);
                 for block in 0..9 {
-                    let more = starts.next();
-                    for (i, product) in starts.products().iter().enumerate() {
-                        let place = places.after(16 * block + i).first;
+                    let more = starts.go_to(places.after(8 * block));
+                    for (product, i) in starts.products().iter().zip(order) {
+                        let place = places.after(8 * block + i).first;
                         assert_eq!(product.wrapping_add(more), noise.start(place));
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn starts_are_in_order_or_in_pairs() {
+        the_starts_are_those_of_all_elements::<false>([0, 1, 2, 3, 4, 5, 6, 7]);
+        the_starts_are_those_of_all_elements::<true>([0, 2, 4, 6, 1, 3, 5, 7]);
     }
 }

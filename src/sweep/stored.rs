@@ -95,12 +95,12 @@ pub(crate) const COMBINATIONS: usize = 6;
 pub(crate) const fn steps<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>()
 -> [StoredStep; COMBINATIONS] {
     [
-        step::<R, Plain, Plain, Noisy, H, C, S>,
-        step::<R, Noisy, Noisy, Plain, H, C, S>,
-        step::<R, Noisy, Noisy, Noisy, H, C, S>,
-        step::<R, Split, Noisy, Plain, H, C, S>,
-        step::<R, Split, Noisy, Noisy, H, C, S>,
-        step::<R, Noisy, Plain, Plain, H, C, S>,
+        step::<R, Plain, Plain, Noisy, false, H, C, S>,
+        step::<R, Noisy, Noisy, Plain, false, H, C, S>,
+        step::<R, Noisy, Noisy, Noisy, true, H, C, S>,
+        step::<R, Split, Noisy, Plain, false, H, C, S>,
+        step::<R, Split, Noisy, Noisy, false, H, C, S>,
+        step::<R, Noisy, Plain, Plain, false, H, C, S>,
     ]
 }
 
@@ -113,12 +113,16 @@ trait Format {
     fn slice(elements: Elements<'_>) -> Option<&mut [Self::Bits]>;
     fn gradient(elements: Gradient<'_>) -> Option<&[Self::Bits]>;
 
-    /// The numbers of the first elements of slices; of the lower halves only if there are.
-    fn load<V: WordInstructions>(bits: &[Self::Bits], low: &[Half]) -> Register<V>;
+    /// The numbers of the first elements of slices, of which the second is empty if it is not split.
+    /// If `PAIRS`, which only halves can be, one register has every second number.
+    fn load<V: WordInstructions, const PAIRS: bool>(
+        bits: &[Self::Bits],
+        low: &[Half],
+    ) -> [Register<V>; 2];
     /// Stores them there, rounded by the noise if they are.
-    fn store<V: WordInstructions>(
-        numbers: Register<V>,
-        noise: Words<V>,
+    fn store<V: WordInstructions, const PAIRS: bool>(
+        numbers: [Register<V>; 2],
+        noise: [Words<V>; 2],
         bits: &mut [Self::Bits],
         low: &mut [Half],
     );
@@ -140,18 +144,22 @@ impl Format for Plain {
     }
 
     #[inline(always)]
-    fn load<V: WordInstructions>(numbers: &[f32], _: &[Half]) -> Register<V> {
-        Register::load(numbers)
+    fn load<V: WordInstructions, const PAIRS: bool>(
+        numbers: &[f32],
+        _: &[Half],
+    ) -> [Register<V>; 2] {
+        [Register::load(numbers), Register::load(&numbers[V::N..])]
     }
 
     #[inline(always)]
-    fn store<V: WordInstructions>(
-        numbers: Register<V>,
-        _: Words<V>,
+    fn store<V: WordInstructions, const PAIRS: bool>(
+        [first, second]: [Register<V>; 2],
+        _: [Words<V>; 2],
         bits: &mut [f32],
         _: &mut [Half],
     ) {
-        numbers.store(bits);
+        first.store(bits);
+        second.store(&mut bits[V::N..]);
     }
 }
 
@@ -167,18 +175,29 @@ impl Format for Noisy {
     }
 
     #[inline(always)]
-    fn load<V: WordInstructions>(bits: &[Half], _: &[Half]) -> Register<V> {
-        Words::load_upper(bits).numbers()
+    fn load<V: WordInstructions, const PAIRS: bool>(bits: &[Half], _: &[Half]) -> [Register<V>; 2] {
+        let [first, second] = if PAIRS {
+            Words::load_pairs(bits)
+        } else {
+            [Words::load_upper(bits), Words::load_upper(&bits[V::N..])]
+        };
+        [first.numbers(), second.numbers()]
     }
 
     #[inline(always)]
-    fn store<V: WordInstructions>(
-        numbers: Register<V>,
-        noise: Words<V>,
+    fn store<V: WordInstructions, const PAIRS: bool>(
+        [first, second]: [Register<V>; 2],
+        [noise1, noise2]: [Words<V>; 2],
         bits: &mut [Half],
         _: &mut [Half],
     ) {
-        storage::round_by(Words::of_numbers(numbers), noise).store_upper(bits);
+        let first = storage::round_by(Words::of_numbers(first), noise1);
+        let second = storage::round_by(Words::of_numbers(second), noise2);
+        if PAIRS {
+            Words::store_pairs([first, second], bits);
+        } else {
+            Words::store_upper([first, second], bits);
+        }
     }
 }
 
@@ -195,26 +214,31 @@ impl Format for Split {
     }
 
     #[inline(always)]
-    fn load<V: WordInstructions>(bits: &[Half], low: &[Half]) -> Register<V> {
-        Words::load_upper(bits).plus(Words::load_signed(low)).numbers()
+    fn load<V: WordInstructions, const PAIRS: bool>(
+        bits: &[Half],
+        low: &[Half],
+    ) -> [Register<V>; 2] {
+        let first = Words::load_upper(bits).plus(Words::load_signed(low));
+        let (bits, low) = (&bits[V::N..], &low[V::N..]);
+        [first.numbers(), Words::load_upper(bits).plus(Words::load_signed(low)).numbers()]
     }
 
     #[inline(always)]
-    fn store<V: WordInstructions>(
-        numbers: Register<V>,
-        _: Words<V>,
+    fn store<V: WordInstructions, const PAIRS: bool>(
+        [first, second]: [Register<V>; 2],
+        _: [Words<V>; 2],
         bits: &mut [Half],
         low: &mut [Half],
     ) {
-        let words = Words::of_numbers(numbers);
-        storage::round_up(words).store_upper(bits);
-        words.store_lower(low);
+        let (first, second) = (Words::of_numbers(first), Words::of_numbers(second));
+        Words::store_upper([storage::round_up(first), storage::round_up(second)], bits);
+        Words::store_lower([first, second], low);
     }
 }
 
 /// # Panics
 /// When the arrays are not as `P`, `G` and `Q` have them, or differ in length.
-fn step<R, P, G, Q, const H: usize, const C: usize, const S: usize>(
+fn step<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: usize>(
     level: Level,
     coefficients: &Coefficients,
     extras: &Extras,
@@ -237,9 +261,19 @@ fn step<R, P, G, Q, const H: usize, const C: usize, const S: usize>(
                  g: &[G::Bits],
                  state: [&mut [Q::Bits]; S],
                  places: Places| {
-        let rule = PhantomData::<(R, P, G, Q)>;
-        let sweep = Sweep { exact, around, p, low, g, state, places, noises, rule };
-        isa::run(level, (PhantomData::<[(); H]>, sweep));
+        let rule = PhantomData;
+        let sweep = Sweep::<R, P, G, Q, PAIRS, H, C, S> {
+            exact,
+            around,
+            p,
+            low,
+            g,
+            state,
+            places,
+            noises,
+            rule,
+        };
+        isa::run(level, sweep);
     };
     let whole = p.len() - p.len() % BLOCK;
     if whole > 0 {
@@ -323,7 +357,17 @@ fn has_loops(level: Level) -> bool {
     level.width() > 0 || cfg!(not(target_arch = "x86_64"))
 }
 
-struct Sweep<'a, R, P: Format, G: Format, Q: Format, const C: usize, const S: usize> {
+struct Sweep<
+    'a,
+    R,
+    P: Format,
+    G: Format,
+    Q: Format,
+    const PAIRS: bool,
+    const H: usize,
+    const C: usize,
+    const S: usize,
+> {
     exact: [f64; C],
     around: Around,
     p: &'a mut [P::Bits],
@@ -332,11 +376,11 @@ struct Sweep<'a, R, P: Format, G: Format, Q: Format, const C: usize, const S: us
     state: [&'a mut [Q::Bits]; S],
     places: Places,
     noises: (Noise, [Noise; MAX_STATES / 2]),
-    rule: PhantomData<(R, P, G, Q)>,
+    rule: PhantomData<(R, P, G, Q, [(); H])>,
 }
 
-impl<R, P, G, Q, const H: usize, const C: usize, const S: usize> Kernel
-    for (PhantomData<[(); H]>, Sweep<'_, R, P, G, Q, C, S>)
+impl<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: usize> Kernel
+    for Sweep<'_, R, P, G, Q, PAIRS, H, C, S>
 where
     R: Rule<H, C, S>,
     P: Format,
@@ -347,39 +391,38 @@ where
     fn run<const WIDTH: usize>(self) {
         match WIDTH {
             #[cfg(target_arch = "x86_64")]
-            32 => self.1.blocks::<<f32 as Registers>::Of32, 16, H>(),
+            32 => self.blocks::<<f32 as Registers>::Of32, 16>(),
             #[cfg(target_arch = "x86_64")]
-            64 => self.1.blocks::<<f32 as Registers>::Of64, 32, H>(),
+            64 => self.blocks::<<f32 as Registers>::Of64, 32>(),
             #[cfg(target_arch = "x86_64")]
             _ => unreachable!("`does` says so"),
             #[cfg(not(target_arch = "x86_64"))]
-            _ => self.1.blocks::<Portable<f32>, 8, H>(),
+            _ => self.blocks::<Portable<f32>, 8>(),
         }
     }
 }
 
-impl<R, P, G, Q, const C: usize, const S: usize> Sweep<'_, R, P, G, Q, C, S>
+impl<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: usize>
+    Sweep<'_, R, P, G, Q, PAIRS, H, C, S>
 where
+    R: Rule<H, C, S>,
     P: Format,
     G: Format,
     Q: Format,
 {
-    /// `B` elements at a time, in a few registers.
+    /// Two registers, which have `B` elements, at a time.
     #[inline(always)]
-    fn blocks<V: WordInstructions, const B: usize, const H: usize>(self)
-    where
-        R: Rule<H, C, S>,
-    {
-        let Self { exact, around, p, low, g, state, places, noises, .. } = self;
+    fn blocks<V: WordInstructions, const B: usize>(self) {
+        let Self { exact, around, p, low, g, state, mut places, noises, .. } = self;
         let rounded = exact.map(f32::nearest);
         let coefficients = spread(&rounded, Register::<V>::of);
         let ahead = if p.len() < LONG { 0 } else { AHEAD };
-        let mut starts = Starts::<B>::new(noises.0, places);
-        let mut states_starts = noises.1.map(|noise| Starts::<B>::new(noise, places));
+        let mut own = Starts::<B, PAIRS>::new(noises.0);
+        let mut others = noises.1.map(Starts::<B, PAIRS>::new);
         let (p, g) = (p.as_chunks_mut::<B>().0, g.as_chunks::<B>().0);
         let n = p.len();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
-        let (g, mut state) = (&g[..n], state.map(|s| &mut s.as_chunks_mut::<B>().0[..n]));
+        let (g, state) = (&g[..n], state.map(|s| &mut s.as_chunks_mut::<B>().0[..n]));
         let mut low = low.as_chunks_mut::<B>().0;
         if P::SPLIT {
             low = &mut low[..n];
@@ -393,32 +436,40 @@ where
             for k in 0..S {
                 fetch(&state[k][i], ahead);
             }
-            let more = starts.next();
-            let mut states_more = [0; MAX_STATES / 2];
-            for k in 0..S.div_ceil(2) {
-                states_more[k] = states_starts[k].next();
+            let (p, low) = (&mut p[i][..], if P::SPLIT { &mut low[i][..] } else { &mut [] });
+            let (old, g) = (P::load::<V, PAIRS>(p, low), G::load::<V, PAIRS>(&g[i], &[]));
+            let mut new = old;
+            let mut olds = [old; S];
+            for k in 0..S {
+                olds[k] = Q::load::<V, PAIRS>(&state[k][i], &[]);
             }
-            for at in (0..B).step_by(V::N) {
-                let p = &mut p[i][at..];
-                let low = if P::SPLIT { &mut low[i][at..] } else { &mut [][..] };
-                let (old, g) = around.prepare(P::load(p, low), G::load(&g[i][at..], &[]));
-                let mut olds = [old; S];
+            for half in 0..2 {
+                let (old, g) = around.prepare(old[half], g[half]);
+                let mut states = [old; S];
                 for k in 0..S {
-                    olds[k] = Q::load(&state[k][i][at..], &[]);
+                    states[k] = olds[k][half];
                 }
-                let (new, news) = if R::WIDE {
-                    wide::<R, V, H, C, S>(rounded, exact, old, g, olds)
+                (new[half], states) = if R::WIDE {
+                    wide::<R, V, H, C, S>(rounded, exact, old, g, states)
                 } else {
-                    R::update(coefficients, old, g, olds)
+                    R::update(coefficients, old, g, states)
                 };
-                P::store(new, noise(&starts, more, at), p, low);
                 for k in 0..S {
-                    let noise = noise(&states_starts[k / 2], states_more[k / 2], at);
-                    // Every second state has the lower halves of those of the one before.
-                    let noise = if k % 2 == 0 { noise } else { noise.left_16() };
-                    Q::store(news[k], noise, &mut state[k][i][at..], &mut []);
+                    olds[k][half] = states[k];
                 }
             }
+            P::store::<V, PAIRS>(new, random(&mut own, places), p, low);
+            let mut shared = [Words::of(0); 2];
+            for k in 0..S {
+                // Every second state has the lower halves of the noise of the one before.
+                shared = if k % 2 == 0 {
+                    random(&mut others[k / 2], places)
+                } else {
+                    shared.map(Word::left_16)
+                };
+                Q::store::<V, PAIRS>(olds[k], shared, &mut state[k][i], &mut []);
+            }
+            places = places.after(B);
         }
     }
 }
@@ -432,11 +483,16 @@ fn fetch<T, const B: usize>(elements: &[T; B], ahead: usize) {
     }
 }
 
-/// The random numbers of the elements from `at` on in a block.
+/// The random numbers of the next block.
 #[inline(always)]
-fn noise<V: WordInstructions, const B: usize>(starts: &Starts<B>, more: u32, at: usize) -> Words<V> {
-    let products = Words::load(&starts.products()[at..]);
-    starts.noise().finish(products.plus(Words::of(more)))
+fn random<V: WordInstructions, const B: usize, const PAIRS: bool>(
+    starts: &mut Starts<B, PAIRS>,
+    places: Places,
+) -> [Words<V>; 2] {
+    let (more, noise) = (Words::of(starts.go_to(places)), starts.noise());
+    let (first, second) = starts.products().split_at(V::N);
+    let (first, second) = (Words::load(first).plus(more), Words::load(second).plus(more));
+    [noise.finish(first), noise.finish(second)]
 }
 
 /// A rule's update of the elements of registers, one by one.
