@@ -4,6 +4,8 @@
 //! It goes on by blocks, and meanwhile asks the cache for what comes some blocks later. Arithmetic takes
 //! about as long as memory here, so neither must wait for the other.
 
+mod short;
+
 use std::array;
 use std::marker::PhantomData;
 
@@ -20,9 +22,10 @@ use crate::word::Word;
 
 /// An element of a bfloat16 array, as it is in memory.
 pub use crate::registers::Half;
+pub use short::short_step;
 
-/// The elements of the longest block.
-const BLOCK: usize = 32;
+/// What the number of a step's elements has to be a multiple of: those of two registers.
+pub const BLOCK: usize = 32;
 
 /// The most elements of a register.
 const MOST: usize = 16;
@@ -68,7 +71,7 @@ pub struct Arrays<'a> {
     pub states_noise: [Noise; MAX_STATES / 2],
 }
 
-/// One step over such arrays; of the extra work scaling and weight decay.
+/// One step over such arrays, of a multiple of [`BLOCK`] elements; of the extra work scaling and weight decay.
 pub type StoredStep = fn(Level, &Coefficients, &Extras, Arrays<'_>);
 
 /// Which arrays are in how many bytes: parameter and gradient, and states.
@@ -237,7 +240,7 @@ impl Format for Split {
 }
 
 /// # Panics
-/// When the arrays are not as `P`, `G` and `Q` have them, or differ in length.
+/// When the arrays are not as `P`, `G` and `Q` have them, or differ in length, which is that of whole blocks.
 fn step<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: usize>(
     level: Level,
     coefficients: &Coefficients,
@@ -251,58 +254,25 @@ fn step<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: 
 {
     let Arrays { p, low, g, states, places, noise, states_noise } = arrays;
     let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
+    assert!(p.len().is_multiple_of(BLOCK), "whole blocks");
     let mut states = states.into_iter().map_while(Q::slice);
-    let mut state: [_; S] = array::from_fn(|_| states.next().expect("one for each state"));
+    let state = array::from_fn(|_| states.next().expect("one for each state"));
     let exact = array::from_fn(|i| coefficients[i]);
     let around = Around::of(extras);
     let noises = (noise, states_noise);
-    let sweep = |p: &mut [P::Bits],
-                 low: &mut [Half],
-                 g: &[G::Bits],
-                 state: [&mut [Q::Bits]; S],
-                 places: Places| {
-        let rule = PhantomData;
-        let sweep = Sweep::<R, P, G, Q, PAIRS, H, C, S> {
-            exact,
-            around,
-            p,
-            low,
-            g,
-            state,
-            places,
-            noises,
-            rule,
-        };
-        isa::run(level, sweep);
+    let rule = PhantomData;
+    let sweep = Sweep::<R, P, G, Q, PAIRS, H, C, S> {
+        exact,
+        around,
+        p,
+        low,
+        g,
+        state,
+        places,
+        noises,
+        rule,
     };
-    let whole = p.len() - p.len() % BLOCK;
-    if whole > 0 {
-        let low = low.get_mut(..whole).unwrap_or_default();
-        let state = state.each_mut().map(|state| &mut state[..whole]);
-        sweep(&mut p[..whole], low, &g[..whole], state, places);
-    }
-    if whole < p.len() {
-        // What is left makes a block with zeros.
-        let (p, g) = (&mut p[whole..], &g[whole..]);
-        let low = low.get_mut(whole..).unwrap_or_default();
-        let (mut own_p, mut own_low, own_g) = (block(p), block(low), block(g));
-        let mut own: [_; S] = array::from_fn(|k| block(&state[k][whole..]));
-        let places = places.after(whole);
-        sweep(&mut own_p, &mut own_low, &own_g, own.each_mut().map(|block| &mut block[..]), places);
-        p.copy_from_slice(&own_p[..p.len()]);
-        low.copy_from_slice(&own_low[..low.len()]);
-        for (state, own) in state.iter_mut().zip(own) {
-            let state = &mut state[whole..];
-            state.copy_from_slice(&own[..state.len()]);
-        }
-    }
-}
-
-/// The elements of a slice that is shorter, and zeros.
-fn block<T: Copy + Default>(slice: &[T]) -> [T; BLOCK] {
-    let mut block = [T::default(); BLOCK];
-    block[..slice.len()].copy_from_slice(slice);
-    block
+    isa::run(level, sweep);
 }
 
 /// The extra work of a step.
