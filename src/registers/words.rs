@@ -157,3 +157,126 @@ impl<V: WordInstructions> Word for Words<V> {
         self.binary(other, V::PLUS_UNLESS_NAN)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Portable, Registers};
+    use super::*;
+    use crate::isa::{self, Kernel, Level};
+
+    /// All bits, ones at every end of a half, NaN of all kinds, and others.
+    const HARD: [u32; 24] = [
+        0,
+        1,
+        0x7fff,
+        0x8000,
+        0xffff,
+        0x1_0000,
+        0x7fff_ffff,
+        0x8000_0000,
+        0xffff_0000,
+        u32::MAX,
+        0x7f80_0000,
+        0x7f80_0001,
+        0x7f81_0000,
+        0x7fc0_0000,
+        0xff80_0000,
+        0xff80_ffff,
+        0xffc0_0000,
+        0x3f80_8000,
+        0xbf80_7fff,
+        0x0080_0000,
+        0x1234_5678,
+        0x9abc_def0,
+        0xd35a_2d97,
+        0x21f0_aaad,
+    ];
+
+    /// As many words of a ring of [`HARD`] as the largest register has.
+    fn words(from: usize) -> [u32; 16] {
+        std::array::from_fn(|i| HARD[(from + i) % HARD.len()])
+    }
+
+    struct Compare;
+
+    impl Kernel for Compare {
+        #[inline(always)]
+        fn run<const WIDTH: usize>(self) {
+            match WIDTH {
+                #[cfg(target_arch = "x86_64")]
+                32 => compare::<<f32 as Registers>::Of32>(),
+                #[cfg(target_arch = "x86_64")]
+                64 => compare::<<f32 as Registers>::Of64>(),
+                _ => compare::<Portable<f32>>(),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn compare<V: WordInstructions>() {
+        for (i, j) in (0..HARD.len()).flat_map(|i| (0..HARD.len()).map(move |j| (i, j))) {
+            let (x, y) = (words(i), words(j));
+            let (one, other) = (Words::<V>::load(&x), Words::<V>::load(&y));
+            let both = [
+                (one.plus(other), each(x, y, Word::plus)),
+                (one.times(other), each(x, y, Word::times)),
+                (one.xor(other), each(x, y, Word::xor)),
+                (one.left_16(), each(x, y, |x, _| x.left_16())),
+                (one.right::<15>(), each(x, y, |x, _| x.right::<15>())),
+                (one.right::<16>(), each(x, y, |x, _| x.right::<16>())),
+                (one.plus_unless_nan(other), each(x, y, Word::plus_unless_nan)),
+                (Words::of(x[0]), [x[0]; 16]),
+            ];
+            for (place, (found, wanted)) in both.into_iter().enumerate() {
+                let mut numbers = [0.0; 16];
+                found.numbers().store(&mut numbers);
+                assert_eq!(numbers.map(f32::to_bits)[..V::N], wanted[..V::N], "{place}: {i}, {j}");
+            }
+            halves([one, other], &x[..V::N], &y[..V::N]);
+        }
+    }
+
+    fn each(x: [u32; 16], y: [u32; 16], f: impl Fn(u32, u32) -> u32) -> [u32; 16] {
+        std::array::from_fn(|i| f(x[i], y[i]))
+    }
+
+    /// The halves of words in memory, there and back.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "halves are meant")]
+    fn halves<V: WordInstructions>([one, other]: [Words<V>; 2], x: &[u32], y: &[u32]) {
+        let n = V::N;
+        let upper = |word: &u32| ((word >> 16) as u16).to_ne_bytes();
+        let lower = |word: &u32| (*word as u16).to_ne_bytes();
+        let uppers: Vec<_> = x.iter().chain(y).map(upper).collect();
+        let lowers: Vec<_> = x.iter().chain(y).map(lower).collect();
+        let mixed: Vec<_> = x.iter().zip(y).flat_map(|(x, y)| [upper(x), upper(y)]).collect();
+        // One more than is written.
+        let mut room = [[7; 2]; 33];
+        Words::store_upper([one, other], &mut room);
+        assert_eq!((&room[..2 * n], room[2 * n]), (&uppers[..], [7; 2]));
+        Words::store_lower([one, other], &mut room);
+        assert_eq!((&room[..2 * n], room[2 * n]), (&lowers[..], [7; 2]));
+        Words::store_pairs([one, other], &mut room);
+        assert_eq!((&room[..2 * n], room[2 * n]), (&mixed[..], [7; 2]));
+        let bits = |words: Words<V>| {
+            let mut numbers = [0.0; 16];
+            words.numbers().store(&mut numbers);
+            numbers.map(f32::to_bits)[..n].to_vec()
+        };
+        let alone: Vec<_> = x.iter().map(|word| word & 0xffff_0000).collect();
+        let alone_other: Vec<_> = y.iter().map(|word| word & 0xffff_0000).collect();
+        assert_eq!(bits(Words::load_upper(&uppers)), alone);
+        let [even, odd] = Words::load_pairs(&mixed);
+        assert_eq!((bits(even), bits(odd)), (alone, alone_other));
+        let signed = |word: &u32| i32::from((*word as u16).cast_signed()).cast_unsigned();
+        let signed: Vec<_> = x.iter().map(signed).collect();
+        assert_eq!(bits(Words::load_signed(&lowers)), signed);
+    }
+
+    #[test]
+    fn registers_have_the_arithmetic_of_single_words() {
+        for level in Level::available() {
+            isa::run(level, Compare);
+        }
+    }
+}

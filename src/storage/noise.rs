@@ -110,8 +110,8 @@ impl<const B: usize, const PAIRS: bool> Starts<B, PAIRS> {
     #[inline(always)]
     pub(crate) fn new(noise: Noise) -> Self {
         let mut products = [0; B];
-        for i in 0..B {
-            products[i] = ((Self::element(i) ^ noise.k0) & Self::BELOW).wrapping_mul(FACTOR);
+        for (i, product) in products.iter_mut().enumerate() {
+            *product = ((Self::element(i) ^ noise.k0) & Self::BELOW).wrapping_mul(FACTOR);
         }
         Self { noise, products }
     }
@@ -122,9 +122,9 @@ impl<const B: usize, const PAIRS: bool> Starts<B, PAIRS> {
         if step == 1 && first & Self::BELOW == 0 {
             return ((first ^ self.noise.k0) & !Self::BELOW).wrapping_mul(FACTOR);
         }
-        for i in 0..B {
+        for (i, product) in self.products.iter_mut().enumerate() {
             let place = first.wrapping_add(step.wrapping_mul(Self::element(i)));
-            self.products[i] = self.noise.start(place);
+            *product = self.noise.start(place);
         }
         0
     }

@@ -15,7 +15,9 @@ use crate::extras::Extras;
 use crate::isa::{self, Kernel, Level};
 #[cfg(not(target_arch = "x86_64"))]
 use crate::registers::Portable;
-use crate::registers::{Register, Registers, WordInstructions, Words};
+#[cfg(target_arch = "x86_64")]
+use crate::registers::Registers;
+use crate::registers::{Register, WordInstructions, Words};
 use crate::rules::{Coefficients, MAX_STATES, Rule};
 use crate::storage::{self, Noise, Places, Starts};
 use crate::word::Word;
@@ -71,7 +73,8 @@ pub struct Arrays<'a> {
     pub states_noise: [Noise; MAX_STATES / 2],
 }
 
-/// One step over such arrays, of a multiple of [`BLOCK`] elements; of the extra work scaling and weight decay.
+/// One step over such arrays, of a multiple of [`BLOCK`] elements; of the extra work scaling and weight
+/// decay.
 pub type StoredStep = fn(Level, &Coefficients, &Extras, Arrays<'_>);
 
 /// Which arrays are in how many bytes: parameter and gradient, and states.
@@ -403,8 +406,8 @@ where
             if P::SPLIT {
                 fetch(&low[i], ahead);
             }
-            for k in 0..S {
-                fetch(&state[k][i], ahead);
+            for state in &state {
+                fetch(&state[i], ahead);
             }
             let (p, low) = (&mut p[i][..], if P::SPLIT { &mut low[i][..] } else { &mut [] });
             let (old, g) = (P::load::<V, PAIRS>(p, low), G::load::<V, PAIRS>(&g[i], &[]));
