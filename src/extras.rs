@@ -37,6 +37,19 @@ impl Extras {
     /// How many elements to take at a time: what is read for them should stay in the cache.
     pub const TILE: usize = 512;
 
+    /// Whether there is none: asked of every array, so without a comparison of floats.
+    #[must_use]
+    #[inline]
+    pub fn are_none(&self) -> bool {
+        const ONE: u64 = 1.0_f64.to_bits();
+        let changes = [
+            self.scale.to_bits() ^ ONE,
+            self.shrink.to_bits() ^ ONE,
+            self.weight_decay.to_bits() << 1,
+        ];
+        changes == [0; 3] && self.max_value.is_none() && self.average.is_none()
+    }
+
     /// A step over slices of the same length: what the rule does to them, with the extra work around it.
     ///
     /// `scratch` has the same length, and so has `average` if an average is kept.

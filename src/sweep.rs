@@ -11,39 +11,90 @@ use crate::isa::{self, Kernel, Level};
 use crate::quick::{Quick, Uses};
 use crate::registers::{Instructions, Register, Registers};
 use crate::roots::Roots;
-use crate::rules::{Coefficients, Rule};
+use crate::rules::{Coefficients, MAX_STATES, Rule};
 use ways::{Way, all_uses};
 
-/// One step over slices of the same length: parameter, gradient, state.
-pub type Step<F> = fn(Level, &Coefficients, &mut [F], &[F], &mut [&mut [F]]);
+/// The arrays of a parameter, all of one length.
+#[derive(Debug)]
+pub struct Arrays<'a, F> {
+    /// The parameter.
+    pub p: &'a mut [F],
+    /// The gradient.
+    pub g: &'a [F],
+    /// As many states as the rule has, then empty ones.
+    pub state: [&'a mut [F]; MAX_STATES],
+}
 
-/// Sweeps rule `R` over slices of the same length, with the instructions of `level`.
+impl<'a, F> Arrays<'a, F> {
+    /// Those of a parameter with these states.
+    pub fn of<'s: 'a>(p: &'a mut [F], g: &'a [F], states: &'a mut [&'s mut [F]]) -> Self {
+        let mut states = states.iter_mut();
+        Self {
+            p,
+            g,
+            state: array::from_fn(|_| states.next().map_or(&mut [][..], |state| &mut **state)),
+        }
+    }
+}
+
+impl<F> Default for Arrays<'_, F> {
+    /// Of no elements.
+    fn default() -> Self {
+        Self { p: &mut [], g: &[], state: array::from_fn(|_| &mut [][..]) }
+    }
+}
+
+/// One step over the arrays of some parameters, with the same coefficients.
+pub type Step<F> = fn(Level, &Coefficients, &mut [Arrays<'_, F>]);
+
+/// Sweeps rule `R` over the arrays of some parameters, with the instructions of `level`.
 ///
 /// # Panics
-/// When the slices differ in length, or there are not `S` state slices.
+/// When the arrays of a parameter differ in length.
 pub(crate) fn step<R, F, const H: usize, const C: usize, const S: usize>(
     level: Level,
     coefficients: &Coefficients,
-    p: &mut [F],
-    g: &[F],
-    state: &mut [&mut [F]],
+    list: &mut [Arrays<'_, F>],
 ) where
     R: Rule<H, C, S>,
     F: Registers,
 {
-    let state: &mut [&mut [F]; S] = state.try_into().expect("one slice for each state");
-    let state = state.each_mut().map(|slice| &mut **slice);
-    let exact: [f64; C] = array::from_fn(|i| coefficients[i]);
+    let exact = coefficients.first_chunk().expect("room for those of each rule");
     let coefficients = exact.map(F::nearest);
-    let way = Way::of::<R, F, H, C, S>(level, &coefficients, p.len());
-    let rule = PhantomData::<R>;
-    isa::run(level, Sweep { coefficients, exact, way, p, g, state, rule });
+    let longest = list.iter().map(|arrays| arrays.p.len()).max().unwrap_or(0);
+    let way = Way::of::<R, F, H, C, S>(level, &coefficients, longest);
+    isa::run(level, Sweeps { coefficients, exact, way, list, rule: PhantomData::<R> });
+}
+
+/// One sweep after the other: for small arrays it takes longer to call a function than to do all else.
+struct Sweeps<'a, 'b, R, F, const H: usize, const C: usize, const S: usize> {
+    coefficients: [F; C],
+    exact: &'a [f64; C],
+    way: Way,
+    list: &'a mut [Arrays<'b, F>],
+    rule: PhantomData<R>,
+}
+
+impl<R, F, const H: usize, const C: usize, const S: usize> Kernel for Sweeps<'_, '_, R, F, H, C, S>
+where
+    R: Rule<H, C, S>,
+    F: Registers,
+{
+    #[inline(always)]
+    fn run<const WIDTH: usize>(self) {
+        let Self { coefficients, exact, way, list, rule } = self;
+        for Arrays { p, g, state } in list {
+            let mut states = state.iter_mut();
+            let state = array::from_fn(|_| &mut **states.next().expect("no rule has more"));
+            Sweep { coefficients, exact, way, p, g, state, rule }.run::<WIDTH>();
+        }
+    }
 }
 
 struct Sweep<'a, R, F, const H: usize, const C: usize, const S: usize> {
     coefficients: [F; C],
     /// The coefficients before they were rounded.
-    exact: [f64; C],
+    exact: &'a [f64; C],
     way: Way,
     p: &'a mut [F],
     g: &'a [F],
@@ -83,7 +134,7 @@ where
         let (p, g, state) = (self.p, &self.g[..n], self.state.map(|s| &mut s[..n]));
         for i in 0..n {
             let old = array::from_fn(|k| state[k][i]);
-            let (new, states) = R::update_exactly(self.coefficients, self.exact, p[i], g[i], old);
+            let (new, states) = R::update_exactly(self.coefficients, *self.exact, p[i], g[i], old);
             p[i] = new;
             for k in 0..S {
                 state[k][i] = states[k];
@@ -326,7 +377,7 @@ mod tests {
                     let rule = PhantomData::<R>;
                     isa::run(
                         level,
-                        Sweep { coefficients, exact, way, p: &mut p, g: &g, state, rule },
+                        Sweep { coefficients, exact: &exact, way, p: &mut p, g: &g, state, rule },
                     );
                     for i in 0..len {
                         let (x, xs) = wanted[i];

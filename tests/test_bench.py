@@ -441,6 +441,29 @@ def test_there_is_a_pause_before_every_turn(monkeypatch: pytest.MonkeyPatch) -> 
     assert pauses == [0.25] * 3
 
 
+def test_where_large_arrays_lie_is_drawn_several_times() -> None:
+    """Contestants are made anew, in either order, and all of their rounds count."""
+    made: list[str] = []
+
+    class First(Faked):
+        name = "first"
+
+        def clock(self) -> Callable[[int], float]:
+            made.append(self.name)
+            return super().clock()
+
+    class Second(First):
+        name = "second"
+
+    kinds, pace = [First, Second], Pace(1e-6, 0.0, 6, 9, 0.0)
+    for size, makings in (((4 << 20) // 4 - 1, 1), ((4 << 20) // 4, 4)):
+        made.clear()
+        first, second = measure(kinds, Setting("float32", 1, size), 1, pace)
+        assert made == (2 * ["first", "second", "second", "first"])[: 2 * makings]
+        assert (first.contestant, second.contestant) == ("first", "second")
+        assert first.rounds == second.rounds == (6 if makings == 1 else 4 * 2)
+
+
 @pytest.mark.parametrize(
     ("largest", "wanted"),
     [

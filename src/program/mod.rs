@@ -20,7 +20,7 @@ use crate::isa::Level;
 use crate::recipes::{self, Recipe};
 use crate::registers::Registers;
 use crate::rules::{Coefficients, MAX_STATES};
-use crate::sweep::Step;
+use crate::sweep::{Arrays, Step};
 
 /// The most hyper-parameters of a program.
 pub const MAX_HYPERS: usize = 32;
@@ -232,7 +232,7 @@ impl Program {
                 for (to, &from) in ordered.iter_mut().zip(order) {
                     *to = mem::take(&mut given[from]);
                 }
-                step_of(recipe)(level, coefficients, p, g, &mut ordered[..order.len()]);
+                step_of(recipe)(level, coefficients, &mut [Arrays { p, g, state: ordered }]);
             }
             _ => unreachable!("the numbers are of another program"),
         }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::once::Once;
 use super::storage::{self, Storage};
-use super::view::Array;
+use super::view::{self, Array};
 use crate::error::Error;
 use crate::walk::{GRADIENT, Indices, MAX_ROLES};
 
@@ -44,8 +44,21 @@ impl Parameter {
     /// The arrays are at most as many as there are roles, the parameter first.
     pub(super) fn new(arrays: impl IntoIterator<Item: Into<Array>>, work: usize) -> Self {
         let mut arrays = arrays.into_iter().map(Into::into);
-        let arrays = std::array::from_fn(|_| arrays.next());
+        Self::with_arrays(std::array::from_fn(|_| arrays.next()), work)
+    }
+
+    /// The arrays of a parameter of one dtype, the parameter first, then no more.
+    #[inline(always)]
+    pub(super) fn with_arrays(arrays: [Option<Array>; MAX_ROLES - 1], work: usize) -> Self {
         Self { arrays, exponents: Vec::new(), work, kind: Kind::Floats }
+    }
+
+    /// Lets go of it: with the interpreter at hand in less time than without.
+    #[inline]
+    pub(super) fn drop_ref(self, py: Python<'_>) {
+        for array in self.arrays.into_iter().map_while(|array| array) {
+            array.drop_ref(py);
+        }
     }
 
     /// The arrays of a storage, in the order of their roles, with the exponents of the states before the
@@ -102,9 +115,12 @@ pub(super) enum Gradient {
     Absent,
     Dense(Array),
     /// Several arrays that are alike, which are added in this order.
-    Sum(Vec<Array>),
+    Sum(Box<Terms>),
     Rows(Box<Rows>),
 }
+
+/// The arrays of a sum. Boxed, so that the gradients of most calls are small.
+pub(super) struct Terms(Vec<Array>);
 
 /// The gradient of some rows, each once.
 pub(super) struct Rows {
@@ -144,7 +160,7 @@ impl<'a> Call<'a> {
         match &self.grads[place.parameter] {
             Gradient::Absent => None,
             Gradient::Dense(array) => Some(array),
-            Gradient::Sum(terms) => terms.first(),
+            Gradient::Sum(terms) => terms.0.first(),
             Gradient::Rows(rows) => Some(&rows.values),
         }
     }
@@ -156,7 +172,7 @@ impl Gradient {
     pub(super) fn terms(&self) -> &[Array] {
         match self {
             Self::Dense(array) => slice::from_ref(array),
-            Self::Sum(terms) => terms,
+            Self::Sum(terms) => &terms.0,
             Self::Absent | Self::Rows(_) => &[],
         }
     }
@@ -173,9 +189,18 @@ impl Gradient {
         match self {
             Self::Dense(first) if !addends.is_empty() => {
                 let others = addends.iter().map(|item| array(item, &name));
-                Ok(Self::Sum(iter::once(Ok(first)).chain(others).collect::<PyResult<_>>()?))
+                let terms = iter::once(Ok(first)).chain(others).collect::<PyResult<_>>()?;
+                Ok(Self::Sum(Box::new(Terms(terms))))
             }
             own => Ok(own),
+        }
+    }
+
+    /// Lets go of it: with the interpreter at hand in less time than without.
+    #[inline(always)]
+    pub(super) fn drop_ref(self, py: Python<'_>) {
+        if let Self::Dense(array) = self {
+            array.drop_ref(py);
         }
     }
 
@@ -184,7 +209,7 @@ impl Gradient {
         let array = match self {
             Self::Absent => return None,
             Self::Dense(array) => array,
-            Self::Sum(terms) => terms.first()?,
+            Self::Sum(terms) => terms.0.first()?,
             Self::Rows(rows) => rows.given.as_ref().unwrap_or(&rows.values),
         };
         Some(array.object().bind(py).as_any().clone())
@@ -195,8 +220,21 @@ impl Gradient {
     /// # Errors
     /// A `TypeError` for what is neither an ndarray without a mask, nor `None`, nor `Rows`; what
     /// `Rows` themselves raise.
-    #[inline]
+    #[inline(always)]
     pub(super) fn given(
+        item: Bound<'_, PyAny>,
+        name: impl FnOnce() -> PyResult<String>,
+    ) -> PyResult<Self> {
+        match view::ndarray(item) {
+            Ok(array) => Ok(Self::Dense(array.unbind().into())),
+            Err(item) => Self::unlike_most(&item, name),
+        }
+    }
+
+    /// The same of what is no ndarray, or of a subclass.
+    #[cold]
+    #[inline(never)]
+    fn unlike_most(
         item: &Bound<'_, PyAny>,
         name: impl FnOnce() -> PyResult<String>,
     ) -> PyResult<Self> {

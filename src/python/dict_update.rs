@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 use std::{iter, mem};
 
-use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -14,7 +13,7 @@ use super::plan::Plan;
 use super::power::power;
 use super::recipe::{self, PyRecipe};
 use super::state::lock;
-use super::view::Quiet;
+use super::view::{self, Array, Quiet};
 use crate::extras::Extras;
 use crate::program::MAX_HYPERS;
 use crate::walk::MAX_ROLES;
@@ -99,6 +98,10 @@ impl DictUpdate {
         let plan = Quiet::within(py, |quiet| Plan::kept_or_of(kept, &call, quiet));
         let plan = recipe::run(py, &call, plan, work, name)?;
         *lock(&self.plan) = Some(plan);
+        for (parameter, gradient) in iter::zip(parameters, grads) {
+            parameter.drop_ref(py);
+            gradient.drop_ref(py);
+        }
         Ok(())
     }
 }
@@ -155,14 +158,16 @@ impl DictUpdate {
             let (Some(p), Some(g)) = (array(parameters, key)?, array(grads, other)?) else {
                 return Ok(None);
             };
-            let mut arrays: [_; MAX_ROLES - 1] = Default::default();
+            let mut arrays = [const { None }; MAX_ROLES - 1];
             arrays[0] = Some(p);
             for (to, state) in iter::zip(&mut arrays[1..], states) {
-                let Some(state) = array(*state, other)? else { return Ok(None) };
-                *to = Some(state);
+                *to = array(*state, other)?;
+                if to.is_none() {
+                    return Ok(None);
+                }
             }
-            own.push(Parameter::new(arrays.into_iter().flatten(), 0));
-            gradients.push(Gradient::Dense(g.into()));
+            own.push(Parameter::with_arrays(arrays, 0));
+            gradients.push(Gradient::Dense(g));
         }
         Ok(Some((own, gradients)))
     }
@@ -183,9 +188,10 @@ impl DictUpdate {
 
 /// The value of a key, if there is one and it is a plain array.
 #[inline]
-fn array(
-    dict: Borrowed<'_, '_, PyDict>,
-    key: Borrowed<'_, '_, PyAny>,
-) -> PyResult<Option<Py<PyUntypedArray>>> {
-    dict.get_item(key)?.map_or(Ok(None), |item| plain(&item))
+fn array(dict: Borrowed<'_, '_, PyDict>, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Array>> {
+    let Some(item) = dict.get_item(key)? else { return Ok(None) };
+    match view::ndarray(item) {
+        Ok(array) => Ok(Some(array.unbind().into())),
+        Err(item) => Ok(plain(&item)?.map(Array::from)),
+    }
 }

@@ -65,6 +65,12 @@ impl Work {
         self.rule.states() + usize::from(self.extras.average.is_some())
     }
 
+    /// Whether nothing is done around the rule.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.extras.are_none() && !self.clear_gradient
+    }
+
     /// The step on slices or tiles of all roles, given what the rule does to them.
     pub(super) fn step<F: Element>(
         &self,
@@ -178,6 +184,21 @@ impl Job {
         Self { addends, ..self }
     }
 
+    /// Whether a rule can be given its arrays as they are.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        let has_own_scale = self.scale.to_bits() != 1.0_f64.to_bits();
+        self.storage.is_none() && self.is_dense() && !self.has_sum() && !has_own_scale
+    }
+
+    /// Whether another job, of at most `most` elements, can be done in one call with this one, which is
+    /// plain.
+    #[inline]
+    pub(super) fn goes_with(&self, other: &Self, most: usize) -> bool {
+        let is_like = (self.work, self.dtype) == (other.work, other.dtype);
+        is_like && other.is_plain() && (1..=most).contains(&other.len)
+    }
+
     /// How many arrays its gradient is the sum of.
     pub(super) fn terms(&self) -> usize {
         1 + self.addends.len()
@@ -264,13 +285,16 @@ impl Job {
         self.data[role]
     }
 
-    /// Takes a view in the place of a term of its gradient, which was alike; returns whether it moved.
-    pub(super) fn move_gradient(&mut self, term: usize, view: &View<'_>) -> bool {
+    /// Takes a view in the place of a term of its gradient, which had the same layout; returns whether it
+    /// moved, or `None` if it is not aligned as that was.
+    #[inline(always)]
+    pub(super) fn move_gradient(&mut self, term: usize, view: &View<'_>) -> Option<bool> {
         let data = match term.checked_sub(1) {
             Some(addend) => &mut self.addends[addend],
             None => &mut self.data[GRADIENT],
         };
-        mem::replace(data, view.data) != view.data
+        let moved = mem::replace(data, view.data).addr() ^ view.data.addr();
+        moved.is_multiple_of(self.gradient.size()).then_some(moved != 0)
     }
 
     /// The number of its blocks.
@@ -278,9 +302,19 @@ impl Job {
         self.walk.as_ref().map_or(1, |walk| walk.blocks(0, 1).len())
     }
 
+    /// How many of the next jobs are beside it, each beside the one before.
+    #[inline(always)]
+    pub(super) fn count_beside(&self, next: &[Self], most: usize) -> usize {
+        if self.is_dense() {
+            return 0;
+        }
+        let pairs = iter::zip(iter::once(self).chain(next), next);
+        pairs.take_while(|(job, next)| job.is_beside(next, most)).count()
+    }
+
     /// Whether the blocks of another job, of as many elements and at most `most`, share cache lines with
     /// its own, as those of the columns of a matrix do.
-    pub(super) fn is_beside(&self, other: &Self, most: usize) -> bool {
+    fn is_beside(&self, other: &Self, most: usize) -> bool {
         let (Some(walk), Some(others)) = (&self.walk, &other.walk) else { return false };
         self.storage.is_none()
             && !(self.has_sum() || other.has_sum())

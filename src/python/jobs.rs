@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::{mem, slice};
 
 use super::job::{Job, PIECE, Work};
-use super::pieces::Piece;
+use super::pieces::{Piece, run_together};
 use crate::parallel;
 
 /// The smallest number: enough elements that a claim costs nothing, and few enough that nobody waits
@@ -75,14 +75,27 @@ impl Jobs {
     pub(super) fn run(&mut self, works: &[Work], pieces: Range<usize>) {
         let size = (self.len / 64).next_power_of_two().clamp(LEAST_PIECE, PIECE);
         self.each_part_of(size, self.elements(pieces), |part| {
-            let is_beside =
-                |job: &Job, next: &Job| job.start >= part.start && job.is_beside(next, size);
-            for jobs in self.within(&part).chunk_by(is_beside) {
-                match jobs {
-                    [job] => each_piece_within(job, &part, size, &|piece| piece.run(works)),
+            let mut jobs = self.within(&part);
+            while let [job, rest @ ..] = jobs {
+                // Only the first one may have begun before the part.
+                let is_whole = job.start >= part.start && (1..=size).contains(&job.len);
+                let (together, beside) = if !is_whole {
+                    (0, 0)
+                } else if job.is_plain() && works[job.work].is_plain() {
+                    (rest.iter().take_while(|next| job.goes_with(next, size)).count(), 0)
+                } else {
+                    (0, job.count_beside(rest, size))
+                };
+                let (now, rest) = jobs.split_at(1 + together + beside);
+                if beside > 0 {
                     // They share cache lines: what is fetched for one is there for the next ones.
-                    _ => each_block_of(jobs, |piece| piece.run(works)),
+                    each_block_of(now, |piece| piece.run(works));
+                } else if together == 0 || !run_together(now, &works[job.work]) {
+                    for job in now {
+                        each_piece_within(job, &part, size, &|piece| piece.run(works));
+                    }
                 }
+                jobs = rest;
             }
         });
         // Those of the next step are others, and may have this memory.

@@ -8,7 +8,7 @@
 mod stored;
 mod summed;
 
-use std::{array, slice};
+use std::{array, iter, slice};
 
 use super::job::{Job, PIECE, Work};
 use super::rule::BoundRule;
@@ -21,6 +21,7 @@ use crate::gradient;
 use crate::isa::{self, Level};
 use crate::rules::MAX_STATES;
 use crate::storage::{BLOCK, Noise, Places};
+use crate::sweep;
 use crate::sweep::stored::{Arrays, Elements, Gradient, Half};
 use crate::walk::{
     self, BLOCK_BYTES, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER,
@@ -36,6 +37,36 @@ unsafe impl Send for Job {}
 // SAFETY: as above; and what a shared reference can do with the pointers is to make pieces, of which
 // `Jobs` takes care that no two have an element in common while one of them is written.
 unsafe impl Sync for Job {}
+
+/// The step of whole jobs that go together, with a work that is plain. Returns whether it was done: it
+/// takes a recipe. Called by `Jobs` while it borrows itself mutably, for jobs that no piece is made of.
+pub(super) fn run_together(jobs: &[Job], work: &Work) -> bool {
+    let BoundRule::Recipe(recipe, c) = &work.rule else { return false };
+    match jobs {
+        [Job { dtype: Dtype::F64, .. }, ..] => {
+            run_each(jobs, work, |list| (recipe.step_f64)(work.level, c, list));
+        }
+        _ => run_each(jobs, work, |list| (recipe.step_f32)(work.level, c, list)),
+    }
+    true
+}
+
+/// The same, given what the rule does to the arrays of some parameters.
+#[inline(always)]
+fn run_each<F: Bits>(jobs: &[Job], work: &Work, step: impl Fn(&mut [sweep::Arrays<'_, F>])) {
+    const MOST: usize = 16;
+    let mut list: [_; MOST] = array::from_fn(|_| sweep::Arrays::default());
+    let others = work.rule.states();
+    for jobs in jobs.chunks(MOST) {
+        for (arrays, job) in iter::zip(&mut list, jobs) {
+            assert!(job.is_plain());
+            // SAFETY: as in `Piece::slices`, for all elements of each job, of which no piece is made.
+            let (p, g, [state @ .., _]) = unsafe { slices(job.pointers(0), job.len, others) };
+            *arrays = sweep::Arrays { p, g, state };
+        }
+        step(&mut list[..jobs.len()]);
+    }
+}
 
 /// A part of a job: some consecutive elements in order, or, for a step, some blocks. While this is
 /// there nothing else has them: `Jobs` borrows itself mutably for all that writes, all pieces of a
@@ -119,28 +150,35 @@ impl Piece<'_> {
     }
 
     /// The step of these elements, with the work of their job.
-    #[inline]
     pub(super) fn run(mut self, works: &[Work]) {
-        let work = &works[self.job.work];
+        self.run_with(&works[self.job.work]);
+    }
+
+    #[inline(never)]
+    fn run_with(&mut self, work: &Work) {
         if self.job.scale.to_bits() == 1.0_f64.to_bits() {
-            self.run_with(work);
+            self.run_scaled(work);
         } else {
             let extras = Extras { scale: work.extras.scale * self.job.scale, ..work.extras };
-            self.run_with(&Work { extras, ..work.clone() });
+            self.run_scaled(&Work { extras, ..work.clone() });
         }
     }
 
-    fn run_with(&mut self, work: &Work) {
+    fn run_scaled(&mut self, work: &Work) {
         if let Some(storage) = &self.job.storage {
             return self.run_stored(work, storage);
         }
         let level = work.level;
         match (self.job.dtype, &work.rule) {
             (Dtype::F64, BoundRule::Recipe(recipe, c)) => {
-                self.sweep(work, &|p, g, s| (recipe.step_f64)(level, c, p, g, s));
+                self.sweep(work, &|p, g, s| {
+                    (recipe.step_f64)(level, c, &mut [sweep::Arrays::of(p, g, s)]);
+                });
             }
             (_, BoundRule::Recipe(recipe, c)) => {
-                self.sweep(work, &|p, g, s| (recipe.step_f32)(level, c, p, g, s));
+                self.sweep(work, &|p, g, s| {
+                    (recipe.step_f32)(level, c, &mut [sweep::Arrays::of(p, g, s)]);
+                });
             }
             (_, BoundRule::Normed(..)) => unreachable!("`Plan::run` gives it its norms"),
             (Dtype::F64, BoundRule::Program(program, bound)) => {
@@ -158,7 +196,7 @@ impl Piece<'_> {
             self.sweep_summed(work, step);
         } else if let Some(walk) = &self.job.walk {
             self.sweep_blocks(walk, work, step);
-        } else if work.extras == Extras::NONE && !work.clear_gradient {
+        } else if work.is_plain() {
             let (p, g, mut slices) = self.slices(others);
             step(p, g, &mut slices[..others]);
         } else {
@@ -331,7 +369,7 @@ impl Piece<'_> {
     }
 
     /// The dense arrays as slices: parameter, gradient, and so many others.
-    #[inline]
+    #[inline(always)]
     fn slices<F: Bits>(&mut self, others: usize) -> Slices<'_, F> {
         let data = self.job.pointers(self.start);
         // SAFETY: without a walk, `Job::new` has seen aligned elements in one run behind each
@@ -527,9 +565,10 @@ type Slices<'a, F> = (&'a mut [F], &'a [F], [&'a mut [F]; MAX_STATES + 1]);
 /// The slices behind pointers, by role, of which so many are others than parameter and gradient.
 ///
 /// # Safety
-/// Behind the pointers of these roles are `len` elements, aligned. For the life of the slices nobody
-/// else reads or writes them, but for the gradient's: nobody writes those.
-#[inline]
+/// Behind the pointers of these roles are `len` elements, and all pointers are aligned and not null. For
+/// the life of the slices nobody else reads or writes these elements, but for the gradient's: nobody
+/// writes those.
+#[inline(always)]
 unsafe fn slices<'a, F>(data: [*mut F; MAX_ROLES], len: usize, others: usize) -> Slices<'a, F> {
     let [p, g, rest @ ..] = data;
     // SAFETY: the caller's word.
@@ -537,8 +576,8 @@ unsafe fn slices<'a, F>(data: [*mut F; MAX_ROLES], len: usize, others: usize) ->
         (
             slice::from_raw_parts_mut(p, len),
             slice::from_raw_parts(g, len),
-            array::from_fn(|k| match rest.get(k).filter(|_| k < others) {
-                Some(&data) => slice::from_raw_parts_mut(data, len),
+            array::from_fn(|k| match rest.get(k) {
+                Some(&data) => slice::from_raw_parts_mut(data, if k < others { len } else { 0 }),
                 None => &mut [],
             }),
         )

@@ -68,32 +68,32 @@ impl Plan {
             if matches!(gradient, Gradient::Absent) {
                 continue;
             }
-            let Some(job) = jobs.next().filter(|job| job.parameter() == number) else {
+            let Some(job) = jobs.next() else { return false };
+            let Some(rest) = is_in_place(job, parameter, number, layouts, quiet) else {
                 return false;
             };
-            if !is_in_place(job, parameter, &mut layouts, quiet) {
-                return false;
-            }
+            layouts = rest;
             job.set_work(parameter.work);
             let moved = match gradient {
                 Gradient::Absent => continue,
                 Gradient::Dense(array) => {
-                    let view = View::of(array, quiet);
-                    if job.is_of_rows() || job.has_sum() || !layouts.next_is(job.parameter(), &view)
-                    {
-                        return false;
-                    }
-                    let moved = job.move_gradient(0, &view);
+                    let before = job.data_of(GRADIENT);
+                    let Some(rest) = take_array(job, array, layouts, quiet) else { return false };
+                    layouts = rest;
+                    let moved = job.data_of(GRADIENT) != before;
                     any_moved |= moved;
                     if !moved && !call.writes_gradients {
                         continue;
                     }
-                    view.span()
+                    View::of(array, quiet).span()
                 }
-                Gradient::Sum(terms) => {
-                    if !take_terms(job, terms, &mut layouts, &mut self.seen.moved, quiet) {
+                Gradient::Sum(_) => {
+                    let terms = gradient.terms();
+                    let moved = &mut self.seen.moved;
+                    let Some(rest) = take_terms(job, terms, layouts, moved, quiet) else {
                         return false;
-                    }
+                    };
+                    layouts = rest;
                     any_moved = true;
                     continue;
                 }
@@ -272,52 +272,71 @@ impl Plan {
     }
 }
 
-/// Whether all that stays from step to step is where a job has it, and as it was. By itself, so that the
-/// few things that it looks at are in registers.
+/// The layouts that are left if all that stays from step to step is where a job has it, and as it was. By
+/// itself, so that the few things that it looks at are in registers.
 #[inline(never)]
-fn is_in_place<'q>(
+fn is_in_place<'a, 'q>(
     job: &Job,
     parameter: &'q Parameter,
-    layouts: &mut Comparison<'_>,
+    number: usize,
+    layouts: Comparison<'a>,
     quiet: &'q Quiet,
-) -> bool {
+) -> Option<Comparison<'a>> {
+    let mut layouts = layouts.owner_is(number)?;
     for (role, array) in parameter.arrays() {
         let view = View::of(array, quiet);
-        if view.data != job.data_of(role) || !layouts.next_is(job.parameter(), &view) {
-            return false;
+        if view.data != job.data_of(role) {
+            return None;
         }
+        layouts = layouts.next_is(&view)?;
     }
     for (array, &data) in iter::zip(&parameter.exponents, &job.exponents) {
         let view = View::of(array, quiet);
-        if view.data != data || !layouts.next_is(job.parameter(), &view) {
-            return false;
+        if view.data != data {
+            return None;
         }
+        layouts = layouts.next_is(&view)?;
     }
-    true
+    Some(layouts)
 }
 
-/// Takes the terms of a sum in the place of those that were alike; returns whether they all are.
+/// Takes an array in the place of the gradient, which was alike; returns the layouts that are left, or
+/// `None` if that takes another look at all.
 #[inline(never)]
-fn take_terms(
+fn take_array<'a>(
+    job: &mut Job,
+    array: &Array,
+    layouts: Comparison<'a>,
+    quiet: &Quiet,
+) -> Option<Comparison<'a>> {
+    let view = View::of(array, quiet);
+    let layouts = layouts.next_is(&view)?;
+    if job.is_of_rows() || job.has_sum() {
+        return None;
+    }
+    job.move_gradient(0, &view).map(|_| layouts)
+}
+
+/// The same of terms of a sum.
+#[inline(never)]
+fn take_terms<'a>(
     job: &mut Job,
     terms: &[Array],
-    layouts: &mut Comparison<'_>,
+    mut layouts: Comparison<'a>,
     moved: &mut Vec<Range<usize>>,
     quiet: &Quiet,
-) -> bool {
+) -> Option<Comparison<'a>> {
     if job.terms() != terms.len() {
-        return false;
+        return None;
     }
     for (term, array) in terms.iter().enumerate() {
         let view = View::of(array, quiet);
-        if !layouts.next_is(job.parameter(), &view) {
-            return false;
-        }
-        if job.move_gradient(term, &view) {
+        layouts = layouts.next_is(&view)?;
+        if job.move_gradient(term, &view)? {
             moved.extend(view.span());
         }
     }
-    true
+    Some(layouts)
 }
 
 /// Has a job of rows step other ones; returns their values, or `None` if that takes another look at all.

@@ -159,7 +159,7 @@ impl PyRecipe {
             gradients.push(if gradient.is_none() || around.is_none() {
                 Gradient::Dense(call::array(&gradient, || name(GRADIENT))?)
             } else {
-                Gradient::given(&gradient, || name(GRADIENT))?
+                Gradient::given(gradient, || name(GRADIENT))?
             });
         }
         let call = Call { parameters: &parameters, grads: &gradients, writes_gradients: false };

@@ -1,11 +1,11 @@
 //! What a plan has seen of its arrays. It serves later steps as long as every array is in the same place
 //! and has not changed. Gradients may be other arrays, if they are alike.
 
+use std::iter;
 use std::ops::Range;
-use std::{iter, slice};
 
 use super::call::{Call, Gradient};
-use super::view::{Quiet, View};
+use super::view::{NO_KIND, Quiet, View};
 
 /// The arrays of a call, as they were when it was checked.
 #[derive(Default)]
@@ -28,13 +28,14 @@ impl Seen {
             if matches!(gradient, Gradient::Absent) {
                 continue;
             }
+            seen.layouts.push_owner(number);
             for array in parameter.arrays().map(|(_, array)| array).chain(&parameter.exponents) {
                 let view = View::of(array, quiet);
-                seen.layouts.push(number, &view);
+                seen.layouts.push(&view);
                 seen.taken.extend(view.span());
             }
             for array in gradient.terms() {
-                seen.layouts.push(number, &View::of(array, quiet));
+                seen.layouts.push(&View::of(array, quiet));
             }
         }
         seen.taken.sort_unstable_by_key(|bytes| bytes.start);
@@ -64,72 +65,85 @@ impl Seen {
     }
 }
 
-/// What arrays are like, one after the other: all that their checks and walks depend on, but for the
-/// address.
+/// What arrays are like, one after the other, in words: all that their checks and walks depend on, but
+/// for the address.
+///
+/// The arrays of a parameter follow its number; each array is its kind, which tells the number of axes and
+/// whether it has strides here, its shape, and its strides. So what comes after is not taken for
+/// something else if an array more or less is given.
 #[derive(Default)]
-pub(super) struct Layouts {
-    list: Vec<Layout>,
-    /// The shapes and strides, one after the other.
-    numbers: Vec<isize>,
-}
-
-struct Layout {
-    /// The number of the parameter that it goes with.
-    owner: usize,
-    kind: u64,
-    ndim: usize,
-    /// How many strides are compared: none of an array in C or Fortran order, whose shape tells them
-    /// where they matter.
-    strides: usize,
-    /// One less than the bytes of an element: the bits that the address of an aligned array has not.
-    mask: usize,
-    is_aligned: bool,
-}
+pub(super) struct Layouts(Vec<u64>);
 
 impl Layouts {
-    pub(super) fn push(&mut self, owner: usize, view: &View<'_>) {
-        let is_one_run = view.is_c_contiguous() || view.is_f_contiguous();
-        let strides = if is_one_run { &[] } else { view.strides };
-        self.list.push(Layout {
-            owner,
-            kind: view.kind(),
-            ndim: view.shape.len(),
-            strides: strides.len(),
-            mask: view.element_size() - 1,
-            is_aligned: view.is_aligned(),
-        });
-        self.numbers.extend(view.shape);
-        self.numbers.extend(strides);
+    /// What the views that follow go with.
+    fn push_owner(&mut self, number: usize) {
+        self.0.push(owner(number));
+    }
+
+    fn push(&mut self, view: &View<'_>) {
+        self.0.extend(view.kind());
+        self.0.extend(view.shape.iter().map(word));
+        if !is_one_run(view) {
+            self.0.extend(view.strides.iter().map(word));
+        }
     }
 
     /// Compares them with views, one after the other.
     pub(super) fn compare(&self) -> Comparison<'_> {
-        Comparison { rest: self.list.iter(), numbers: self.numbers.iter() }
+        Comparison(&self.0)
     }
 }
 
-pub(super) struct Comparison<'a> {
-    rest: slice::Iter<'a, Layout>,
-    numbers: slice::Iter<'a, isize>,
+/// A parameter's number, in a word that begins no kind.
+#[inline(always)]
+fn owner(number: usize) -> u64 {
+    number as u64 | NO_KIND
 }
 
+#[inline(always)]
+fn word(number: &isize) -> u64 {
+    number.cast_unsigned() as u64
+}
+
+/// Whether it is in C or Fortran order: then its shape tells its strides where they matter.
+#[inline(always)]
+fn is_one_run(view: &View<'_>) -> bool {
+    view.is_c_contiguous() || view.is_f_contiguous()
+}
+
+/// The layouts that are left to compare.
+#[derive(Clone, Copy)]
+pub(super) struct Comparison<'a>(&'a [u64]);
+
 impl Comparison<'_> {
-    /// Whether the next layout is that of the view, which goes with this parameter.
+    /// What is left, if the next views go with this parameter.
     #[inline(always)]
-    pub(super) fn next_is(&mut self, owner: usize, view: &View<'_>) -> bool {
-        let Some(layout) = self.rest.next() else { return false };
-        // Number by number: to compare slices of so few is a call each.
-        let mut are_next = |given: &[isize]| given.iter().all(|n| self.numbers.next() == Some(n));
-        layout.owner == owner
-            && layout.kind == view.kind()
-            && layout.ndim == view.shape.len()
-            && layout.is_aligned == (view.data.addr() & layout.mask == 0)
-            && are_next(view.shape)
-            && (layout.strides == 0 || are_next(view.strides))
+    pub(super) fn owner_is(self, number: usize) -> Option<Self> {
+        let (&next, rest) = self.0.split_first()?;
+        (next == owner(number)).then_some(Self(rest))
+    }
+
+    /// What is left, if the next layout is that of the view.
+    #[inline(always)]
+    pub(super) fn next_is(self, view: &View<'_>) -> Option<Self> {
+        let (kind, rest) = self.0.split_first_chunk::<2>()?;
+        let own = view.kind();
+        if kind[0] != own[0] || kind[1] != own[1] {
+            return None;
+        }
+        let rest = Self(rest).are_next(view.shape)?;
+        if is_one_run(view) { Some(rest) } else { rest.are_next(view.strides) }
+    }
+
+    #[inline(always)]
+    fn are_next(self, numbers: &[isize]) -> Option<Self> {
+        let (next, rest) = self.0.split_at_checked(numbers.len())?;
+        // One by one: to compare slices of so few is a call.
+        iter::zip(next, numbers).all(|(next, number)| *next == word(number)).then_some(Self(rest))
     }
 
     /// Whether there is no layout left.
-    pub(super) fn is_over(&self) -> bool {
-        self.rest.as_slice().is_empty()
+    pub(super) fn is_over(self) -> bool {
+        self.0.is_empty()
     }
 }

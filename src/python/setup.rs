@@ -100,7 +100,7 @@ impl Setup {
             let leaves = optimizer.call_method1("_leaves", (grads,))?;
             given.clear();
             for item in leaves.cast::<PyTuple>()?.iter() {
-                let gradient = self.gradient(optimizer, given.len(), &item)?;
+                let gradient = self.gradient(optimizer, given.len(), item)?;
                 given.push(gradient);
             }
         }
@@ -116,7 +116,7 @@ impl Setup {
     fn walk<'py>(
         &self,
         grads: &Bound<'py, PyAny>,
-        visit: &mut impl FnMut(&Bound<'py, PyAny>) -> PyResult<bool>,
+        visit: &mut impl FnMut(Bound<'py, PyAny>) -> PyResult<bool>,
     ) -> PyResult<bool> {
         if !self.is_list {
             return match self.roots.as_slice() {
@@ -136,12 +136,12 @@ impl Setup {
         Ok(true)
     }
 
-    #[inline]
+    #[inline(always)]
     fn gradient(
         &self,
         optimizer: &Bound<'_, PyAny>,
         parameter: usize,
-        item: &Bound<'_, PyAny>,
+        item: Bound<'_, PyAny>,
     ) -> PyResult<Gradient> {
         if self.frozen.get(parameter).copied().unwrap_or(false) {
             return Ok(Gradient::Absent);

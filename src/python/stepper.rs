@@ -196,7 +196,11 @@ impl Stepper {
             let grads = setup.gradients(optimizer, grads)?;
             let turn = Turn::take(py, &self.shared.state, again);
             if self.t() == done && Arc::ptr_eq(&setup, &lock(&self.shared.setup)) {
-                return self.take_turn(optimizer, &setup, works, &grads, &asked, turn);
+                let done = self.take_turn(optimizer, &setup, works, &grads, &asked, turn);
+                for gradient in grads {
+                    gradient.drop_ref(py);
+                }
+                return done;
             }
             if turn.state.last == Some(me) {
                 let (t, next) = (done + 1, self.t() + 1);

@@ -278,7 +278,7 @@ impl TensorStepper {
             }
         }
         let tensors = Arc::new(tensors);
-        let mut places = 0..;
+        let mut places = 0_u32..;
         let array = |at| Array::Torch(Arc::clone(&tensors), at);
         let (mut parameters, mut grads) =
             (Vec::with_capacity(own.len()), Vec::with_capacity(own.len()));

@@ -44,24 +44,24 @@ impl Tree {
     pub(super) fn walk<'py>(
         &self,
         tree: &Bound<'py, PyAny>,
-        visit: &mut impl FnMut(&Bound<'py, PyAny>) -> PyResult<bool>,
+        visit: &mut impl FnMut(Bound<'py, PyAny>) -> PyResult<bool>,
     ) -> PyResult<bool> {
         match self {
-            Self::Leaf => visit(tree),
+            Self::Leaf => visit(tree.clone()),
             Self::List(children) => {
                 if let Ok(list) = tree.cast_exact::<PyList>() {
                     let fits = list.len() == children.len();
                     // The list may change while leaves are visited: that is no error of its own.
                     Ok(fits
                         && all(children.iter().enumerate(), |(i, child)| match list.get_item(i) {
-                            Ok(item) => child.visit_or_walk(&item, visit),
+                            Ok(item) => child.visit_or_walk(item, visit),
                             Err(_) => Ok(false),
                         })?)
                 } else if let Ok(tuple) = tree.cast_exact::<PyTuple>() {
                     let fits = tuple.len() == children.len();
                     Ok(fits
                         && all(children.iter().zip(tuple.iter()), |(child, item)| {
-                            child.visit_or_walk(&item, visit)
+                            child.visit_or_walk(item, visit)
                         })?)
                 } else {
                     Ok(false)
@@ -72,7 +72,7 @@ impl Tree {
                 let fits = dict.len() == children.len();
                 Ok(fits
                     && all(children.iter(), |(key, child)| match dict.get_item(key)? {
-                        Some(item) => child.visit_or_walk(&item, visit),
+                        Some(item) => child.visit_or_walk(item, visit),
                         None => Ok(false),
                     })?)
             }
@@ -83,10 +83,10 @@ impl Tree {
     #[inline(always)]
     fn visit_or_walk<'py>(
         &self,
-        tree: &Bound<'py, PyAny>,
-        visit: &mut impl FnMut(&Bound<'py, PyAny>) -> PyResult<bool>,
+        tree: Bound<'py, PyAny>,
+        visit: &mut impl FnMut(Bound<'py, PyAny>) -> PyResult<bool>,
     ) -> PyResult<bool> {
-        if matches!(self, Self::Leaf) { visit(tree) } else { self.walk(tree, visit) }
+        if matches!(self, Self::Leaf) { visit(tree) } else { self.walk(&tree, visit) }
     }
 
     /// Visits the keys of all dicts.

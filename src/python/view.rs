@@ -1,7 +1,7 @@
 //! What NumPy or torch says about one array: its address, dtype, shape and strides.
 #![expect(unsafe_code, reason = "the structs of NumPy and DLPack are read as they are in memory")]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -10,12 +10,14 @@ use std::{mem, ptr, slice};
 use numpy::PyUntypedArray;
 use numpy::npyffi::{
     _PyArray_GET_ITEM_DATA, _PyDataType_GET_ITEM_DATA, NPY_ARRAY_C_CONTIGUOUS,
-    NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_TYPES,
+    NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_TYPES, PyArray_Descr_fields,
 };
+use pyo3::PyTypeInfo;
 use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyType};
 
+use super::once::Once;
 use crate::error::Error;
 use crate::overlap::Elements;
 
@@ -99,7 +101,7 @@ impl Dtype {
 pub(super) enum Array {
     Numpy(Py<PyUntypedArray>),
     /// One of the tensors that the call has looked at.
-    Torch(Arc<Tensors>, usize),
+    Torch(Arc<Tensors>, u32),
 }
 
 impl From<Py<PyUntypedArray>> for Array {
@@ -116,12 +118,36 @@ impl Array {
         }
     }
 
+    /// Lets go of it.
+    #[inline(always)]
+    pub(super) fn drop_ref(self, py: Python<'_>) {
+        if let Self::Numpy(array) = self {
+            array.drop_ref(py);
+        }
+    }
+
     /// The array itself.
     pub(super) fn object(&self) -> &Py<PyAny> {
         match self {
             Self::Numpy(array) => array.as_any(),
-            Self::Torch(tensors, at) => &tensors.list[*at].object,
+            Self::Torch(tensors, at) => &tensors.list[*at as usize].object,
         }
+    }
+}
+
+/// An object as an ndarray, if it is one and of no subclass; else the object.
+#[inline(always)]
+pub(super) fn ndarray(
+    object: Bound<'_, PyAny>,
+) -> Result<Bound<'_, PyUntypedArray>, Bound<'_, PyAny>> {
+    static TYPE: Once<Py<PyType>> = Once::new();
+    let py = object.py();
+    let known = TYPE.get(py, || Ok(PyUntypedArray::type_object(py).unbind()));
+    if known.is_ok_and(|known| known.as_ptr().cast() == object.get_type_ptr()) {
+        // SAFETY: its type is that of ndarrays.
+        Ok(unsafe { object.cast_into_unchecked() })
+    } else {
+        Err(object)
     }
 }
 
@@ -133,12 +159,39 @@ pub(super) struct View<'q> {
     /// In bytes.
     pub(super) strides: &'q [isize],
     flags: i32,
-    /// What NumPy calls its type, or [`SWAPPED`].
-    number: i32,
+    descr: Descr,
 }
 
-/// The number of any type whose bytes are in the other order. No type of NumPy's has it.
-const SWAPPED: i32 = i32::MIN + 1;
+/// What NumPy says of a type, in a word: a few characters, among them the order of its bytes, and its
+/// number. So two are compared at once.
+#[derive(Clone, Copy)]
+struct Descr(u64);
+
+impl Descr {
+    #[inline]
+    fn of(fields: &PyArray_Descr_fields) -> Self {
+        // In this order it is one load.
+        let first = [fields.kind, fields.type_, fields.byteorder, fields._former_flags];
+        let first = u32::from_le_bytes(first.map(c_char::cast_unsigned));
+        Self(u64::from(fields.type_num.cast_unsigned()) << 32 | u64::from(first))
+    }
+
+    /// Of a type in the order of bytes that this machine has.
+    fn native(number: i32) -> Self {
+        Self(u64::from(number.cast_unsigned()) << 32 | u64::from(b'=') << 16)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "its upper half is meant, and a byte")]
+    fn dtype(self) -> Option<Dtype> {
+        let (number, order) = ((self.0 >> 32) as u32, (self.0 >> 16) as u8);
+        // One of single bytes has no order.
+        let is_native = matches!(order, b'=' | b'|' | NATIVE);
+        Dtype::of(number.cast_signed()).filter(|_| is_native)
+    }
+}
+
+/// A bit that the first word of no [`View::kind`] has: no flag and no number of axes takes it.
+pub(super) const NO_KIND: u64 = 1 << 63;
 
 /// What NumPy may call the order of bytes that this machine has.
 const NATIVE: u8 = if cfg!(target_endian = "little") { b'<' } else { b'>' };
@@ -149,7 +202,7 @@ impl<'q> View<'q> {
     pub(super) fn of(array: &'q Array, quiet: &'q Quiet) -> Self {
         match array {
             Array::Numpy(array) => Self::of_numpy(array, quiet),
-            Array::Torch(tensors, at) => tensors.view(*at),
+            Array::Torch(tensors, at) => tensors.view(*at as usize),
         }
     }
 
@@ -175,17 +228,14 @@ impl<'q> View<'q> {
         };
         // SAFETY: the descriptor of an ndarray lives as long as the ndarray has it, and begins with
         // these fields in every NumPy.
-        let descr = unsafe { &*_PyDataType_GET_ITEM_DATA(fields.descr) };
-        // One of single bytes has no order.
-        let is_native = matches!(descr.byteorder.cast_unsigned(), b'=' | b'|' | NATIVE);
-        let number = if is_native { descr.type_num } else { SWAPPED };
-        Self { data: fields.data.cast(), shape, strides, flags: fields.flags, number }
+        let descr = Descr::of(unsafe { &*_PyDataType_GET_ITEM_DATA(fields.descr) });
+        Self { data: fields.data.cast(), shape, strides, flags: fields.flags, descr }
     }
 
     /// `None` for dtypes that a step can't have.
     #[inline]
     pub(super) fn dtype(&self) -> Option<Dtype> {
-        Dtype::of(self.number)
+        self.descr.dtype()
     }
 
     /// In bytes, as if it were of float64 where its dtype is none of those that a call can have.
@@ -232,12 +282,12 @@ impl<'q> View<'q> {
         self.elements().span()
     }
 
-    /// Its type and flags in one number.
+    /// Its flags, as far as they matter, its number of axes and its type.
     #[inline]
-    pub(super) fn kind(&self) -> u64 {
+    pub(super) fn kind(&self) -> [u64; 2] {
         const FLAGS: i32 = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS | NPY_ARRAY_WRITEABLE;
-        let flags = self.flags & FLAGS;
-        u64::from(flags.cast_unsigned()) << 32 | u64::from(self.number.cast_unsigned())
+        let flags = u64::from((self.flags & FLAGS).cast_unsigned());
+        [(self.shape.len() as u64) << 32 | flags, self.descr.0]
     }
 }
 
@@ -411,7 +461,7 @@ impl Tensors {
         let (shape, strides) =
             self.numbers[tensor.first..][..2 * tensor.ndim].split_at(tensor.ndim);
         let data = ptr::with_exposed_provenance_mut(tensor.data);
-        View { data, shape, strides, flags: tensor.flags, number: tensor.number }
+        View { data, shape, strides, flags: tensor.flags, descr: Descr::native(tensor.number) }
     }
 
     /// The number of a tensor that is one number, and whether it is of float64.

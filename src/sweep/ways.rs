@@ -121,7 +121,7 @@ fn quickest<R: Rule<0, 4, 2>, F: Registers>(level: Level, two: bool) -> usize {
             let rule = PhantomData::<R>;
             isa::run(
                 level,
-                Sweep { coefficients, exact, way: *way, p: &mut p, g: &g, state, rule },
+                Sweep { coefficients, exact: &exact, way: *way, p: &mut p, g: &g, state, rule },
             );
             *least = start.elapsed().min(*least);
         }

@@ -1,10 +1,11 @@
 """What is measured: contestants at every size, dtype and number of threads, and its statistics."""
 
+import math
 import statistics
 import time
 import timeit
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,14 @@ MATRIX = 384
 
 LIST = (148, 8)
 """How many arrays of how many elements: bound by what is done for each array."""
+
+SCATTERED_FROM = 4 << 20
+"""From how many bytes on it matters for an array's speed where the system has put it.
+
+NumPy asks for large pages from here on, and gets them or not."""
+
+MAKINGS = 4
+"""How often contestants are made anew where it matters, so that good luck and bad go around."""
 
 ARRAYS_READ_OR_WRITTEN = 7
 """By a step of Adam that moves each number once: reads p, g, m and v, writes p, m and v."""
@@ -240,37 +249,58 @@ def measure(
     FloatingPointError
         A contestant's numbers are no longer ordinary, so its times mean nothing.
     """
+    bytes_of_array = setting.size * np.dtype(setting.dtype).itemsize
+    makings = MAKINGS if bytes_of_array >= SCATTERED_FROM else 1
     limits = ThreadpoolController().limit(limits=setting.blas_threads, user_api="blas")
+    seconds: dict[str, list[float]] = {}
     with limits, num_threads(setting.threads):
-        if setting.in_dicts:
-            made: dict[str, Contestant] = {loop.name: loop() for loop in LOOPS}
-        else:
-            made = _made(taking_part(able, setting, all_threads), setting)
-        clocks = {name: contestant.clock() for name, contestant in made.items()}
-        untimed = 0.0
-        if setting.blas_threads is not None:
-            multiply = _product()
-            untimed = min(timeit.repeat(multiply, number=1, repeat=5))
-            clocks = {name: clock_after(multiply, clock) for name, clock in clocks.items()}
-        seconds = take_turns(
-            clocks,
-            turn_seconds=pace.turn_seconds,
-            total_seconds=pace.total_seconds,
-            least_rounds=pace.least_rounds,
-            most_rounds=pace.most_rounds,
-            before_turn=lambda: time.sleep(pace.pause_seconds),
-            untimed_seconds=untimed,
-        )
-    for name, contestant in made.items():
-        check_ordinary(name, *contestant.arrays())
+        for making in range(makings):
+            part = replace(
+                pace,
+                total_seconds=pace.total_seconds / makings,
+                least_rounds=math.ceil(pace.least_rounds / makings),
+                most_rounds=math.ceil(pace.most_rounds / makings),
+            )
+            kinds = taking_part(able, setting, all_threads)
+            if making % 2 == 1:
+                kinds.reverse()
+            for name, times in _turns(kinds, setting, part).items():
+                seconds[name] = seconds.get(name, []) + times
     return [
         Result(setting, name, len(times), statistics.median(times))
         for name, times in seconds.items()
     ]
 
 
+def _turns(
+    kinds: Sequence[type[Contestant]], setting: Setting, pace: Pace
+) -> dict[str, list[float]]:
+    """Make contestants, let them take turns, and look at their numbers after that."""
+    made = _made(kinds, setting)
+    clocks = {name: contestant.clock() for name, contestant in made.items()}
+    untimed = 0.0
+    if setting.blas_threads is not None:
+        multiply = _product()
+        untimed = min(timeit.repeat(multiply, number=1, repeat=5))
+        clocks = {name: clock_after(multiply, clock) for name, clock in clocks.items()}
+    seconds = take_turns(
+        clocks,
+        turn_seconds=pace.turn_seconds,
+        total_seconds=pace.total_seconds,
+        least_rounds=pace.least_rounds,
+        most_rounds=pace.most_rounds,
+        before_turn=lambda: time.sleep(pace.pause_seconds),
+        untimed_seconds=untimed,
+    )
+    for name, contestant in made.items():
+        check_ordinary(name, *contestant.arrays())
+    return seconds
+
+
 def _made(kinds: Sequence[type[Contestant]], setting: Setting) -> dict[str, Contestant]:
     """Make contestants, each with arrays of its own."""
+    if setting.in_dicts:
+        return {loop.name: loop() for loop in LOOPS}
     p, g = draw(setting.arrays * setting.size, setting.dtype)
     made: dict[str, Contestant] = {}
     for kind in kinds:

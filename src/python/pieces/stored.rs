@@ -17,6 +17,7 @@ use crate::python::tiles::{Scratch, Sums, Tiles};
 use crate::python::view::Dtype;
 use crate::rules::{Coefficients, MAX_STATES};
 use crate::storage::{self, BLOCK, Key, Places, Rounding};
+use crate::sweep;
 use crate::sweep::stored::{self, Gradient, StoredStep};
 use crate::walk::{Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, PARAMETER, PLACE, Walk};
 
@@ -59,7 +60,7 @@ impl Piece<'_> {
                     Some(step) => self.sweep_runs(work, storage, step, c, None),
                     None => {
                         self.sweep_tiles(work, storage, &|p, g, s| {
-                            (recipe.step_f32)(level, c, p, g, s);
+                            (recipe.step_f32)(level, c, &mut [sweep::Arrays::of(p, g, s)]);
                         });
                     }
                 }
