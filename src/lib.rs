@@ -17,7 +17,7 @@
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
 //!   sweep/stored.rs    that loop over arrays of 16 bits (storage.rs: what they hold, and the noise
-//!                      that rounds; word.rs: the integers that does it in; python/pieces/stored.rs:
+//!                      that rounds; word.rs: the integers that it takes; python/pieces/stored.rs:
 //!                      tiles where there is no loop for them)
 //!   program/           in its place for a user's own rule: instructions on blocks of elements
 //!   quick.rs           the floats of that loop if there are quicker ways: division.rs, roots.rs
