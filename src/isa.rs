@@ -10,8 +10,7 @@ use crate::error::Error;
 const VARIABLE: &str = "INSTEP_ISA";
 
 /// In bytes.
-#[cfg(target_arch = "x86_64")]
-const CACHE_LINE: usize = 64;
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// A set of instructions that this CPU has. Ordered: a higher one includes the lower ones.
 ///

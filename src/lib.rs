@@ -17,7 +17,8 @@
 //!   extras.rs          weight decay, scaling, averaging, around the rule while in cache
 //!   sweep.rs           the one element loop: load → rule → store
 //!   sweep/stored.rs    that loop over arrays of 16 bits (storage.rs: what they hold, and the noise
-//!                      that rounds; python/pieces/stored.rs: tiles where there is no loop for them)
+//!                      that rounds; word.rs: the integers that it takes; python/pieces/stored.rs:
+//!                      tiles where there is no loop for them)
 //!   program/           in its place for a user's own rule: instructions on blocks of elements
 //!   quick.rs           the floats of that loop if there are quicker ways: division.rs, roots.rs
 //!   isa.rs             that loop compiled once per instruction level; the best one chosen once
@@ -54,6 +55,7 @@ pub mod storage;
 pub mod sweep;
 pub mod team;
 pub mod walk;
+mod word;
 mod worth;
 
 #[cfg(feature = "python")]

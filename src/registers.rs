@@ -244,7 +244,12 @@ impl Registers for f32 {}
 impl Registers for f64 {}
 
 mod portable;
+mod words;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_words;
 
 pub(crate) use portable::Portable;
+pub use words::Half;
+pub(crate) use words::{WordInstructions, Words};

@@ -11,9 +11,14 @@
 //! Integer operations do it wherever possible.
 #![expect(clippy::cast_possible_truncation, reason = "halves of words are what it is about")]
 
+mod noise;
+
 use std::iter;
 
 use crate::isa::{self, Kernel, Level};
+use crate::word::Word;
+pub(crate) use noise::Starts;
+pub use noise::{Key, Noise, Places};
 
 /// How many numbers of 8 bits have an exponent in common.
 pub const BLOCK: usize = 256;
@@ -25,53 +30,6 @@ const INFINITY: u32 = 0x7f80_0000;
 const MAGNITUDE: u32 = 0x7fff_ffff;
 /// The bit that makes a NaN quiet.
 const QUIET: u32 = 0x0040_0000;
-
-/// The noise that rounds: a random number for every element, which depends only on its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noise {
-    k0: u32,
-    k1: u32,
-}
-
-/// What the noise of an array depends on, beside the place of the element: the seed, the step and the
-/// stream, which is the array's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key(u64);
-
-impl Key {
-    /// The key of a stream in step `t`.
-    #[must_use]
-    pub const fn new(seed: u64, t: u64, stream: u64) -> Self {
-        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-        let seeded = mix64(seed.wrapping_add(GOLDEN));
-        Self(mix64(mix64(seeded.wrapping_add(t)).wrapping_add(stream)))
-    }
-
-    /// The noise of the elements whose places have these upper 32 bits.
-    #[must_use]
-    pub const fn noise(self, high: u32) -> Noise {
-        let k = mix64(self.0.wrapping_add(high as u64));
-        Noise { k0: k as u32, k1: (k >> 32) as u32 }
-    }
-}
-
-/// `SplitMix64`'s finalizer.
-const fn mix64(z: u64) -> u64 {
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-impl Noise {
-    /// The number of the element whose place has these lower 32 bits.
-    #[inline(always)]
-    #[must_use]
-    pub fn of(self, i: u32) -> u32 {
-        let x = (i ^ self.k0).wrapping_mul(0x21f0_aaad);
-        let x = (x ^ (x >> 15)).wrapping_add(self.k1).wrapping_mul(0xd35a_2d97);
-        x ^ (x >> 15)
-    }
-}
 
 /// The noise of some elements of an array, and which half of each number is its own.
 #[derive(Clone, Copy, Debug)]
@@ -96,24 +54,22 @@ impl Rounding<'_> {
 
 /// The `f32` of a bfloat16.
 #[inline(always)]
-pub(crate) fn load_bfloat16(bits: u16) -> f32 {
+fn load_bfloat16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
 /// The bits of an `f32` whose upper half is its bfloat16, rounded stochastically with the upper half
 /// of `noise`. NaN must be quiet, as every computed NaN is.
 #[inline(always)]
-pub(crate) fn round_by(x: f32, noise: u32) -> u32 {
-    let added = if x.is_nan() { 0 } else { noise >> 16 };
-    x.to_bits().wrapping_add(added)
+pub(crate) fn round_by<W: Word>(bits: W, noise: W) -> W {
+    bits.plus_unless_nan(noise.right::<16>())
 }
 
 /// The bits of an `f32` of which the upper half is its nearest bfloat16, of two the one further from
 /// zero. NaN has to be quiet: to round it up could make it infinite.
 #[inline(always)]
-pub(crate) fn round_up(x: f32) -> u32 {
-    let added = if x.is_nan() { 0 } else { 0x8000 };
-    x.to_bits().wrapping_add(added)
+pub(crate) fn round_up<W: Word>(bits: W) -> W {
+    bits.plus_unless_nan(W::of(0x8000))
 }
 
 /// The same number, and any NaN quiet.
@@ -125,12 +81,12 @@ fn quiet(x: f32) -> f32 {
 /// The bfloat16 of an `f32`, rounded as by [`round_by`].
 #[inline(always)]
 fn store_bfloat16(x: f32, noise: u32) -> u16 {
-    (round_by(quiet(x), noise) >> 16) as u16
+    (round_by(quiet(x).to_bits(), noise) >> 16) as u16
 }
 
 /// The `f32` of a bfloat16 and the lower half that it lacks.
 #[inline(always)]
-pub(crate) fn load_split(high: u16, low: i16) -> f32 {
+fn load_split(high: u16, low: i16) -> f32 {
     f32::from_bits((u32::from(high) << 16).wrapping_add_signed(i32::from(low)))
 }
 
@@ -152,7 +108,7 @@ pub fn leave_average(p: u16, a: f32) -> (u16, f32) {
 /// The bfloat16 of an `f32`, rounded as by [`round_up`], and its lower half.
 #[inline(always)]
 fn store_split(x: f32) -> (u16, i16) {
-    ((round_up(quiet(x)) >> 16) as u16, (x.to_bits() as u16).cast_signed())
+    ((round_up(quiet(x).to_bits()) >> 16) as u16, (x.to_bits() as u16).cast_signed())
 }
 
 #[inline(always)]
@@ -502,14 +458,4 @@ mod tests {
             assert!(back == bits || x.is_nan() && back & 0x7fff == 0x7e00, "{bits:#x}");
         }
     }
-
-    #[test]
-    fn the_noise_is_that_of_the_formula() {
-        // Computed with Python's integers.
-        let noise = Key::new(1, 2, 3).noise(0);
-        let found = [0, 1, 2, u32::MAX].map(|i| noise.of(i));
-        assert_eq!(found, EXPECTED);
-    }
-
-    const EXPECTED: [u32; 4] = [0x10d1_b595, 0xeb48_c9d5, 0x0b26_a0d4, 0xb0a9_90e1];
 }

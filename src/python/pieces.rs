@@ -20,9 +20,9 @@ use crate::extras::{Extras, Step};
 use crate::gradient;
 use crate::isa::{self, Level};
 use crate::rules::MAX_STATES;
-use crate::storage::{BLOCK, Noise};
+use crate::storage::{BLOCK, Noise, Places};
 use crate::sweep;
-use crate::sweep::stored::{Arrays, Elements, Gradient, Half, Places};
+use crate::sweep::stored::{Arrays, Elements, Gradient, Half};
 use crate::walk::{
     self, BLOCK_BYTES, Block, FIRST_STATE, GRADIENT, Loop, MAX_AXES, MAX_ROLES, PARAMETER,
     TILE_BYTES, Walk,

@@ -1,9 +1,11 @@
 //! A register for CPUs of which nothing is known: a few elements, and a loop over them for every
 //! instruction, of which the compiler makes what there is.
 
+use super::words::{Half, WordInstructions};
 use super::{Binary, Fill, Instructions, Load, Quaternary, Store, Ternary, Test, Unary};
 use crate::arrays;
 use crate::element::{Element, Float};
+use crate::word::Word;
 
 /// How many elements.
 const N: usize = 4;
@@ -67,4 +69,62 @@ impl<F: Element> Instructions for Portable<F> {
     };
     const HAS_NAN: Test<Self> = |x| x.0.iter().any(|x| x.partial_cmp(x).is_none());
     const ESTIMATE: Option<Unary<Self>> = None;
+}
+
+impl Portable<f32> {
+    #[inline(always)]
+    fn words(self, other: Self, f: impl Fn(u32, u32) -> u32) -> Self {
+        self.zip(other, |x, y| f32::from_bits(f(x.to_bits(), y.to_bits())))
+    }
+
+    /// As many halves from an address on, as words.
+    ///
+    /// # Safety
+    /// They have to be there.
+    #[inline(always)]
+    unsafe fn load_halves(from: *const Half, f: impl Fn(u16) -> u32) -> Self {
+        // SAFETY: the caller's word.
+        let halves = unsafe { from.cast::<[Half; N]>().read() };
+        Self(arrays::from_fn(0.0, |i| f32::from_bits(f(u16::from_ne_bytes(halves[i])))))
+    }
+
+    /// Writes halves of the words of both.
+    ///
+    /// # Safety
+    /// There has to be room for them.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    unsafe fn store_halves(self, other: Self, to: *mut Half, f: impl Fn(u32) -> u32) {
+        let half = |x: f32| (f(x.to_bits()) as u16).to_ne_bytes();
+        // SAFETY: the caller's word.
+        unsafe { to.cast::<[[Half; N]; 2]>().write([self.0.map(&half), other.0.map(&half)]) };
+    }
+}
+
+impl WordInstructions for Portable<f32> {
+    const PLUS: Binary<Self> = |x, y| x.words(y, Word::plus);
+    const TIMES: Binary<Self> = |x, y| x.words(y, Word::times);
+    const XOR: Binary<Self> = |x, y| x.words(y, Word::xor);
+    const LEFT_16: Unary<Self> = |x| x.words(x, |x, _| x.left_16());
+    const RIGHT_15: Unary<Self> = |x| x.words(x, |x, _| x.right::<15>());
+    const RIGHT_16: Unary<Self> = |x| x.words(x, |x, _| x.right::<16>());
+    const PLUS_UNLESS_NAN: Binary<Self> = |x, y| x.words(y, Word::plus_unless_nan);
+    const UPPERS: Binary<Self> = |x, y| x.words(y, |x, y| x >> 16 | y & 0xffff_0000);
+    const LOAD_UPPER: unsafe fn(*const Half) -> Self = |from| {
+        // SAFETY: the caller's word, here and below.
+        unsafe { Self::load_halves(from, |half| u32::from(half) << 16) }
+    };
+    const LOAD_SIGNED: unsafe fn(*const Half) -> Self = |from| {
+        let signed = |half: u16| i32::from(half.cast_signed()).cast_unsigned();
+        // SAFETY: as above.
+        unsafe { Self::load_halves(from, signed) }
+    };
+    const STORE_UPPER: unsafe fn(*mut Half, Self, Self) = |to, x, y| {
+        // SAFETY: as above.
+        unsafe { x.store_halves(y, to, |word| word >> 16) };
+    };
+    const STORE_LOWER: unsafe fn(*mut Half, Self, Self) = |to, x, y| {
+        // SAFETY: as above.
+        unsafe { x.store_halves(y, to, |word| word) };
+    };
 }

@@ -1,23 +1,40 @@
 //! The element loop over arrays that are stored in fewer bytes: load, rule, store, with the extra work
 //! of a step in it, for what goes into 16 bits is rounded only once.
 //!
-//! Where everything has 16 bits, it takes two elements at a time: of two bfloat16s in a word, one is the
-//! upper half of its `f32` as it stands, and the other one shift away from it. To spread them over twice
-//! as many words, and to bring them together again, takes thrice as many instructions. Beside elements
-//! of 32 bits it does not pay, for these would have to be taken apart.
+//! It goes on by blocks, and meanwhile asks the cache for what comes some blocks later. Arithmetic takes
+//! about as long as memory here, so neither must wait for the other.
 
+mod short;
+
+use std::array;
 use std::marker::PhantomData;
-use std::{array, mem};
 
 use crate::arrays;
 use crate::element::Element;
 use crate::extras::Extras;
 use crate::isa::{self, Kernel, Level};
+#[cfg(not(target_arch = "x86_64"))]
+use crate::registers::Portable;
+#[cfg(target_arch = "x86_64")]
+use crate::registers::Registers;
+use crate::registers::{Register, WordInstructions, Words};
 use crate::rules::{Coefficients, MAX_STATES, Rule};
-use crate::storage::{self, Noise};
+use crate::storage::{self, Noise, Places, Starts};
+use crate::word::Word;
 
 /// An element of a bfloat16 array, as it is in memory.
-pub type Half = [u8; 2];
+pub use crate::registers::Half;
+pub use short::short_step;
+
+/// What the number of a step's elements has to be a multiple of: those of two registers.
+pub const BLOCK: usize = 32;
+
+/// The most elements of a register.
+const MOST: usize = 16;
+
+/// How many elements ahead of the loop the cache is asked for, if there are at least [`LONG`].
+const AHEAD: usize = 1024;
+const LONG: usize = 4 * AHEAD;
 
 /// The elements of an array as they are in memory.
 #[derive(Debug)]
@@ -56,27 +73,8 @@ pub struct Arrays<'a> {
     pub states_noise: [Noise; MAX_STATES / 2],
 }
 
-/// The places of elements that are a step apart, modulo 2**32: of those of all, the upper 32 bits are the
-/// same.
-#[derive(Clone, Copy, Debug)]
-pub struct Places {
-    /// Of the first.
-    pub first: u32,
-    /// From each to the next.
-    pub step: u32,
-}
-
-impl Places {
-    /// Those from number `i` on.
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "they go on from 0 after 2**32")]
-    fn after(self, i: usize) -> Self {
-        let first = self.first.wrapping_add(self.step.wrapping_mul(i as u32));
-        Self { first, ..self }
-    }
-}
-
-/// One step over such arrays; of the extra work scaling and weight decay.
+/// One step over such arrays, of a multiple of [`BLOCK`] elements; of the extra work scaling and weight
+/// decay.
 pub type StoredStep = fn(Level, &Coefficients, &Extras, Arrays<'_>);
 
 /// Which arrays are in how many bytes: parameter and gradient, and states.
@@ -103,12 +101,12 @@ pub(crate) const COMBINATIONS: usize = 6;
 pub(crate) const fn steps<R: Rule<H, C, S>, const H: usize, const C: usize, const S: usize>()
 -> [StoredStep; COMBINATIONS] {
     [
-        step::<R, Plain, Plain, Noisy, 1, H, C, S>,
-        step::<R, Noisy, Noisy, Plain, 1, H, C, S>,
-        step::<R, Noisy, Noisy, Noisy, 2, H, C, S>,
-        step::<R, Split, Noisy, Plain, 1, H, C, S>,
-        step::<R, Split, Noisy, Noisy, 2, H, C, S>,
-        step::<R, Noisy, Plain, Plain, 1, H, C, S>,
+        step::<R, Plain, Plain, Noisy, false, H, C, S>,
+        step::<R, Noisy, Noisy, Plain, false, H, C, S>,
+        step::<R, Noisy, Noisy, Noisy, true, H, C, S>,
+        step::<R, Split, Noisy, Plain, false, H, C, S>,
+        step::<R, Split, Noisy, Noisy, false, H, C, S>,
+        step::<R, Noisy, Plain, Plain, false, H, C, S>,
     ]
 }
 
@@ -120,23 +118,20 @@ trait Format {
 
     fn slice(elements: Elements<'_>) -> Option<&mut [Self::Bits]>;
     fn gradient(elements: Gradient<'_>) -> Option<&[Self::Bits]>;
-}
 
-/// How `N` elements at a time are loaded and stored.
-trait Storage<const N: usize>: Format {
-    /// `N` elements as they are in memory.
-    type Chunk: Copy;
-    /// Their lower halves, if it is split.
-    type Low: Copy + Default;
-
-    /// All chunks, without the last elements that are fewer.
-    fn chunks(bits: &[Self::Bits]) -> &[Self::Chunk];
-    fn chunks_mut(bits: &mut [Self::Bits]) -> &mut [Self::Chunk];
-    fn low_chunks(_: &mut [Half]) -> &mut [Self::Low] {
-        &mut []
-    }
-    fn load(chunk: Self::Chunk, low: Self::Low) -> [f32; N];
-    fn store(numbers: [f32; N], noise: [u32; N]) -> (Self::Chunk, Self::Low);
+    /// The numbers of the first elements of slices, of which the second is empty if it is not split.
+    /// If `PAIRS`, which only halves can be, one register has every second number.
+    fn load<V: WordInstructions, const PAIRS: bool>(
+        bits: &[Self::Bits],
+        low: &[Half],
+    ) -> [Register<V>; 2];
+    /// Stores them there, rounded by the noise if they are.
+    fn store<V: WordInstructions, const PAIRS: bool>(
+        numbers: [Register<V>; 2],
+        noise: [Words<V>; 2],
+        bits: &mut [Self::Bits],
+        low: &mut [Half],
+    );
 }
 
 struct Plain;
@@ -153,6 +148,25 @@ impl Format for Plain {
     fn gradient(elements: Gradient<'_>) -> Option<&[f32]> {
         if let Gradient::Float32(slice) = elements { Some(slice) } else { None }
     }
+
+    #[inline(always)]
+    fn load<V: WordInstructions, const PAIRS: bool>(
+        numbers: &[f32],
+        _: &[Half],
+    ) -> [Register<V>; 2] {
+        [Register::load(numbers), Register::load(&numbers[V::N..])]
+    }
+
+    #[inline(always)]
+    fn store<V: WordInstructions, const PAIRS: bool>(
+        [first, second]: [Register<V>; 2],
+        _: [Words<V>; 2],
+        bits: &mut [f32],
+        _: &mut [Half],
+    ) {
+        first.store(bits);
+        second.store(&mut bits[V::N..]);
+    }
 }
 
 impl Format for Noisy {
@@ -164,6 +178,32 @@ impl Format for Noisy {
 
     fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
         if let Gradient::Bfloat16(slice) = elements { Some(slice) } else { None }
+    }
+
+    #[inline(always)]
+    fn load<V: WordInstructions, const PAIRS: bool>(bits: &[Half], _: &[Half]) -> [Register<V>; 2] {
+        let [first, second] = if PAIRS {
+            Words::load_pairs(bits)
+        } else {
+            [Words::load_upper(bits), Words::load_upper(&bits[V::N..])]
+        };
+        [first.numbers(), second.numbers()]
+    }
+
+    #[inline(always)]
+    fn store<V: WordInstructions, const PAIRS: bool>(
+        [first, second]: [Register<V>; 2],
+        [noise1, noise2]: [Words<V>; 2],
+        bits: &mut [Half],
+        _: &mut [Half],
+    ) {
+        let first = storage::round_by(Words::of_numbers(first), noise1);
+        let second = storage::round_by(Words::of_numbers(second), noise2);
+        if PAIRS {
+            Words::store_pairs([first, second], bits);
+        } else {
+            Words::store_upper([first, second], bits);
+        }
     }
 }
 
@@ -178,376 +218,290 @@ impl Format for Split {
     fn gradient(elements: Gradient<'_>) -> Option<&[Half]> {
         Noisy::gradient(elements)
     }
-}
-
-impl<const N: usize> Storage<N> for Plain {
-    type Chunk = [f32; N];
-    type Low = ();
 
     #[inline(always)]
-    fn chunks(bits: &[f32]) -> &[[f32; N]] {
-        bits.as_chunks().0
+    fn load<V: WordInstructions, const PAIRS: bool>(
+        bits: &[Half],
+        low: &[Half],
+    ) -> [Register<V>; 2] {
+        let first = Words::load_upper(bits).plus(Words::load_signed(low));
+        let (bits, low) = (&bits[V::N..], &low[V::N..]);
+        [first.numbers(), Words::load_upper(bits).plus(Words::load_signed(low)).numbers()]
     }
 
     #[inline(always)]
-    fn chunks_mut(bits: &mut [f32]) -> &mut [[f32; N]] {
-        bits.as_chunks_mut().0
+    fn store<V: WordInstructions, const PAIRS: bool>(
+        [first, second]: [Register<V>; 2],
+        _: [Words<V>; 2],
+        bits: &mut [Half],
+        low: &mut [Half],
+    ) {
+        let (first, second) = (Words::of_numbers(first), Words::of_numbers(second));
+        Words::store_upper([storage::round_up(first), storage::round_up(second)], bits);
+        Words::store_lower([first, second], low);
     }
-
-    #[inline(always)]
-    fn load(chunk: [f32; N], (): ()) -> [f32; N] {
-        chunk
-    }
-
-    #[inline(always)]
-    fn store(numbers: [f32; N], _: [u32; N]) -> ([f32; N], ()) {
-        (numbers, ())
-    }
-}
-
-impl Storage<1> for Noisy {
-    type Chunk = Half;
-    type Low = ();
-
-    #[inline(always)]
-    fn chunks(bits: &[Half]) -> &[Half] {
-        bits
-    }
-
-    #[inline(always)]
-    fn chunks_mut(bits: &mut [Half]) -> &mut [Half] {
-        bits
-    }
-
-    #[inline(always)]
-    fn load(half: Half, (): ()) -> [f32; 1] {
-        [storage::load_bfloat16(u16::from_ne_bytes(half))]
-    }
-
-    #[inline(always)]
-    fn store([x]: [f32; 1], [noise]: [u32; 1]) -> (Half, ()) {
-        (upper(storage::round_by(x, noise)), ())
-    }
-}
-
-impl Storage<1> for Split {
-    type Chunk = Half;
-    type Low = Half;
-
-    #[inline(always)]
-    fn chunks(bits: &[Half]) -> &[Half] {
-        bits
-    }
-
-    #[inline(always)]
-    fn chunks_mut(bits: &mut [Half]) -> &mut [Half] {
-        bits
-    }
-
-    #[inline(always)]
-    fn low_chunks(low: &mut [Half]) -> &mut [Half] {
-        low
-    }
-
-    #[inline(always)]
-    fn load(half: Half, low: Half) -> [f32; 1] {
-        [storage::load_split(u16::from_ne_bytes(half), i16::from_ne_bytes(low))]
-    }
-
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-    fn store([x]: [f32; 1], _: [u32; 1]) -> (Half, Half) {
-        (upper(storage::round_up(x)), (x.to_bits() as u16).to_ne_bytes())
-    }
-}
-
-impl Storage<2> for Noisy {
-    type Chunk = Word;
-    type Low = ();
-
-    #[inline(always)]
-    fn chunks(bits: &[Half]) -> &[Word] {
-        bits.as_flattened().as_chunks().0
-    }
-
-    #[inline(always)]
-    fn chunks_mut(bits: &mut [Half]) -> &mut [Word] {
-        bits.as_flattened_mut().as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn load(word: Word, (): ()) -> [f32; 2] {
-        let both = number(word);
-        [f32::from_bits(both << 16), f32::from_bits(both & 0xffff_0000)]
-    }
-
-    #[inline(always)]
-    fn store(numbers: [f32; 2], noise: [u32; 2]) -> (Word, ()) {
-        let round = |i: usize| storage::round_by(numbers[i], noise[i]);
-        (uppers([round(0), round(1)]), ())
-    }
-}
-
-impl Storage<2> for Split {
-    type Chunk = Word;
-    type Low = Word;
-
-    #[inline(always)]
-    fn chunks(bits: &[Half]) -> &[Word] {
-        bits.as_flattened().as_chunks().0
-    }
-
-    #[inline(always)]
-    fn chunks_mut(bits: &mut [Half]) -> &mut [Word] {
-        bits.as_flattened_mut().as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn low_chunks(low: &mut [Half]) -> &mut [Word] {
-        low.as_flattened_mut().as_chunks_mut().0
-    }
-
-    #[inline(always)]
-    fn load(word: Word, low: Word) -> [f32; 2] {
-        let (high, low) = (number(word), number(low).cast_signed());
-        // Each with the sign of its own.
-        let first = (high << 16).wrapping_add_signed(low << 16 >> 16);
-        let second = (high & 0xffff_0000).wrapping_add_signed(low >> 16);
-        [f32::from_bits(first), f32::from_bits(second)]
-    }
-
-    #[inline(always)]
-    fn store(numbers: [f32; 2], _: [u32; 2]) -> (Word, Word) {
-        let [first, second] = numbers;
-        let low = first.to_bits() & 0xffff | second.to_bits() << 16;
-        (uppers([storage::round_up(first), storage::round_up(second)]), word(low))
-    }
-}
-
-/// Two halves.
-type Word = [u8; 4];
-
-/// Two halves as a number, the first in its lower half.
-#[inline(always)]
-fn number(word: Word) -> u32 {
-    let number = u32::from_ne_bytes(word);
-    if cfg!(target_endian = "big") { number.rotate_left(16) } else { number }
-}
-
-/// The bytes of such a number.
-#[inline(always)]
-fn word(number: u32) -> Word {
-    let number = if cfg!(target_endian = "big") { number.rotate_left(16) } else { number };
-    number.to_ne_bytes()
-}
-
-/// The upper half of a number.
-#[inline(always)]
-fn upper(number: u32) -> Half {
-    ((number >> 16) as u16).to_ne_bytes()
-}
-
-/// The upper halves of two numbers.
-#[inline(always)]
-fn uppers([first, second]: [u32; 2]) -> Word {
-    word(first >> 16 | second & 0xffff_0000)
 }
 
 /// # Panics
-/// When the arrays are not as `P`, `G` and `Q` have them, or differ in length.
-fn step<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize>(
+/// When the arrays are not as `P`, `G` and `Q` have them, or differ in length, which is that of whole blocks.
+fn step<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: usize>(
     level: Level,
     coefficients: &Coefficients,
     extras: &Extras,
     arrays: Arrays<'_>,
 ) where
     R: Rule<H, C, S>,
-    P: Storage<N>,
-    G: Storage<N>,
-    Q: Storage<N>,
+    P: Format,
+    G: Format,
+    Q: Format,
 {
+    let Arrays { p, low, g, states, places, noise, states_noise } = arrays;
+    let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
+    assert!(p.len().is_multiple_of(BLOCK), "whole blocks");
+    let state = slices::<Q, S>(states);
     let exact = arrays::from_fn(0.0, |i| coefficients[i]);
     let around = Around::of(extras);
-    let noises = (arrays.noise, arrays.states_noise);
-    in_chunks::<P, G, Q, N, S>(arrays, &mut |chunks| {
-        let rule = PhantomData::<R>;
-        isa::run(level, Sweep { exact, around, chunks, noises, rule });
-    });
-}
-
-/// Sweeps over the chunks, then over what is left. This does not depend on the rule, so it is compiled once
-/// for all of them.
-fn in_chunks<P, G, Q, const N: usize, const S: usize>(
-    arrays: Arrays<'_>,
-    sweep: &mut dyn FnMut(Chunks<'_, P, G, Q, N, S>),
-) where
-    P: Storage<N>,
-    G: Storage<N>,
-    Q: Storage<N>,
-{
-    let Arrays { p, low, g, states, places, .. } = arrays;
-    let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
-    let mut states = states.into_iter().map_while(Q::slice);
-    let mut state: [_; S] = array::from_fn(|_| states.next().expect("one for each state"));
-    sweep(Chunks {
-        p: P::chunks_mut(p),
-        low: P::low_chunks(low),
-        g: G::chunks(g),
-        state: state.each_mut().map(|state| Q::chunks_mut(state)),
+    let noises = (noise, states_noise);
+    let rule = PhantomData;
+    let sweep = Sweep::<R, P, G, Q, PAIRS, H, C, S> {
+        exact,
+        around,
+        p,
+        low,
+        g,
+        state,
         places,
-    });
-    let done = p.len() - p.len() % N;
-    if N == 2 && done < p.len() {
-        // One is left: it makes a pair with nothing.
-        let mut own = ([p[done], P::Bits::default()], [Half::default(); 2]);
-        if P::SPLIT {
-            own.1[0] = low[done];
-        }
-        let mut states = state.each_mut().map(|state| [state[done], Q::Bits::default()]);
-        sweep(Chunks {
-            p: P::chunks_mut(&mut own.0),
-            low: P::low_chunks(&mut own.1),
-            g: G::chunks(&[g[done], G::Bits::default()]),
-            state: states.each_mut().map(|state| Q::chunks_mut(state)),
-            places: places.after(done),
-        });
-        p[done] = own.0[0];
-        if P::SPLIT {
-            low[done] = own.1[0];
-        }
-        for (state, new) in state.iter_mut().zip(states) {
-            state[done] = new[0];
-        }
-    }
+        noises,
+        rule,
+    };
+    isa::run(level, sweep);
 }
 
-/// The extra work of a step, in numbers that change nothing where there is none.
+/// The states as they are in memory. The same for all rules, so it is compiled by itself.
+fn slices<Q: Format, const S: usize>(states: [Elements<'_>; MAX_STATES]) -> [&mut [Q::Bits]; S] {
+    let mut states = states.into_iter().map_while(Q::slice);
+    array::from_fn(|_| states.next().expect("one for each state"))
+}
+
+/// The extra work of a step.
 #[derive(Clone, Copy)]
 struct Around {
-    shrink: f32,
     scale: f32,
+    shrink: f32,
     weight_decay: f32,
-    /// What of the bits of the decay is added to the gradient: all or none.
-    kept: u32,
-    /// What is set of them: of no decay the sign, for to add -0 changes nothing.
-    set: u32,
+    /// Whether there is a decay.
+    decays: bool,
 }
 
 impl Around {
     fn of(extras: &Extras) -> Self {
-        let none = extras.weight_decay == 0.0;
         Self {
-            shrink: f32::nearest(extras.shrink),
             scale: f32::nearest(extras.scale),
+            shrink: f32::nearest(extras.shrink),
             weight_decay: f32::nearest(extras.weight_decay),
-            kept: if none { 0 } else { u32::MAX },
-            set: if none { 1 << 31 } else { 0 },
+            decays: extras.shrink.to_bits() != 1.0_f64.to_bits() || extras.weight_decay != 0.0,
         }
     }
 
-    /// The gradient that the rule gets.
+    /// The parameter and the gradient that the rule gets. The latter is always multiplied, which makes a
+    /// NaN quiet.
     #[inline(always)]
-    fn gradient(&self, g: f32, p: f32) -> f32 {
-        let decay = (self.weight_decay * p).to_bits();
-        self.scale * g + f32::from_bits(decay & self.kept | self.set)
+    fn prepare<V: WordInstructions>(
+        &self,
+        p: Register<V>,
+        g: Register<V>,
+    ) -> (Register<V>, Register<V>) {
+        let g = Register::of(self.scale) * g;
+        if !self.decays {
+            return (p, g);
+        }
+        let p = Register::of(self.shrink) * p;
+        if self.weight_decay == 0.0 {
+            return (p, g);
+        }
+        (p, g + Register::of(self.weight_decay) * p)
     }
 }
 
 /// Whether there is a loop at this level that has all of the extra work.
 #[must_use]
 pub fn does(level: Level, extras: &Extras) -> bool {
-    has_loops(level.width()) && extras.max_value.is_none() && extras.average.is_none()
+    has_loops(level) && extras.max_value.is_none() && extras.average.is_none()
 }
 
-/// Whether there are loops for registers of so many bytes. Those for the oldest x86-64, which is from before
-/// 2013, would be a third of the code of all storages.
-const fn has_loops(width: usize) -> bool {
-    width > 0 || cfg!(not(target_arch = "x86_64"))
+/// Whether there are loops. Those for the oldest x86-64, which is from before 2013, would be a third of the
+/// code of all storages.
+fn has_loops(level: Level) -> bool {
+    level.width() > 0 || cfg!(not(target_arch = "x86_64"))
 }
 
-/// The chunks of the arrays of a step.
-struct Chunks<'a, P, G, Q, const N: usize, const S: usize>
-where
-    P: Storage<N>,
-    G: Storage<N>,
-    Q: Storage<N>,
-{
-    p: &'a mut [P::Chunk],
-    low: &'a mut [P::Low],
-    g: &'a [G::Chunk],
-    state: [&'a mut [Q::Chunk]; S],
-    places: Places,
-}
-
-struct Sweep<'a, R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize>
-where
-    P: Storage<N>,
-    G: Storage<N>,
-    Q: Storage<N>,
-{
+struct Sweep<
+    'a,
+    R,
+    P: Format,
+    G: Format,
+    Q: Format,
+    const PAIRS: bool,
+    const H: usize,
+    const C: usize,
+    const S: usize,
+> {
     exact: [f64; C],
     around: Around,
-    chunks: Chunks<'a, P, G, Q, N, S>,
+    p: &'a mut [P::Bits],
+    low: &'a mut [Half],
+    g: &'a [G::Bits],
+    state: [&'a mut [Q::Bits]; S],
+    places: Places,
     noises: (Noise, [Noise; MAX_STATES / 2]),
-    rule: PhantomData<R>,
+    rule: PhantomData<(R, P, G, Q, [(); H])>,
 }
 
-impl<R, P, G, Q, const N: usize, const H: usize, const C: usize, const S: usize> Kernel
-    for Sweep<'_, R, P, G, Q, N, H, C, S>
+impl<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: usize> Kernel
+    for Sweep<'_, R, P, G, Q, PAIRS, H, C, S>
 where
     R: Rule<H, C, S>,
-    P: Storage<N>,
-    G: Storage<N>,
-    Q: Storage<N>,
+    P: Format,
+    G: Format,
+    Q: Format,
 {
     #[inline(always)]
     fn run<const WIDTH: usize>(self) {
-        if const { !has_loops(WIDTH) } {
-            unreachable!("`does` says so");
+        match WIDTH {
+            #[cfg(target_arch = "x86_64")]
+            32 => self.blocks::<<f32 as Registers>::Of32, 16>(),
+            #[cfg(target_arch = "x86_64")]
+            64 => self.blocks::<<f32 as Registers>::Of64, 32>(),
+            #[cfg(target_arch = "x86_64")]
+            _ => unreachable!("`does` says so"),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => self.blocks::<Portable<f32>, 8>(),
         }
-        let Self { exact, around, chunks, noises, .. } = self;
-        let Chunks { p, low, g, mut state, places } = chunks;
+    }
+}
+
+impl<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: usize>
+    Sweep<'_, R, P, G, Q, PAIRS, H, C, S>
+where
+    R: Rule<H, C, S>,
+    P: Format,
+    G: Format,
+    Q: Format,
+{
+    /// Two registers, which have `B` elements, at a time.
+    #[inline(always)]
+    fn blocks<V: WordInstructions, const B: usize>(self) {
+        let Self { exact, around, p, low, g, mut state, mut places, noises, .. } = self;
         let rounded = arrays::from_fn(0.0, |i| f32::nearest(exact[i]));
+        let coefficients =
+            arrays::from_fn(Register::<V>::of(0.0), |i| Register::<V>::of(rounded[i]));
+        let ahead = if p.len() < LONG { 0 } else { AHEAD };
+        let mut own = Starts::<B, PAIRS>::new(noises.0);
+        let [first, second] = noises.1;
+        let mut others = [Starts::<B, PAIRS>::new(first), Starts::<B, PAIRS>::new(second)];
+        let (p, g) = (p.as_chunks_mut::<B>().0, g.as_chunks::<B>().0);
         let n = p.len();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
         let g = &g[..n];
-        for state in &mut state {
-            *state = &mut mem::take(state)[..n];
+        let mut states: [&mut [[Q::Bits; B]]; MAX_STATES] = [&mut [], &mut [], &mut [], &mut []];
+        for (k, state) in state.iter_mut().enumerate() {
+            states[k] = &mut state.as_chunks_mut::<B>().0[..n];
         }
-        let low = if P::SPLIT { &mut low[..n] } else { low };
-        // Counted on, for a product takes longer than all the rest of a place.
-        let steps: [u32; N] =
-            arrays::from_fn(0, |j| places.after(j).first.wrapping_sub(places.first));
-        let step = places.after(N).first.wrapping_sub(places.first);
-        let mut at = places.first;
+        let mut low = low.as_chunks_mut::<B>().0;
+        if P::SPLIT {
+            low = &mut low[..n];
+        }
         for i in 0..n {
-            let random = |noise: Noise, shift: usize| -> [u32; N] {
-                arrays::from_fn(0, |j| noise.of(at.wrapping_add(steps[j])) << shift)
-            };
-            let old = P::load(p[i], if P::SPLIT { low[i] } else { P::Low::default() });
-            let g = G::load(g[i], G::Low::default());
-            let states: [[f32; N]; S] =
-                arrays::from_fn([0.0; N], |k| Q::load(state[k][i], Q::Low::default()));
-            let (mut new, mut news) = (old, states);
-            for j in 0..N {
-                let old = old[j] * around.shrink;
-                let g = around.gradient(g[j], old);
-                let states = arrays::from_fn(0.0, |k| states[k][j]);
-                let (p, states) = R::update_exactly(rounded, exact, old, g, states);
-                new[j] = p;
+            fetch(&p[i], ahead);
+            fetch(&g[i], ahead);
+            if P::SPLIT {
+                fetch(&low[i], ahead);
+            }
+            for state in &states[..S] {
+                fetch(&state[i], ahead);
+            }
+            let (p, low) = (&mut p[i][..], if P::SPLIT { &mut low[i][..] } else { &mut [] });
+            let (old, g) = (P::load::<V, PAIRS>(p, low), G::load::<V, PAIRS>(&g[i], &[]));
+            let mut new = old;
+            let mut olds = [old; S];
+            for k in 0..S {
+                olds[k] = Q::load::<V, PAIRS>(&states[k][i], &[]);
+            }
+            for half in 0..2 {
+                let (old, g) = around.prepare(old[half], g[half]);
+                let mut news = arrays::from_fn(old, |k| olds[k][half]);
+                (new[half], news) = if R::WIDE {
+                    wide::<R, V, H, C, S>(rounded, exact, old, g, news)
+                } else {
+                    R::update(coefficients, old, g, news)
+                };
                 for k in 0..S {
-                    news[k][j] = states[k];
+                    olds[k][half] = news[k];
                 }
             }
-            let (bits, rest) = P::store(new, random(noises.0, 0));
-            p[i] = bits;
-            if P::SPLIT {
-                low[i] = rest;
-            }
+            P::store::<V, PAIRS>(new, random(&mut own, places), p, low);
+            let mut shared = [Words::of(0); 2];
             for k in 0..S {
-                state[k][i] = Q::store(news[k], random(noises.1[k / 2], 16 * (k % 2))).0;
+                // Every second state has the lower halves of the noise of the one before.
+                shared = if k % 2 == 0 {
+                    random(&mut others[k / 2], places)
+                } else {
+                    [shared[0].left_16(), shared[1].left_16()]
+                };
+                Q::store::<V, PAIRS>(olds[k], shared, &mut states[k][i], &mut []);
             }
-            at = at.wrapping_add(step);
+            places = places.after(B);
         }
     }
+}
+
+/// Asks the cache for as many elements as these, so many elements further.
+#[inline(always)]
+fn fetch<T, const B: usize>(elements: &[T; B], ahead: usize) {
+    let address = elements.as_ptr().wrapping_add(ahead).cast::<u8>();
+    for line in 0..size_of_val(elements).div_ceil(isa::CACHE_LINE) {
+        isa::prefetch_at(address.wrapping_add(line * isa::CACHE_LINE));
+    }
+}
+
+/// The random numbers of the next block.
+#[inline(always)]
+fn random<V: WordInstructions, const B: usize, const PAIRS: bool>(
+    starts: &mut Starts<B, PAIRS>,
+    places: Places,
+) -> [Words<V>; 2] {
+    let (more, noise) = (Words::of(starts.go_to(places)), starts.noise());
+    let (first, second) = starts.products().split_at(V::N);
+    let (first, second) = (Words::load(first).plus(more), Words::load(second).plus(more));
+    [noise.finish(first), noise.finish(second)]
+}
+
+/// A rule's update of the elements of registers, one by one.
+#[inline(always)]
+fn wide<R: Rule<H, C, S>, V: WordInstructions, const H: usize, const C: usize, const S: usize>(
+    rounded: [f32; C],
+    exact: [f64; C],
+    p: Register<V>,
+    g: Register<V>,
+    state: [Register<V>; S],
+) -> (Register<V>, [Register<V>; S]) {
+    let (mut p, g) = (elements(p), elements(g));
+    let mut state: [_; S] = arrays::from_fn([0.0; MOST], |k| elements(state[k]));
+    for i in 0..V::N {
+        let old = arrays::from_fn(0.0, |k| state[k][i]);
+        let (new, news) = R::update_exactly(rounded, exact, p[i], g[i], old);
+        p[i] = new;
+        for k in 0..S {
+            state[k][i] = news[k];
+        }
+    }
+    let p = Register::load(&p);
+    (p, arrays::from_fn(p, |k| Register::load(&state[k])))
+}
+
+#[inline(always)]
+fn elements<V: WordInstructions>(register: Register<V>) -> [f32; MOST] {
+    let mut elements = [0.0; MOST];
+    register.store(&mut elements);
+    elements
 }

@@ -16,9 +16,9 @@ use crate::python::storage::{Master, Storage};
 use crate::python::tiles::{Scratch, Sums, Tiles};
 use crate::python::view::Dtype;
 use crate::rules::{Coefficients, MAX_STATES};
-use crate::storage::{self, BLOCK, Key, Rounding};
+use crate::storage::{self, BLOCK, Key, Places, Rounding};
 use crate::sweep;
-use crate::sweep::stored::{self, Gradient, Places, StoredStep};
+use crate::sweep::stored::{self, Gradient, StoredStep};
 use crate::walk::{Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, PARAMETER, PLACE, Walk};
 
 /// The elements of a tile: few enough for all that is known of them to stay in the cache.
@@ -155,13 +155,19 @@ impl Piece<'_> {
         while start < self.len {
             let (n, high, places) = self.places_from(storage, start);
             let n = if sums.is_some() { n.min(Extras::TILE) } else { n };
+            // What is left of the blocks comes next.
+            let n = if n < stored::BLOCK { n } else { n - n % stored::BLOCK };
             let sum = sums.as_deref_mut().map(|room| self.sum(work.level, start, n, room));
             let noises = (own.noise(high), states.map(|key: Key| key.noise(high)));
             let mut arrays = self.arrays(storage, start, n, places, noises);
             if let Some(sum) = sum {
                 arrays.g = Gradient::Float32(sum);
             }
-            step(work.level, c, &work.extras, arrays);
+            if n < stored::BLOCK {
+                stored::short_step(step, work.level, c, &work.extras, arrays);
+            } else {
+                step(work.level, c, &work.extras, arrays);
+            }
             start += n;
         }
     }
