@@ -35,7 +35,6 @@ use std::marker::PhantomData;
 
 use super::Rule;
 use super::eps::{self, Place};
-use crate::arrays;
 use crate::element::{Element, Float};
 
 const HYPERS: [&str; 6] = ["lr", "beta1", "beta2", "eps", "beta1_power", "beta2_power"];
@@ -138,7 +137,7 @@ impl<T: Form<C>, const C: usize> Rule<6, C, 2> for Plain<T> {
 
     #[inline(always)]
     fn update<F: Float>(c: [F; C], p: F, g: F, state: [F; 2]) -> (F, [F; 2]) {
-        let [m, v] = moments(arrays::from_fn(g, |i| c[i]), g, state);
+        let [m, v] = moments([c[0], c[1], c[2], c[3]], g, state);
         (T::update(c, p, m, v), [m, v])
     }
 }
@@ -230,7 +229,7 @@ impl<T: Form<C>, const C: usize> Rule<6, C, 3> for Amsgrad<T> {
 
     #[inline(always)]
     fn update<F: Float>(c: [F; C], p: F, g: F, [m, v, v_max]: [F; 3]) -> (F, [F; 3]) {
-        let [m, v] = moments(arrays::from_fn(g, |i| c[i]), g, [m, v]);
+        let [m, v] = moments([c[0], c[1], c[2], c[3]], g, [m, v]);
         let v_max = v_max.maximum(v);
         (T::update(c, p, m, v_max), [m, v, v_max])
     }

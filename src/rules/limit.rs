@@ -2,7 +2,6 @@
 //! for each stored one. For benchmarks.
 
 use super::{MAX_STATES, Rule};
-use crate::arrays;
 use crate::element::Float;
 
 pub(crate) struct Limit;
@@ -19,7 +18,10 @@ impl<const S: usize> Rule<0, 0, S> for Limit {
     }
 
     #[inline(always)]
-    fn update<F: Float>([]: [F; 0], p: F, g: F, state: [F; S]) -> (F, [F; S]) {
-        (p + g, arrays::from_fn(g, |k| state[k] + g))
+    fn update<F: Float>([]: [F; 0], p: F, g: F, mut state: [F; S]) -> (F, [F; S]) {
+        for s in &mut state {
+            *s = *s + g;
+        }
+        (p + g, state)
     }
 }
