@@ -32,9 +32,8 @@ pub const BLOCK: usize = 32;
 /// The most elements of a register.
 const MOST: usize = 16;
 
-/// How many elements ahead of the loop the cache is asked for, if there are at least [`LONG`].
+/// How many elements ahead of the loop the cache is asked for.
 const AHEAD: usize = 1024;
-const LONG: usize = 4 * AHEAD;
 
 /// The elements of an array as they are in memory.
 #[derive(Debug)]
@@ -65,6 +64,8 @@ pub struct Arrays<'a> {
     pub g: Gradient<'a>,
     /// The states.
     pub states: [Elements<'a>; MAX_STATES],
+    /// How many elements come after these in memory, which other steps do.
+    pub after: usize,
     /// Where the elements are.
     pub places: Places,
     /// The noise of the parameter.
@@ -255,7 +256,7 @@ fn step<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: 
     G: Format,
     Q: Format,
 {
-    let Arrays { p, low, g, states, places, noise, states_noise } = arrays;
+    let Arrays { p, low, g, states, after, places, noise, states_noise } = arrays;
     let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
     assert!(p.len().is_multiple_of(BLOCK), "whole blocks");
     let mut states = states.into_iter().map_while(Q::slice);
@@ -271,6 +272,7 @@ fn step<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: 
         low,
         g,
         state,
+        after,
         places,
         noises,
         rule,
@@ -347,6 +349,7 @@ struct Sweep<
     low: &'a mut [Half],
     g: &'a [G::Bits],
     state: [&'a mut [Q::Bits]; S],
+    after: usize,
     places: Places,
     noises: (Noise, [Noise; MAX_STATES / 2]),
     rule: PhantomData<(R, P, G, Q, [(); H])>,
@@ -386,10 +389,10 @@ where
     /// Two registers, which have `B` elements, at a time.
     #[inline(always)]
     fn blocks<V: WordInstructions, const B: usize>(self) {
-        let Self { exact, around, p, low, g, state, mut places, noises, .. } = self;
+        let Self { exact, around, p, low, g, state, after, mut places, noises, .. } = self;
         let rounded = exact.map(f32::nearest);
         let coefficients = spread(&rounded, Register::<V>::of);
-        let ahead = if p.len() < LONG { 0 } else { AHEAD };
+        let all = p.len() + after;
         let mut own = Starts::<B, PAIRS>::new(noises.0);
         let mut others = noises.1.map(Starts::<B, PAIRS>::new);
         let (p, g) = (p.as_chunks_mut::<B>().0, g.as_chunks::<B>().0);
@@ -401,6 +404,8 @@ where
             low = &mut low[..n];
         }
         for i in 0..n {
+            // Not what lies behind the arrays: to look for memory that is not there takes long.
+            let ahead = if i * B + AHEAD < all { AHEAD } else { 0 };
             fetch(&p[i], ahead);
             fetch(&g[i], ahead);
             if P::SPLIT {

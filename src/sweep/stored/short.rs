@@ -16,7 +16,7 @@ pub fn short_step(
     extras: &Extras,
     arrays: Arrays<'_>,
 ) {
-    let Arrays { p, low, g, states, places, noise, states_noise } = arrays;
+    let Arrays { p, low, g, states, places, noise, states_noise, .. } = arrays;
     let mut own_p = Block::of(&p);
     let mut own_low = block(low);
     let own_g = match g {
@@ -32,6 +32,7 @@ pub fn short_step(
             Block::Bfloat16(block) => Gradient::Bfloat16(block),
         },
         states: own_states.each_mut().map(Block::elements),
+        after: 0,
         places,
         noise,
         states_noise,
