@@ -132,9 +132,10 @@ where
         let n = self.p.len();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
         let (p, g, state) = (self.p, &self.g[..n], self.state.map(|s| &mut s[..n]));
+        let (coefficients, exact) = (self.coefficients, *self.exact);
         for i in 0..n {
             let old = array::from_fn(|k| state[k][i]);
-            let (new, states) = R::update_exactly(self.coefficients, *self.exact, p[i], g[i], old);
+            let (new, states) = R::update_exactly(coefficients, exact, p[i], g[i], old);
             p[i] = new;
             for k in 0..S {
                 state[k][i] = states[k];

@@ -177,7 +177,7 @@ def _arm_forms() -> Forms:
 
 FORMS = {"x86_64": _x86_forms, "aarch64": _arm_forms}[platform.machine()]()
 SWEEP = re.compile(
-    r"^[0-9a-f]+ <.*isa::(\w+)::<instep::sweep::Sweep<instep::rules::(.+), (f32|f64)\b.*>:$"
+    r"^[0-9a-f]+ <.*isa::(\w+)::<instep::sweep::Sweeps<instep::rules::(.+), (f32|f64)\b.*>:$"
 )
 RECIPE = re.compile(r'Recipe::of::<(.+?), _, _, _>\(\s*"(\w+)",?\s*\)')
 

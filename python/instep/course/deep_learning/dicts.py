@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
+from sys import intern
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +20,14 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 @lru_cache
 def layer_keys(count: int) -> tuple[str, ...]:
     """Return as many keys of W1, b1, ..., WL, bL."""
-    return tuple(f"{'Wb'[index % 2]}{index // 2 + 1}" for index in range(count))
+    # Interned, as names in code are: a dict sees at once that it is the same object.
+    return tuple(intern(f"{'Wb'[index % 2]}{index // 2 + 1}") for index in range(count))
+
+
+@lru_cache
+def other_keys(count: int) -> tuple[str, ...]:
+    """Return as many keys of dW1, db1, ..., dWL, dbL."""
+    return tuple(intern("d" + key) for key in layer_keys(count))
 
 
 @lru_cache
@@ -27,7 +36,7 @@ def _getters(count: int) -> tuple[Callable[[Arrays], Any], Callable[[Arrays], An
     if count == 0:
         return lambda _: (), lambda _: ()
     keys = layer_keys(count + count % 2)
-    return itemgetter(*keys), itemgetter(*("d" + key for key in keys))
+    return itemgetter(*keys), itemgetter(*other_keys(len(keys)))
 
 
 class LayerDicts:
@@ -59,7 +68,7 @@ class LayerDicts:
     @staticmethod
     def keys(count: int) -> tuple[str, ...]:
         """Return W1, dW1, b1, db1, ...: the keys of so many parameters."""
-        return tuple(key for own in layer_keys(count) for key in (own, "d" + own))
+        return tuple(chain.from_iterable(zip(layer_keys(count), other_keys(count), strict=True)))
 
     def describe(self, _group: int, role: int, index: int) -> str:
         """Name the array at a place in `tuples`."""
@@ -79,12 +88,12 @@ def _refuse_keys(dicts: dict[str, Arrays]) -> None:
         wanted = "W1, b1" if layers == 1 else f"W1, b1, ..., W{layers}, b{layers}"
         raise ValueError(f"parameters has the key {strays[0]!r}; wanted only {wanted}")
     for name, arrays in dicts.items():
-        for key in keys if name == "parameters" else ("d" + key for key in keys):
+        for key in keys if name == "parameters" else other_keys(len(keys)):
             if key not in arrays:
                 raise KeyError(f'{name}["{key}"] is missing')
 
 
-def empty_like(keys: list[str], arrays: tuple[NDArray[Any], ...]) -> Arrays:
+def empty_like(keys: tuple[str, ...], arrays: tuple[NDArray[Any], ...]) -> Arrays:
     """Make an empty array like each; not for something else, which a step will refuse."""
     pairs = zip(keys, arrays, strict=True)
     return {key: np.empty_like(plain(a)) for key, a in pairs if isinstance(a, np.ndarray)}
@@ -93,6 +102,6 @@ def empty_like(keys: list[str], arrays: tuple[NDArray[Any], ...]) -> Arrays:
 def zeros_like(parameters: Arrays) -> Arrays:
     """Make zeros like every parameter, under the key of its gradient."""
     (arrays,) = LayerDicts("parameters").tuples(parameters)
-    keys = layer_keys(len(arrays))
-    pairs = zip(keys, arrays, strict=True)
-    return {"d" + key: zeros_for(f'parameters["{key}"]', array) for key, array in pairs}
+    keys, others = layer_keys(len(arrays)), other_keys(len(arrays))
+    triples = zip(keys, others, arrays, strict=True)
+    return {other: zeros_for(f'parameters["{key}"]', array) for key, other, array in triples}

@@ -8,7 +8,7 @@ import numpy as np
 
 from instep._instep import DictUpdate, Recipe
 from instep.checks import check_integer, check_number
-from instep.course.deep_learning.dicts import Arrays, LayerDicts, empty_like, layer_keys, zeros_like
+from instep.course.deep_learning.dicts import Arrays, LayerDicts, empty_like, other_keys, zeros_like
 from instep.course.state import plain
 
 
@@ -468,7 +468,7 @@ def update_parameters_with_adam(
         return parameters, v, s
     *_, power1, power2 = update.hypers(t, learning_rate, beta1, beta2, epsilon)
     p, _, first, second = _ADAM_DICTS.tuples(parameters, grads, v, s)
-    keys = ["d" + key for key in layer_keys(len(p))]
+    keys = other_keys(len(p))
     # Allocated first, because nothing may fail after the step.
     v_corrected, s_corrected = empty_like(keys, first), empty_like(keys, second)
     update.step(parameters, grads, v, s, t, learning_rate, beta1, beta2, epsilon)
