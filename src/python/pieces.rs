@@ -432,7 +432,8 @@ impl Piece<'_> {
             if role < storage.beside() { elements(role) } else { Elements::Float32(&mut []) }
         });
         let p = elements(PARAMETER);
-        Arrays { p, low: rest, g, states, places, noise, states_noise }
+        let after = job.len - (at + n);
+        Arrays { p, low: rest, g, states, after, places, noise, states_noise }
     }
 
     /// Whether the array of a role has float32 numbers, in a job with a storage.

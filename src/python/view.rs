@@ -18,7 +18,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyType};
 
 use super::once::Once;
-use crate::arrays;
 use crate::error::Error;
 use crate::overlap::Elements;
 
@@ -163,28 +162,25 @@ pub(super) struct View<'q> {
     descr: Descr,
 }
 
-/// What NumPy says of a type, in a word: a few characters, among them the order of its bytes, and its
-/// number. So two are compared at once.
+/// What NumPy says of a type, in a word: its number and the order of its bytes.
 #[derive(Clone, Copy)]
 struct Descr(u64);
 
 impl Descr {
     #[inline]
     fn of(fields: &PyArray_Descr_fields) -> Self {
-        // In this order it is one load.
-        let first = [fields.kind, fields.type_, fields.byteorder, fields._former_flags];
-        let first = u32::from_le_bytes(arrays::from_fn(0, |i| first[i].to_ne_bytes()[0]));
-        Self(u64::from(fields.type_num.cast_unsigned()) << 32 | u64::from(first))
+        let order = u64::from(fields.byteorder.cast_unsigned());
+        Self(u64::from(fields.type_num.cast_unsigned()) << 32 | order)
     }
 
     /// Of a type in the order of bytes that this machine has.
     fn native(number: i32) -> Self {
-        Self(u64::from(number.cast_unsigned()) << 32 | u64::from(b'=') << 16)
+        Self(u64::from(number.cast_unsigned()) << 32 | u64::from(b'='))
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "its upper half is meant, and a byte")]
     fn dtype(self) -> Option<Dtype> {
-        let (number, order) = ((self.0 >> 32) as u32, (self.0 >> 16) as u8);
+        let (number, order) = ((self.0 >> 32) as u32, self.0 as u8);
         // One of single bytes has no order.
         let is_native = matches!(order, b'=' | b'|' | NATIVE);
         Dtype::of(number.cast_signed()).filter(|_| is_native)

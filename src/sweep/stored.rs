@@ -32,9 +32,8 @@ pub const BLOCK: usize = 32;
 /// The most elements of a register.
 const MOST: usize = 16;
 
-/// How many elements ahead of the loop the cache is asked for, if there are at least [`LONG`].
+/// How many elements ahead of the loop the cache is asked for.
 const AHEAD: usize = 1024;
-const LONG: usize = 4 * AHEAD;
 
 /// The elements of an array as they are in memory.
 #[derive(Debug)]
@@ -65,6 +64,8 @@ pub struct Arrays<'a> {
     pub g: Gradient<'a>,
     /// The states.
     pub states: [Elements<'a>; MAX_STATES],
+    /// How many elements come after these in memory, which other steps do.
+    pub after: usize,
     /// Where the elements are.
     pub places: Places,
     /// The noise of the parameter.
@@ -255,7 +256,7 @@ fn step<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: 
     G: Format,
     Q: Format,
 {
-    let Arrays { p, low, g, states, places, noise, states_noise } = arrays;
+    let Arrays { p, low, g, states, after, places, noise, states_noise } = arrays;
     let (p, g) = P::slice(p).zip(G::gradient(g)).expect("the combination's own formats");
     assert!(p.len().is_multiple_of(BLOCK), "whole blocks");
     let state = slices::<Q, S>(states);
@@ -270,6 +271,7 @@ fn step<R, P, G, Q, const PAIRS: bool, const H: usize, const C: usize, const S: 
         low,
         g,
         state,
+        after,
         places,
         noises,
         rule,
@@ -352,6 +354,7 @@ struct Sweep<
     low: &'a mut [Half],
     g: &'a [G::Bits],
     state: [&'a mut [Q::Bits]; S],
+    after: usize,
     places: Places,
     noises: (Noise, [Noise; MAX_STATES / 2]),
     rule: PhantomData<(R, P, G, Q, [(); H])>,
@@ -391,11 +394,11 @@ where
     /// Two registers, which have `B` elements, at a time.
     #[inline(always)]
     fn blocks<V: WordInstructions, const B: usize>(self) {
-        let Self { exact, around, p, low, g, mut state, mut places, noises, .. } = self;
+        let Self { exact, around, p, low, g, mut state, after, mut places, noises, .. } = self;
         let rounded = arrays::from_fn(0.0, |i| f32::nearest(exact[i]));
         let coefficients =
             arrays::from_fn(Register::<V>::of(0.0), |i| Register::<V>::of(rounded[i]));
-        let ahead = if p.len() < LONG { 0 } else { AHEAD };
+        let all = p.len() + after;
         let mut own = Starts::<B, PAIRS>::new(noises.0);
         let [first, second] = noises.1;
         let mut others = [Starts::<B, PAIRS>::new(first), Starts::<B, PAIRS>::new(second)];
@@ -412,6 +415,8 @@ where
             low = &mut low[..n];
         }
         for i in 0..n {
+            // Not what lies behind the arrays: to look for memory that is not there takes long.
+            let ahead = if i * B + AHEAD < all { AHEAD } else { 0 };
             fetch(&p[i], ahead);
             fetch(&g[i], ahead);
             if P::SPLIT {

@@ -3,7 +3,7 @@
 use super::{Arrays, BLOCK, Elements, Gradient, Half, StoredStep};
 use crate::extras::Extras;
 use crate::isa::Level;
-use crate::rules::Coefficients;
+use crate::rules::{Coefficients, MAX_STATES};
 
 /// Does a step over arrays of fewer than [`BLOCK`] elements: they make a block with zeros.
 ///
@@ -16,70 +16,74 @@ pub fn short_step(
     extras: &Extras,
     arrays: Arrays<'_>,
 ) {
-    let Arrays { p, low, g, states, places, noise, states_noise } = arrays;
-    let mut own_p = Block::of(&p);
-    let mut own_low = block(low);
-    let own_g = match g {
-        Gradient::Float32(slice) => Block::Float32(block(slice)),
-        Gradient::Bfloat16(slice) => Block::Bfloat16(block(slice)),
-    };
-    let mut own_states = states.each_ref().map(Block::of);
+    let Arrays { mut p, low, g, mut states, places, noise, states_noise, .. } = arrays;
+    let (mut own_p, mut own_g) = (Block::ZEROS, Block::ZEROS);
+    let mut own_low = [Half::default(); BLOCK];
+    let mut own_states = [const { Block::ZEROS }; MAX_STATES];
+    own_low[..low.len()].copy_from_slice(low);
+    let mut owns = own_states.iter_mut();
     let own = Arrays {
-        p: own_p.elements(),
+        p: own_p.filled(&p),
         low: if low.is_empty() { &mut [] } else { &mut own_low },
-        g: match &own_g {
-            Block::Float32(block) => Gradient::Float32(block),
-            Block::Bfloat16(block) => Gradient::Bfloat16(block),
-        },
-        states: own_states.each_mut().map(Block::elements),
+        g: own_g.filled_with_gradient(g),
+        states: states.each_ref().map(|state| match owns.next() {
+            Some(own) => own.filled(state),
+            None => Elements::Float32(&mut []),
+        }),
+        after: 0,
         places,
         noise,
         states_noise,
     };
     step(level, coefficients, extras, own);
-    own_p.write(p);
+    own_p.write(&mut p);
     low.copy_from_slice(&own_low[..low.len()]);
-    for (own, state) in own_states.iter().zip(states) {
+    for (own, state) in own_states.iter().zip(&mut states) {
         own.write(state);
     }
 }
 
-/// Elements of a block.
-enum Block {
-    Float32([f32; BLOCK]),
-    Bfloat16([Half; BLOCK]),
+/// Room for the elements of a block. It stays where it is, for what was just written is slow to move.
+struct Block {
+    numbers: [f32; BLOCK],
+    halves: [Half; BLOCK],
 }
 
 impl Block {
-    fn of(elements: &Elements<'_>) -> Self {
+    const ZEROS: Self = Self { numbers: [0.0; BLOCK], halves: [[0; 2]; BLOCK] };
+
+    /// The room of the kind of these elements, which are copied to it.
+    fn filled(&mut self, elements: &Elements<'_>) -> Elements<'_> {
         match elements {
-            Elements::Float32(slice) => Self::Float32(block(slice)),
-            Elements::Bfloat16(slice) => Self::Bfloat16(block(slice)),
-        }
-    }
-
-    fn elements(&mut self) -> Elements<'_> {
-        match self {
-            Self::Float32(block) => Elements::Float32(block),
-            Self::Bfloat16(block) => Elements::Bfloat16(block),
-        }
-    }
-
-    /// Writes the first elements to where they came from.
-    fn write(&self, to: Elements<'_>) {
-        match (self, to) {
-            (Self::Float32(block), Elements::Float32(to)) => to.copy_from_slice(&block[..to.len()]),
-            (Self::Bfloat16(block), Elements::Bfloat16(to)) => {
-                to.copy_from_slice(&block[..to.len()]);
+            Elements::Float32(slice) => {
+                self.numbers[..slice.len()].copy_from_slice(slice);
+                Elements::Float32(&mut self.numbers)
             }
-            _ => unreachable!("they are of one kind"),
+            Elements::Bfloat16(slice) => {
+                self.halves[..slice.len()].copy_from_slice(slice);
+                Elements::Bfloat16(&mut self.halves)
+            }
         }
     }
-}
 
-/// The elements of a slice that is shorter, and zeros.
-fn block<T: Copy + Default>(slice: &[T]) -> [T; BLOCK] {
-    let mut block = [T::default(); BLOCK];
-    block[..slice.len()].copy_from_slice(slice);
-    block
+    fn filled_with_gradient(&mut self, gradient: Gradient<'_>) -> Gradient<'_> {
+        match gradient {
+            Gradient::Float32(slice) => {
+                self.numbers[..slice.len()].copy_from_slice(slice);
+                Gradient::Float32(&self.numbers)
+            }
+            Gradient::Bfloat16(slice) => {
+                self.halves[..slice.len()].copy_from_slice(slice);
+                Gradient::Bfloat16(&self.halves)
+            }
+        }
+    }
+
+    /// Copies the first elements to where they came from.
+    fn write(&self, to: &mut Elements<'_>) {
+        match to {
+            Elements::Float32(to) => to.copy_from_slice(&self.numbers[..to.len()]),
+            Elements::Bfloat16(to) => to.copy_from_slice(&self.halves[..to.len()]),
+        }
+    }
 }
