@@ -22,7 +22,7 @@ NATIVE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 
 .PHONY: help
 help:  ## 0 s | Show this list
-	@echo "On two cores, with all of it installed and built; that takes 1 min the first time."
+	@echo "On two cores, with all of it installed and built; that takes 90 s the first time."
 	@sed -nE 's/^([a-z-]+):.*## *([^|]*)\| */\1\t\2\t/p' $(MAKEFILE_LIST) | expand -t 18,28
 
 $(BIN)/maturin:
