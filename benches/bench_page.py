@@ -39,13 +39,15 @@ than 1 is faster.
 ## What to expect where
 
 - **Small arrays**, up to some thousands of elements, are bound by the call: a microsecond for
-  `Adam.step`. A list of arrays costs one call, and a tenth of a microsecond for each array.
+  `Adam.step`. A list of arrays costs one call, and less than a tenth of a microsecond for each
+  array.
 - **Arrays that fit in a core's cache** are bound by arithmetic: one square root and one division
   for each element. float64 takes three to four times as long as float32.
-- **Large arrays** are bound by memory: instep moves each number once, and comes to 70 to 100 % of
-  the limit. In a loop of nothing but steps, two threads are up to twice as fast as one, from some
-  100,000 elements on. A pool that keeps its threads awake, such as numba's, is faster around
-  30,000, and in this run with 3,000,000 elements and more. NumPy moves everything several times.
+- **Large arrays** are bound by memory: instep moves each number once, and comes to 90 to 100 % of
+  the limit. So do numba's loops, within a few percent. It matters where the system has put an array,
+  so these are allocated four times. NumPy moves everything several times.
+- **Two threads** in a loop of nothing but steps are up to twice as fast as one, from some 30,000
+  elements on. A pool that keeps its threads awake, such as numba's, is a tenth faster around 100,000.
 """
 
 BETWEEN = """\
