@@ -208,13 +208,11 @@ def disassemble(library: Path) -> list[str]:
     return result.stdout.splitlines()
 
 
-@pytest.fixture(scope="module")
-def functions() -> dict[str, list[str]]:
-    """The instructions of the functions of the loaded library, by the line with the name."""
-    assert _instep.__file__ is not None
+def functions_in(library: Path) -> dict[str, list[str]]:
+    """The instructions of the functions of a library, by the line with the name."""
     found: dict[str, list[str]] = {}
     instructions: list[str] = []
-    for line in disassemble(Path(_instep.__file__)):
+    for line in disassemble(library):
         if line.endswith(">:"):
             instructions = found.setdefault(line, [])
         elif "\t" in line:
@@ -222,8 +220,7 @@ def functions() -> dict[str, list[str]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def sweeps(functions: dict[str, list[str]]) -> dict[tuple[str, str], dict[str, list[str]]]:
+def sweeps_among(functions: dict[str, list[str]]) -> dict[tuple[str, str], dict[str, list[str]]]:
     """The instructions of every sweep, by level and float type, then by recipe."""
     names = recipes_by_type()
     found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
@@ -234,6 +231,19 @@ def sweeps(functions: dict[str, list[str]]) -> dict[tuple[str, str], dict[str, l
             found[level, dtype][names[short(rule)]] = instructions
     assert found, "the library has no symbols of sweeps: `make build` makes one that has"
     return found
+
+
+@pytest.fixture(scope="module")
+def functions() -> dict[str, list[str]]:
+    """Those of the library that Python loads."""
+    assert _instep.__file__ is not None
+    return functions_in(Path(_instep.__file__))
+
+
+@pytest.fixture(scope="module")
+def sweeps(functions: dict[str, list[str]]) -> dict[tuple[str, str], dict[str, list[str]]]:
+    """Its sweeps."""
+    return sweeps_among(functions)
 
 
 def count(pattern: str, instructions: list[str]) -> int:

@@ -15,7 +15,9 @@ from test_isa import (
     FORMS,
     count,
     disassemble,
-    sweeps_in,
+    functions_in,
+    sweeps_among,
+    test_all_of_a_sweep_over_16_bits_is_in_it,
     test_every_recipe_has_a_sweep_of_its_own_at_every_level,
     test_nothing_is_fused_but_where_it_is_exact,
     test_roots_and_quotients_are_not_estimated_but_where_they_are_refined,
@@ -23,6 +25,7 @@ from test_isa import (
 )
 
 __all__ = [  # tests of every library
+    "test_all_of_a_sweep_over_16_bits_is_in_it",
     "test_every_recipe_has_a_sweep_of_its_own_at_every_level",
     "test_nothing_is_fused_but_where_it_is_exact",
     "test_roots_and_quotients_are_not_estimated_but_where_they_are_refined",
@@ -103,8 +106,8 @@ def test_import_is_quick_and_starts_no_thread(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def sweeps() -> dict[tuple[str, str], dict[str, list[str]]]:
-    """The instructions of the wheel's sweeps, for the tests taken from `test_isa.py`.
+def functions() -> dict[str, list[str]]:
+    """The instructions of the wheel's functions, for the tests taken from `test_isa.py`.
 
     From its library built once more, with the symbols kept.
     """
@@ -120,7 +123,13 @@ def sweeps() -> dict[tuple[str, str], dict[str, list[str]]]:
         },
         check=True,
     )
-    return sweeps_in(ROOT / "target" / "symbols" / "release" / "libinstep.so")
+    return functions_in(ROOT / "target" / "symbols" / "release" / "libinstep.so")
+
+
+@pytest.fixture(scope="module")
+def sweeps(functions: dict[str, list[str]]) -> dict[tuple[str, str], dict[str, list[str]]]:
+    """Its sweeps."""
+    return sweeps_among(functions)
 
 
 def test_the_wheel_has_these_sweeps(
