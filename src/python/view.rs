@@ -169,7 +169,8 @@ struct Descr(u64);
 impl Descr {
     #[inline]
     fn of(fields: &PyArray_Descr_fields) -> Self {
-        let order = u64::from(fields.byteorder.cast_unsigned());
+        // A C character has a sign or not, as the machine has it.
+        let order = u64::from(fields.byteorder.to_ne_bytes()[0]);
         Self(u64::from(fields.type_num.cast_unsigned()) << 32 | order)
     }
 
