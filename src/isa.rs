@@ -183,7 +183,7 @@ pub fn prefetch_at(address: *const u8) {
     let _ = address;
 }
 
-// A module each: of what is in one, the compiler makes one unit, on one core.
+// A module each, so that the compiler takes each level by itself, on all cores.
 mod baseline {
     #[inline(never)]
     pub(super) fn run(kernel: impl super::Kernel) {

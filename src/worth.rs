@@ -5,6 +5,7 @@
 //! of microseconds if they sleep, milliseconds if other work has their core. So the past cost of sharing
 //! decides.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 /// Below as many bytes nothing is shared, and nothing is timed.
@@ -43,8 +44,8 @@ const MOST_COST: Duration = Duration::from_millis(10);
 /// said what came of it: in the first, arrays move to the caches of the cores that now have them.
 const TRY: u32 = 3;
 
-/// How many times as long as alone one of the first may take: arrays that fit in a core's cache come from
-/// there more slowly than from memory.
+/// How many times as long as alone the first tasks of a row of shared ones may take: arrays that fit in a
+/// core's cache come from there more slowly than from memory.
 const MOVE: u32 = 8;
 
 /// How many are shared in a row before some are done alone, to see how long that takes by now.
@@ -74,7 +75,7 @@ struct OfSize {
     /// Whether the last was shared, and how many in a row were done as it was.
     shared: bool,
     row: u32,
-    /// What the first ones shared in this row have cost, which is not counted yet.
+    /// What the first ones shared in this row have cost, as far as the next ones have not saved it.
     pending: Duration,
     /// What sharing has saved, as far as it makes up for single tasks that cost.
     saved: Duration,
@@ -96,9 +97,24 @@ impl OfSize {
 
     fn begin_row(&mut self, shared: bool) {
         if self.shared != shared {
-            (self.shared, self.row, self.pending) = (shared, 0, Duration::ZERO);
+            // What this row has not made up for.
+            let cost = mem::take(&mut self.pending);
+            self.owe(cost);
+            (self.shared, self.row) = (shared, 0);
         }
         self.row = self.row.saturating_add(1);
+    }
+
+    /// Has a cost made up for, by what was saved or by working alone.
+    fn owe(&mut self, cost: Duration) {
+        let cost = cost.min(MOST_COST);
+        let rest = cost.saturating_sub(self.saved);
+        self.saved = self.saved.saturating_sub(cost);
+        if !rest.is_zero() {
+            self.repaid = self.repaid.max(REPAID);
+            self.debt += self.repaid * rest;
+            self.repaid = (2 * self.repaid).min(MOST_REPAID);
+        }
     }
 
     fn end_alone(&mut self, took: Duration) {
@@ -121,18 +137,13 @@ impl OfSize {
         if self.row < TRY && cost <= MOVE * self.alone {
             self.pending += cost;
         } else if cost.is_zero() {
-            (self.pending, self.repaid) = (Duration::ZERO, REPAID);
-            self.saved = (self.saved + saved).min(TRY * self.alone);
+            let left = saved.saturating_sub(self.pending);
+            self.pending = self.pending.saturating_sub(saved);
+            self.saved = (self.saved + left).min(TRY * self.alone);
+            self.repaid = REPAID;
         } else {
-            let cost = (cost + self.pending).min(MOST_COST);
-            self.pending = Duration::ZERO;
-            let rest = cost.saturating_sub(self.saved);
-            self.saved = self.saved.saturating_sub(cost);
-            self.repaid = self.repaid.max(REPAID);
-            self.debt += self.repaid * rest;
-            if !rest.is_zero() {
-                self.repaid = (2 * self.repaid).min(MOST_REPAID);
-            }
+            let cost = cost + mem::take(&mut self.pending);
+            self.owe(cost);
         }
     }
 }
@@ -280,6 +291,28 @@ mod tests {
             });
             assert!(shares > 9_800, "{shares}");
             assert!(total < 10_000 * TOOK * 11 / 20);
+        }
+    }
+
+    #[test]
+    fn rows_that_end_before_they_pay_are_few() {
+        for slow in [2, 5, 9] {
+            for count in [5, 6, 12] {
+                let (mut worth, mut now) = (Worth::default(), Instant::now());
+                let (mut total, mut alone) = (Duration::ZERO, Duration::ZERO);
+                for _ in 0..2_000 {
+                    // Other work comes before each few tasks, so their arrays move anew.
+                    now += LONG;
+                    let took = |shared| if shared < 2 { slow * TOOK } else { TOOK / 2 };
+                    total += tasks(&mut worth, &mut now, (count, LEAST, Duration::ZERO), took).1;
+                    alone += TOOK * u32::try_from(count).expect("a few");
+                }
+                assert!(
+                    total * 10 < alone * 11,
+                    "{slow} {count}: {:?}",
+                    total.div_duration_f64(alone)
+                );
+            }
         }
     }
 

@@ -47,7 +47,7 @@ impl Parameter {
         Self::with_arrays(std::array::from_fn(|_| arrays.next()), work)
     }
 
-    /// The arrays of a parameter of one dtype, the parameter first, then no more.
+    /// The same of an array of them; behind the last one all places are empty.
     #[inline(always)]
     pub(super) fn with_arrays(arrays: [Option<Array>; MAX_ROLES - 1], work: usize) -> Self {
         Self { arrays, exponents: Vec::new(), work, kind: Kind::Floats }

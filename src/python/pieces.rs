@@ -34,8 +34,9 @@ use crate::walk::{
 // jobs are made anew.) `checks.rs` has refused calls in which a written array shares memory with
 // another, so it does not matter which thread is at a job.
 unsafe impl Send for Job {}
-// SAFETY: as above; and what a shared reference can do with the pointers is to make pieces, of which
-// `Jobs` takes care that no two have an element in common while one of them is written.
+// SAFETY: as above; and what a shared reference can do with the pointers is to make pieces, and the slices
+// of `run_each`, each of a whole job as one piece is. `Jobs` takes care that no two of them have an
+// element in common while one of them is written.
 unsafe impl Sync for Job {}
 
 /// The step of whole jobs that go together, with a work that is plain. Returns whether it was done: it
@@ -60,7 +61,10 @@ fn run_each<F: Bits>(jobs: &[Job], work: &Work, step: impl Fn(&mut [sweep::Array
     for jobs in jobs.chunks(MOST) {
         for (k, job) in jobs.iter().enumerate() {
             assert!(job.is_plain());
-            // SAFETY: as in `Piece::slices`, for all elements of each job, of which no piece is made.
+            // SAFETY: as in `Piece::slices`, for the piece that is all of this job, whose `len` is not 0:
+            // `goes_with` says so, and `Jobs` of the first one. Each is of another job, so no two slices have
+            // an element in common. `Jobs` has lent them for one step while it borrows itself mutably, makes
+            // no other piece of them in that, and the slices end before `jobs` does.
             let (p, g, [state @ .., _]) = unsafe { slices(job.pointers(0), job.len, others) };
             list[k] = sweep::Arrays { p, g, state };
         }
@@ -229,7 +233,7 @@ impl Piece<'_> {
         let tile = room.tiles::<F>();
         let (mut block, mut loops) = (Block::default(), [Loop::default(); MAX_AXES]);
         // Without extra work a run need not be cut.
-        let most = if work.extras == Extras::NONE { usize::MAX } else { Extras::TILE };
+        let most = if work.extras.are_none() { usize::MAX } else { Extras::TILE };
         let parts = self.job.len.div_ceil(self.size);
         for number in walk.blocks(self.start / self.size, parts) {
             walk.set_block(number, &mut block);

@@ -96,8 +96,9 @@ impl Portable<f32> {
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
     unsafe fn store_halves(self, other: Self, to: *mut Half, f: impl Fn(u32) -> u32) {
         let half = |x: f32| (f(x.to_bits()) as u16).to_ne_bytes();
+        let halves = |x: [f32; N]| arrays::from_fn([0; 2], |i| half(x[i]));
         // SAFETY: the caller's word.
-        unsafe { to.cast::<[[Half; N]; 2]>().write([self.0.map(&half), other.0.map(&half)]) };
+        unsafe { to.cast::<[[Half; N]; 2]>().write([halves(self.0), halves(other.0)]) };
     }
 }
 

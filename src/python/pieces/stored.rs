@@ -191,7 +191,7 @@ impl Piece<'_> {
         // Of rows, the next block is elsewhere.
         let most = if !self.job.is_dense() {
             BLOCK
-        } else if work.extras == Extras::NONE {
+        } else if work.extras.are_none() {
             TILE
         } else {
             Extras::TILE
@@ -208,7 +208,7 @@ impl Piece<'_> {
             let mut rest = rest.map(Some);
             let mut slices: [_; MAX_STATES + 1] =
                 array::from_fn(|k| own[k].take().or_else(|| rest[k].take()).unwrap_or_default());
-            if work.extras == Extras::NONE {
+            if work.extras.are_none() {
                 step(p, g, &mut slices[..count]);
             } else {
                 work.step(step, p, g, &mut slices[..count], scratch.zeros(n));
