@@ -182,7 +182,8 @@ SWEEP = re.compile(
 # Over arrays of 16 bits.
 STORED_SWEEP = re.compile(r"^[0-9a-f]+ <.*isa::\w+::run::<.*sweep::stored::Sweep<.*>:$")
 # What is called and not inlined is compiled for the baseline.
-CALLED = r"(call|bl)\s+\w+ <.*(rules|element|sweep|quick|division|roots|storage|registers|word|arrays|extras)::"
+CALLED_MODULES = "rules|element|sweep|quick|division|roots|storage|registers|word|arrays|extras"
+CALLED = rf"(call|bl)\s+\w+ <.*({CALLED_MODULES})::"
 RECIPE = re.compile(r'Recipe::of::<(.+?), _, _, _>\(\s*"(\w+)",?\s*\)')
 
 

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import instep
 import numpy as np
 import pytest
 from bits import LAYOUTS, Layout, dense
@@ -244,6 +245,27 @@ def test_references_are_given_back() -> None:
         course.update_parameters_with_adam(p, g, v, s, t, return_corrected=True)
         with pytest.raises(ValueError, match="shares memory"):
             course.update_parameters_with_adam(p, g, v, v, t)
+    assert [sys.getrefcount(each) for each in objects] == before
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_no_step_of_an_optimizer_keeps_or_loses_a_reference(refused: bool) -> None:
+    p = {"W": np.ones((3, 4)), "E": np.ones((5, 2)), "b": np.ones(3), "c": np.ones(2)}
+    rows = instep.Rows(np.array([1, 3, 1]), np.full((3, 2), 0.5))
+    grads = {"W": np.full((3, 4), 0.5), "E": rows, "b": np.full(3, 0.5), "c": None}
+    opt = instep.Adam(p)
+    opt.step(grads)
+    last = grads["b"] if not refused else np.full(2, 0.5)
+    grads["b"] = last
+    objects = [*p.values(), *grads.values(), rows.values, rows.indices, opt.state["W"]["m"]]
+    objects = [each for each in objects if each is not None]
+    before = [sys.getrefcount(each) for each in objects]
+    for _ in range(50):
+        if refused:
+            with pytest.raises(ValueError, match=r"grads\[.b.\]"):
+                opt.step(grads)
+        else:
+            opt.step(grads)
     assert [sys.getrefcount(each) for each in objects] == before
 
 
