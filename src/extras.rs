@@ -70,7 +70,7 @@ impl Extras {
         if self.shrink.to_bits() != 1.0_f64.to_bits() {
             isa::run(level, Shrink { by: self.shrink, p });
         }
-        let gradient = if (Self { average: None, shrink: 1.0, ..*self }) == Self::NONE {
+        let gradient = if (Self { average: None, shrink: 1.0, ..*self }).are_none() {
             g
         } else {
             isa::run(level, Prepare { extras: self, p, g, out: scratch });

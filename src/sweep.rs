@@ -49,7 +49,7 @@ pub type Step<F> = fn(Level, &Coefficients, &mut [Arrays<'_, F>]);
 /// Sweeps rule `R` over the arrays of some parameters, with the instructions of `level`.
 ///
 /// # Panics
-/// When the arrays of a parameter differ in length.
+/// When an array is shorter than its parameter.
 pub(crate) fn step<R, F, const H: usize, const C: usize, const S: usize>(
     level: Level,
     coefficients: &Coefficients,

@@ -225,13 +225,13 @@ impl Gradient {
         item: Bound<'_, PyAny>,
         name: impl FnOnce() -> PyResult<String>,
     ) -> PyResult<Self> {
-        match view::ndarray(item) {
-            Ok(array) => Ok(Self::Dense(array.unbind().into())),
+        match plain(item)? {
+            Ok(array) => Ok(Self::Dense(array)),
             Err(item) => Self::unlike_most(&item, name),
         }
     }
 
-    /// The same of what is no ndarray, or of a subclass.
+    /// The same of what is no plain array.
     #[cold]
     #[inline(never)]
     fn unlike_most(
@@ -241,9 +241,6 @@ impl Gradient {
         if item.is_none() {
             return Ok(Self::Absent);
         }
-        if let Some(array) = plain(item)? {
-            return Ok(Self::Dense(array.into()));
-        }
         if is_rows(item)? {
             return Rows::given(item).map(|rows| Self::Rows(Box::new(rows)));
         }
@@ -251,18 +248,30 @@ impl Gradient {
     }
 }
 
-/// An object that is an ndarray and not a subclass, except `numpy.memmap`, whose elements are stored alike.
+/// An object that is an ndarray and not a subclass, except `numpy.memmap`, whose elements are stored alike;
+/// else the object.
 ///
 /// # Errors
 /// None, once NumPy was imported.
-#[inline]
-pub(super) fn plain(item: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyUntypedArray>>> {
-    static MEMMAP: Once<Py<PyAny>> = Once::new();
-    if let Ok(array) = item.cast_exact::<PyUntypedArray>() {
-        return Ok(Some(array.clone().unbind()));
+#[inline(always)]
+pub(super) fn plain(item: Bound<'_, PyAny>) -> PyResult<Result<Array, Bound<'_, PyAny>>> {
+    match view::ndarray(item) {
+        Ok(array) => Ok(Ok(array.unbind().into())),
+        Err(item) => memmap(item),
     }
+}
+
+/// A `numpy.memmap`, or the object.
+#[cold]
+#[inline(never)]
+fn memmap(item: Bound<'_, PyAny>) -> PyResult<Result<Array, Bound<'_, PyAny>>> {
+    static MEMMAP: Once<Py<PyAny>> = Once::new();
     let is_map = item.get_type().is(MEMMAP.import(item.py(), "numpy", "memmap")?);
-    Ok(item.cast::<PyUntypedArray>().ok().filter(|_| is_map).map(|array| array.clone().unbind()))
+    match item.cast_into::<PyUntypedArray>() {
+        Ok(array) if is_map => Ok(Ok(array.unbind().into())),
+        Ok(array) => Ok(Err(array.into_any())),
+        Err(error) => Ok(Err(error.into_inner())),
+    }
 }
 
 /// An ndarray, which may be of a subclass, but of none with a mask.
@@ -273,8 +282,8 @@ pub(super) fn array(
     item: &Bound<'_, PyAny>,
     name: impl FnOnce() -> PyResult<String>,
 ) -> PyResult<Array> {
-    if let Some(array) = plain(item)? {
-        return Ok(array.into());
+    if let Ok(array) = plain(item.clone())? {
+        return Ok(array);
     }
     let Ok(array) = item.cast::<PyUntypedArray>() else {
         let kind = item.py().import("instep.checks")?.call_method1("kind_of", (item,))?;

@@ -221,8 +221,7 @@ pub(super) fn check<'q>(call: &Call<'q>, quiet: &'q Quiet) -> Result<Jobs, Refus
             let place = Place { parameter, role };
             let written = call.is_written(place);
             members.extend(Member::of(*view, place, written));
-            let is_one_run = view.is_c_contiguous() || view.is_f_contiguous();
-            if written && !is_one_run && overlap::overlaps_itself(&view.elements()) {
+            if written && !view.is_contiguous() && overlap::overlaps_itself(&view.elements()) {
                 return Err(Refusal { place, what: What::Folded });
             }
         }

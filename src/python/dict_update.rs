@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::power::power;
 use super::recipe::{self, PyRecipe};
 use super::state::lock;
-use super::view::{self, Array, Quiet};
+use super::view::{Array, Quiet};
 use crate::extras::Extras;
 use crate::program::MAX_HYPERS;
 use crate::walk::MAX_ROLES;
@@ -190,8 +190,5 @@ impl DictUpdate {
 #[inline]
 fn array(dict: Borrowed<'_, '_, PyDict>, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Array>> {
     let Some(item) = dict.get_item(key)? else { return Ok(None) };
-    match view::ndarray(item) {
-        Ok(array) => Ok(Some(array.unbind().into())),
-        Err(item) => Ok(plain(&item)?.map(Array::from)),
-    }
+    plain(item).map(Result::ok)
 }

@@ -68,7 +68,7 @@ impl Work {
 
     /// Whether nothing is done around the rule.
     #[inline]
-    pub(super) fn is_plain(&self) -> bool {
+    pub(super) fn is_rule_alone(&self) -> bool {
         self.extras.are_none() && !self.clear_gradient
     }
 
@@ -185,19 +185,19 @@ impl Job {
         Self { addends, ..self }
     }
 
-    /// Whether a rule can be given its arrays as they are.
+    /// Whether a rule can be given its arrays as they are, for its gradient has no scale of its own.
     #[inline]
-    pub(super) fn is_plain(&self) -> bool {
+    pub(super) fn has_slices(&self) -> bool {
         let has_own_scale = self.scale.to_bits() != 1.0_f64.to_bits();
         self.storage.is_none() && self.is_dense() && !self.has_sum() && !has_own_scale
     }
 
-    /// Whether another job, of at most `most` elements, can be done in one call with this one, which is
-    /// plain.
+    /// Whether another job, of at most `most` elements, can be done in one call with this one, whose arrays a
+    /// rule can be given as they are.
     #[inline]
     pub(super) fn goes_with(&self, other: &Self, most: usize) -> bool {
         let is_like = (self.work, self.dtype) == (other.work, other.dtype);
-        is_like && other.is_plain() && (1..=most).contains(&other.len)
+        is_like && other.has_slices() && (1..=most).contains(&other.len)
     }
 
     /// How many arrays its gradient is the sum of.
@@ -286,16 +286,16 @@ impl Job {
         self.data[role]
     }
 
-    /// Takes a view in the place of a term of its gradient, which had the same layout; returns whether it
-    /// moved, or `None` if it is not aligned as that was.
+    /// Takes a view in the place of a term of its gradient, which had the same layout, if it is aligned as
+    /// that was; returns whether it is.
     #[inline(always)]
-    pub(super) fn move_gradient(&mut self, term: usize, view: &View<'_>) -> Option<bool> {
+    pub(super) fn move_gradient(&mut self, term: usize, view: &View<'_>) -> bool {
         let data = match term.checked_sub(1) {
             Some(addend) => &mut self.addends[addend],
             None => &mut self.data[GRADIENT],
         };
         let moved = mem::replace(data, view.data).addr() ^ view.data.addr();
-        moved.is_multiple_of(self.gradient.size()).then_some(moved != 0)
+        moved.is_multiple_of(self.gradient.size())
     }
 
     /// The number of its blocks.

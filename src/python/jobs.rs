@@ -81,7 +81,7 @@ impl Jobs {
                 let is_whole = job.start >= part.start && (1..=size).contains(&job.len);
                 let (together, beside) = if !is_whole {
                     (0, 0)
-                } else if job.is_plain() && works[job.work].is_plain() {
+                } else if job.has_slices() && works[job.work].is_rule_alone() {
                     (rest.iter().take_while(|next| job.goes_with(next, size)).count(), 0)
                 } else {
                     (0, job.count_beside(rest, size))

@@ -39,8 +39,8 @@ unsafe impl Send for Job {}
 // element in common while one of them is written.
 unsafe impl Sync for Job {}
 
-/// The step of whole jobs that go together, with a work that is plain. Returns whether it was done: it
-/// takes a recipe. Called by `Jobs` while it borrows itself mutably, for jobs that no piece is made of.
+/// The step of whole jobs that go together, with a work that is a rule alone. Returns whether it was done:
+/// it takes a recipe. Called by `Jobs` while it borrows itself mutably, for jobs that no piece is made of.
 pub(super) fn run_together(jobs: &[Job], work: &Work) -> bool {
     let BoundRule::Recipe(recipe, c) = &work.rule else { return false };
     match jobs {
@@ -60,7 +60,7 @@ fn run_each<F: Bits>(jobs: &[Job], work: &Work, step: impl Fn(&mut [sweep::Array
     let others = work.rule.states();
     for jobs in jobs.chunks(MOST) {
         for (k, job) in jobs.iter().enumerate() {
-            assert!(job.is_plain());
+            assert!(job.has_slices());
             // SAFETY: as in `Piece::slices`, for the piece that is all of this job, whose `len` is not 0:
             // `goes_with` says so, and `Jobs` of the first one. Each is of another job, so no two slices have
             // an element in common. `Jobs` has lent them for one step while it borrows itself mutably, makes
@@ -122,7 +122,7 @@ impl Piece<'_> {
             piece.each_tile::<F>(level, role, |tile| squares.add(level, tile));
             squares.sum()
         }
-        if self.job.storage.is_some() && !self.is_plain(role) {
+        if self.job.storage.is_some() && !self.is_float32(role) {
             let mut squares = gradient::Squares::default();
             self.each_tile_stored(level, role, |tile| squares.add(level, tile));
             return squares.sum();
@@ -141,7 +141,7 @@ impl Piece<'_> {
             piece.each_tile::<F>(level, GRADIENT, look);
             finite
         }
-        if self.job.storage.is_some() && !self.is_plain(GRADIENT) {
+        if self.job.storage.is_some() && !self.is_float32(GRADIENT) {
             let mut finite = true;
             let look = |tile: &[f32]| finite &= gradient::all_finite(level, tile);
             self.each_tile_stored(level, GRADIENT, look);
@@ -200,7 +200,7 @@ impl Piece<'_> {
             self.sweep_summed(work, step);
         } else if let Some(walk) = &self.job.walk {
             self.sweep_blocks(walk, work, step);
-        } else if work.is_plain() {
+        } else if work.is_rule_alone() {
             let (p, g, mut slices) = self.slices(others);
             step(p, g, &mut slices[..others]);
         } else {
@@ -441,14 +441,14 @@ impl Piece<'_> {
     }
 
     /// Whether the array of a role has float32 numbers, in a job with a storage.
-    fn is_plain(&self, role: usize) -> bool {
+    fn is_float32(&self, role: usize) -> bool {
         self.job.dtype_of(role) == Dtype::F32
     }
 
     /// Whether a step can take the float32 numbers of a role where they are.
     fn is_in_place(&self, role: usize) -> bool {
         let is_sum = role == GRADIENT && self.job.has_sum();
-        self.job.is_one_run() && self.is_plain(role) && !is_sum
+        self.job.is_one_run() && self.is_float32(role) && !is_sum
     }
 
     /// The arrays that a step can take where they are, from `start` of this piece on: parameter,

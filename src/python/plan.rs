@@ -74,41 +74,37 @@ impl Plan {
             };
             layouts = rest;
             job.set_work(parameter.work);
-            let moved = match gradient {
-                Gradient::Absent => continue,
-                Gradient::Dense(array) => {
-                    let before = job.data_of(GRADIENT);
-                    let Some(rest) = take_array(job, array, layouts, quiet) else { return false };
-                    layouts = rest;
-                    let moved = job.data_of(GRADIENT) != before;
-                    any_moved |= moved;
-                    if !moved && !call.writes_gradients {
-                        continue;
-                    }
-                    View::of(array, quiet).span()
-                }
-                Gradient::Sum(_) => {
+            let spans = &mut self.seen.moved;
+            match gradient {
+                Gradient::Absent => {}
+                Gradient::Dense(_) | Gradient::Sum(_) => {
                     let terms = gradient.terms();
-                    let moved = &mut self.seen.moved;
-                    let Some(rest) = take_terms(job, terms, layouts, moved, quiet) else {
+                    if job.is_of_rows() || job.terms() != terms.len() {
                         return false;
-                    };
-                    layouts = rest;
-                    any_moved = true;
-                    continue;
+                    }
+                    for (term, array) in terms.iter().enumerate() {
+                        let before = job.term_of(GRADIENT, term);
+                        let Some(rest) = take_term(job, term, array, layouts, quiet) else {
+                            return false;
+                        };
+                        layouts = rest;
+                        let moved = job.term_of(GRADIENT, term) != before;
+                        any_moved |= moved;
+                        if moved || call.writes_gradients {
+                            spans.extend(View::of(array, quiet).span());
+                        }
+                    }
                 }
                 Gradient::Rows(rows) => {
                     // What came twice is summed: neither may be of what is written.
-                    let given = rows.given.as_ref().and_then(|given| View::of(given, quiet).span());
-                    self.seen.moved.extend(given);
+                    spans.extend(rows.given.as_ref().and_then(|own| View::of(own, quiet).span()));
                     let Some(values) = take_rows(job, call, number, rows, quiet) else {
                         return false;
                     };
                     (any_moved, any_rows) = (true, true);
-                    values.span()
+                    spans.extend(values.span());
                 }
-            };
-            self.seen.moved.extend(moved);
+            }
         }
         let is_all = jobs.next().is_none() && layouts.is_over();
         if !is_all || any_moved && !self.seen.moved_are_apart() {
@@ -300,43 +296,19 @@ fn is_in_place<'a, 'q>(
     Some(layouts)
 }
 
-/// Takes an array in the place of the gradient, which was alike; returns the layouts that are left, or
-/// `None` if that takes another look at all.
+/// Takes an array in the place of a term of a gradient, if it is alike; returns the layouts that are left.
+/// What it returns fits into registers.
 #[inline(never)]
-fn take_array<'a>(
+fn take_term<'a>(
     job: &mut Job,
+    term: usize,
     array: &Array,
     layouts: Comparison<'a>,
     quiet: &Quiet,
 ) -> Option<Comparison<'a>> {
     let view = View::of(array, quiet);
     let layouts = layouts.next_is(&view)?;
-    if job.is_of_rows() || job.has_sum() {
-        return None;
-    }
-    job.move_gradient(0, &view).map(|_| layouts)
-}
-
-/// The same of terms of a sum.
-#[inline(never)]
-fn take_terms<'a>(
-    job: &mut Job,
-    terms: &[Array],
-    mut layouts: Comparison<'a>,
-    moved: &mut Vec<Range<usize>>,
-    quiet: &Quiet,
-) -> Option<Comparison<'a>> {
-    if job.terms() != terms.len() {
-        return None;
-    }
-    for (term, array) in terms.iter().enumerate() {
-        let view = View::of(array, quiet);
-        layouts = layouts.next_is(&view)?;
-        if job.move_gradient(term, &view)? {
-            moved.extend(view.span());
-        }
-    }
-    Some(layouts)
+    job.move_gradient(term, &view).then_some(layouts)
 }
 
 /// Has a job of rows step other ones; returns their values, or `None` if that takes another look at all.

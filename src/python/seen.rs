@@ -83,7 +83,8 @@ impl Layouts {
     fn push(&mut self, view: &View<'_>) {
         self.0.extend(view.kind());
         self.0.extend(view.shape.iter().map(word));
-        if !is_one_run(view) {
+        // If it is, its shape tells its strides where they matter.
+        if !view.is_contiguous() {
             self.0.extend(view.strides.iter().map(word));
         }
     }
@@ -103,12 +104,6 @@ fn owner(number: usize) -> u64 {
 #[inline(always)]
 fn word(number: &isize) -> u64 {
     number.cast_unsigned() as u64
-}
-
-/// Whether it is in C or Fortran order: then its shape tells its strides where they matter.
-#[inline(always)]
-fn is_one_run(view: &View<'_>) -> bool {
-    view.is_c_contiguous() || view.is_f_contiguous()
 }
 
 /// The layouts that are left to compare.
@@ -132,7 +127,7 @@ impl Comparison<'_> {
             return None;
         }
         let rest = Self(rest).are_next(view.shape)?;
-        if is_one_run(view) { Some(rest) } else { rest.are_next(view.strides) }
+        if view.is_contiguous() { Some(rest) } else { rest.are_next(view.strides) }
     }
 
     #[inline(always)]

@@ -169,7 +169,7 @@ struct Descr(u64);
 impl Descr {
     #[inline]
     fn of(fields: &PyArray_Descr_fields) -> Self {
-        // A C character has a sign or not, as the machine has it.
+        // Not all machines give C's characters a sign.
         let order = u64::from(fields.byteorder.to_ne_bytes()[0]);
         Self(u64::from(fields.type_num.cast_unsigned()) << 32 | order)
     }
@@ -182,17 +182,15 @@ impl Descr {
     #[expect(clippy::cast_possible_truncation, reason = "its upper half is meant, and a byte")]
     fn dtype(self) -> Option<Dtype> {
         let (number, order) = ((self.0 >> 32) as u32, self.0 as u8);
+        let own = if cfg!(target_endian = "little") { b'<' } else { b'>' };
         // One of single bytes has no order.
-        let is_native = matches!(order, b'=' | b'|' | NATIVE);
+        let is_native = [b'=', b'|', own].contains(&order);
         Dtype::of(number.cast_signed()).filter(|_| is_native)
     }
 }
 
 /// A bit that the first word of no [`View::kind`] has: no flag and no number of axes takes it.
 pub(super) const NO_KIND: u64 = 1 << 63;
-
-/// What NumPy may call the order of bytes that this machine has.
-const NATIVE: u8 = if cfg!(target_endian = "little") { b'<' } else { b'>' };
 
 impl<'q> View<'q> {
     /// The view of an array. Of a tensor it is what was said when the call looked at it.
@@ -251,6 +249,12 @@ impl<'q> View<'q> {
 
     pub(super) fn is_f_contiguous(&self) -> bool {
         self.flags & NPY_ARRAY_F_CONTIGUOUS != 0
+    }
+
+    /// Whether it is one run of elements, in the order of C or of Fortran.
+    #[inline]
+    pub(super) fn is_contiguous(&self) -> bool {
+        self.is_c_contiguous() || self.is_f_contiguous()
     }
 
     pub(super) fn is_writable(&self) -> bool {

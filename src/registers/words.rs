@@ -29,9 +29,9 @@ pub(crate) trait WordInstructions: Instructions<Element = f32> {
     const STORE_LOWER: unsafe fn(*mut Half, Self, Self);
 }
 
-/// A register of words. As [`Register`], it is to be used only where the CPU has it.
+/// A register of words: the bits of one of floats, to be used only where that is.
 #[derive(Clone, Copy)]
-pub(crate) struct Words<V>(V);
+pub(crate) struct Words<V>(Register<V>);
 
 impl<V: WordInstructions> Words<V> {
     /// The first words of a slice.
@@ -40,19 +40,19 @@ impl<V: WordInstructions> Words<V> {
         let slice = &slice[..V::N];
         // SAFETY: a register is as large as its N elements, any bits will do for it, and the slice
         // has as many.
-        Self(unsafe { slice.as_ptr().cast::<V>().read_unaligned() })
+        Self(Register(unsafe { slice.as_ptr().cast::<V>().read_unaligned() }))
     }
 
     /// The bits of numbers.
     #[inline(always)]
     pub(crate) fn of_numbers(numbers: Register<V>) -> Self {
-        Self(numbers.0)
+        Self(numbers)
     }
 
     /// The numbers of these bits.
     #[inline(always)]
     pub(crate) fn numbers(self) -> Register<V> {
-        Register(self.0)
+        self.0
     }
 
     /// The first halves of a slice, as upper halves.
@@ -60,7 +60,7 @@ impl<V: WordInstructions> Words<V> {
     pub(crate) fn load_upper(slice: &[Half]) -> Self {
         let slice = &slice[..V::N];
         // SAFETY: the slice has as many halves as are read; for the instructions, see the type.
-        Self(unsafe { V::LOAD_UPPER(slice.as_ptr()) })
+        Self(Register(unsafe { V::LOAD_UPPER(slice.as_ptr()) }))
     }
 
     /// The first halves of a slice, which are signed.
@@ -68,7 +68,7 @@ impl<V: WordInstructions> Words<V> {
     pub(crate) fn load_signed(slice: &[Half]) -> Self {
         let slice = &slice[..V::N];
         // SAFETY: as above.
-        Self(unsafe { V::LOAD_SIGNED(slice.as_ptr()) })
+        Self(Register(unsafe { V::LOAD_SIGNED(slice.as_ptr()) }))
     }
 
     /// Of the first halves of a slice every second one, and the others, as upper halves.
@@ -76,7 +76,8 @@ impl<V: WordInstructions> Words<V> {
     pub(crate) fn load_pairs(slice: &[Half]) -> [Self; 2] {
         let slice = &slice[..2 * V::N];
         // SAFETY: a register is as large as these halves, and any bits will do for it.
-        let both = Self(unsafe { slice.as_ptr().cast::<V>().read_unaligned() });
+        let both = Register(unsafe { slice.as_ptr().cast::<V>().read_unaligned() });
+        let both = Self(both);
         let (even, odd) = (both.left_16(), both.right::<16>().left_16());
         if cfg!(target_endian = "big") { [odd, even] } else { [even, odd] }
     }
@@ -86,9 +87,9 @@ impl<V: WordInstructions> Words<V> {
     pub(crate) fn store_pairs([even, odd]: [Self; 2], slice: &mut [Half]) {
         let slice = &mut slice[..2 * V::N];
         let (first, second) = if cfg!(target_endian = "big") { (odd, even) } else { (even, odd) };
-        let both = first.binary(second, V::UPPERS);
+        let Register(both) = first.0.binary(second.0, V::UPPERS);
         // SAFETY: as above; any bits will do for halves.
-        unsafe { slice.as_mut_ptr().cast::<V>().write_unaligned(both.0) };
+        unsafe { slice.as_mut_ptr().cast::<V>().write_unaligned(both) };
     }
 
     /// Writes the upper halves of both to the first places of a slice.
@@ -96,7 +97,7 @@ impl<V: WordInstructions> Words<V> {
     pub(crate) fn store_upper([first, second]: [Self; 2], slice: &mut [Half]) {
         let slice = &mut slice[..2 * V::N];
         // SAFETY: the slice has as many halves as are written; for the instructions, see the type.
-        unsafe { V::STORE_UPPER(slice.as_mut_ptr(), first.0, second.0) };
+        unsafe { V::STORE_UPPER(slice.as_mut_ptr(), first.0.0, second.0.0) };
     }
 
     /// Writes the lower halves of both to the first places of a slice.
@@ -104,19 +105,7 @@ impl<V: WordInstructions> Words<V> {
     pub(crate) fn store_lower([first, second]: [Self; 2], slice: &mut [Half]) {
         let slice = &mut slice[..2 * V::N];
         // SAFETY: as above.
-        unsafe { V::STORE_LOWER(slice.as_mut_ptr(), first.0, second.0) };
-    }
-
-    #[inline(always)]
-    fn unary(self, f: Unary<V>) -> Self {
-        // SAFETY: the CPU has the instructions, as it has these registers (see the type).
-        Self(unsafe { f(self.0) })
-    }
-
-    #[inline(always)]
-    fn binary(self, other: Self, f: Binary<V>) -> Self {
-        // SAFETY: as above.
-        Self(unsafe { f(self.0, other.0) })
+        unsafe { V::STORE_LOWER(slice.as_mut_ptr(), first.0.0, second.0.0) };
     }
 }
 
@@ -128,33 +117,33 @@ impl<V: WordInstructions> Word for Words<V> {
 
     #[inline(always)]
     fn plus(self, other: Self) -> Self {
-        self.binary(other, V::PLUS)
+        Self(self.0.binary(other.0, V::PLUS))
     }
 
     #[inline(always)]
     fn times(self, other: Self) -> Self {
-        self.binary(other, V::TIMES)
+        Self(self.0.binary(other.0, V::TIMES))
     }
 
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
-        self.binary(other, V::XOR)
+        Self(self.0.binary(other.0, V::XOR))
     }
 
     #[inline(always)]
     fn left_16(self) -> Self {
-        self.unary(V::LEFT_16)
+        Self(self.0.unary(V::LEFT_16))
     }
 
     #[inline(always)]
     fn right<const BITS: u32>(self) -> Self {
         const { assert!(BITS == 15 || BITS == 16, "what storages need") }
-        self.unary(if BITS == 15 { V::RIGHT_15 } else { V::RIGHT_16 })
+        Self(self.0.unary(if BITS == 15 { V::RIGHT_15 } else { V::RIGHT_16 }))
     }
 
     #[inline(always)]
     fn plus_unless_nan(self, other: Self) -> Self {
-        self.binary(other, V::PLUS_UNLESS_NAN)
+        Self(self.0.binary(other.0, V::PLUS_UNLESS_NAN))
     }
 }
 

@@ -259,7 +259,7 @@ def measure(
                 pace,
                 total_seconds=pace.total_seconds / makings,
                 least_rounds=math.ceil(pace.least_rounds / makings),
-                most_rounds=math.ceil(pace.most_rounds / makings),
+                most_rounds=max(1, pace.most_rounds // makings),
             )
             kinds = taking_part(able, setting, all_threads)
             if making % 2 == 1:

@@ -18,6 +18,7 @@ use crate::python::view::Dtype;
 use crate::rules::{Coefficients, MAX_STATES};
 use crate::storage::{self, BLOCK, Key, Places, Rounding};
 use crate::sweep;
+use crate::sweep::stored::short::short_step;
 use crate::sweep::stored::{self, Gradient, StoredStep};
 use crate::walk::{Block, Copying, FIRST_STATE, GRADIENT, Loop, MAX_AXES, PARAMETER, PLACE, Walk};
 
@@ -164,7 +165,7 @@ impl Piece<'_> {
                 arrays.g = Gradient::Float32(sum);
             }
             if n < stored::BLOCK {
-                stored::short_step(step, work.level, c, &work.extras, arrays);
+                short_step(step, work.level, c, &work.extras, arrays);
             } else {
                 step(work.level, c, &work.extras, arrays);
             }
