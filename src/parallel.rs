@@ -30,12 +30,14 @@ use crate::environment;
 use crate::error::Error;
 use crate::team::Team;
 pub use crate::worth::SHARED_FROM;
-use crate::worth::WOKEN_FROM;
+use crate::worth::{Unasked, WOKEN_FROM};
 
 /// The environment variable that sets the number of threads.
 const VARIABLE: &str = "INSTEP_NUM_THREADS";
 
 static THREADS: AtomicUsize = AtomicUsize::new(1);
+
+static UNASKED: Unasked = Unasked::new();
 
 /// The largest number of threads for a task, with the caller's: 1 until it is set.
 pub fn threads() -> usize {
@@ -80,19 +82,23 @@ pub fn each(chunks: usize, bytes: usize, work: &(dyn Fn(usize) + Sync)) {
         claims.run_on(team, helpers);
         return;
     }
+    if UNASKED.count_down(bytes) {
+        claims.run(Side::Front);
+        return;
+    }
     let begun = Instant::now();
     let pool = Pool::of_this_process();
     let Some(posted) = pool.post(&claims, helpers, bytes, begun) else {
         claims.run(Side::Front);
         let now = Instant::now();
-        pool.lock().worth.end(now, bytes, now - begun, false);
+        UNASKED.set(bytes, pool.lock().worth.end_alone(now, bytes, now - begun));
         return;
     };
     let start = posted.start;
     claims.run(Side::Front);
     drop(posted);
     let now = Instant::now();
-    pool.lock().worth.end(now, bytes, now - start, true);
+    pool.lock().worth.end_shared(now, bytes, now - start);
     claims.assert_all_done();
 }
 

@@ -6,6 +6,7 @@
 //! decides.
 
 use std::mem;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Below as many bytes nothing is shared, and nothing is timed.
@@ -51,14 +52,55 @@ const MOVE: u32 = 8;
 /// How many are shared in a row before some are done alone, to see how long that takes by now.
 const MOST_SHARED: u32 = 256;
 
+/// How many tasks in a row are done alone without a question, at most.
+const MOST_UNASKED: u32 = 32;
+
 /// The sizes of tasks that are looked at together: from a power of 2 to the next.
 const SIZES: usize = (ALWAYS_FROM / SHARED_FROM).ilog2() as usize;
+
+/// The place of a task's size among them, or a higher number if it is shared always.
+fn place(bytes: usize) -> usize {
+    (bytes / SHARED_FROM).max(1).ilog2() as usize
+}
+
+/// How many tasks of each size are still to be done alone without asking [`Worth`]: after other work, which
+/// has the caches, to ask takes microseconds.
+///
+/// Threads that count down at the same time may miss one of each other's, which does no harm.
+pub(crate) struct Unasked([AtomicU32; SIZES]);
+
+impl Unasked {
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicU32::new(0) }; SIZES])
+    }
+
+    /// Whether a task of so many bytes is one of them; counts it.
+    pub(crate) fn count_down(&self, bytes: usize) -> bool {
+        let left = self.0.get(place(bytes));
+        left.is_some_and(|left| match left.load(Ordering::Relaxed) {
+            0 => false,
+            count => {
+                left.store(count - 1, Ordering::Relaxed);
+                true
+            }
+        })
+    }
+
+    /// So many of that size are, from now on.
+    pub(crate) fn set(&self, bytes: usize, count: u32) {
+        if let Some(left) = self.0.get(place(bytes)) {
+            left.store(count, Ordering::Relaxed);
+        }
+    }
+}
 
 /// What is known from the tasks so far.
 #[derive(Debug, Default)]
 pub(crate) struct Worth {
-    /// When the last task ended.
+    /// When the last task ended, if there was none since that nobody asked about.
     ended: Option<Instant>,
+    /// Whether the last task came long after the one before.
+    apart: bool,
     /// How many workers are wanted. What is known holds for that number.
     helpers: usize,
     /// How many have come within [`PATIENCE`] of the one before.
@@ -128,6 +170,15 @@ impl OfSize {
         }
     }
 
+    /// Takes it for done that so many tasks are done alone, or as many as are owed; returns how many.
+    fn repay_by(&mut self, most: u32) -> u32 {
+        let alone = self.alone.max(Duration::from_nanos(1));
+        let owed = self.debt.as_nanos() / alone.as_nanos();
+        let count = u32::try_from(owed).map_or(most, |owed| owed.min(most));
+        self.debt -= count * alone;
+        count
+    }
+
     fn end_shared(&mut self, took: Duration) {
         self.begin_row(true);
         if self.alone.is_zero() {
@@ -156,6 +207,7 @@ impl Worth {
         }
         let gap = self.ended.map(|ended| now.saturating_duration_since(ended));
         let soon = gap.is_some_and(|gap| gap < PATIENCE);
+        self.apart = gap.is_some() && !soon;
         self.streak = if soon { self.streak.saturating_add(1) } else { 0 };
     }
 
@@ -176,21 +228,34 @@ impl Worth {
         if self.is_loop() { PATIENCE } else { SHORT_PATIENCE }
     }
 
-    /// Takes note of a task of so many bytes that has ended, of how long it took, and of whether it was
-    /// shared.
-    pub(crate) fn end(&mut self, now: Instant, bytes: usize, took: Duration, shared: bool) {
+    /// Takes note of a shared task of so many bytes that has ended, and of how long it took.
+    pub(crate) fn end_shared(&mut self, now: Instant, bytes: usize, took: Duration) {
         self.ended = Some(now);
-        match self.of_size(bytes) {
-            Some(of_size) if shared => of_size.end_shared(took),
-            Some(of_size) => of_size.end_alone(took),
-            None => {}
+        if let Some(of_size) = self.of_size(bytes) {
+            of_size.end_shared(took);
         }
+    }
+
+    /// The same of one that was done alone. Returns how many of the next are to be done so without asking.
+    pub(crate) fn end_alone(&mut self, now: Instant, bytes: usize, took: Duration) -> u32 {
+        self.ended = Some(now);
+        let apart = self.apart;
+        let Some(of_size) = self.of_size(bytes) else { return 0 };
+        of_size.end_alone(took);
+        if !apart {
+            return 0;
+        }
+        let count = if bytes < WOKEN_FROM { MOST_UNASKED } else { of_size.repay_by(MOST_UNASKED) };
+        if count > 0 {
+            self.ended = None;
+        }
+        count
     }
 
     /// `None` for a task that is shared always.
     fn of_size(&mut self, bytes: usize) -> Option<&mut OfSize> {
         let of_size = &mut self.of_size[usize::from(self.streak > 0)];
-        of_size.get_mut((bytes / SHARED_FROM).max(1).ilog2() as usize)
+        of_size.get_mut(place(bytes))
     }
 }
 
@@ -212,15 +277,25 @@ mod tests {
         mut shared: impl FnMut(usize) -> Duration,
     ) -> (usize, Duration) {
         let (mut total, mut shares) = (Duration::ZERO, 0);
+        let unasked = Unasked::new();
         for _ in 0..count {
             *now += gap;
+            if unasked.count_down(bytes) {
+                *now += TOOK;
+                total += TOOK;
+                continue;
+            }
             worth.begin(*now, 1);
             let is_shared = worth.shares(bytes, false);
             let took = if is_shared { shared(shares) } else { TOOK };
             shares += usize::from(is_shared);
             *now += took;
             total += took;
-            worth.end(*now, bytes, took, is_shared);
+            if is_shared {
+                worth.end_shared(*now, bytes, took);
+            } else {
+                unasked.set(bytes, worth.end_alone(*now, bytes, took));
+            }
         }
         (shares, total)
     }
@@ -231,7 +306,7 @@ mod tests {
         worth.begin(now, 1);
         assert!(worth.shares(ALWAYS_FROM, false) && worth.shares(WOKEN_FROM, false));
         for bytes in [SHARED_FROM - 1, SHARED_FROM, WOKEN_FROM - 1, WOKEN_FROM, ALWAYS_FROM - 1] {
-            tasks(&mut worth, &mut now, (1 + TRY as usize, bytes, LONG), |_| TOOK);
+            tasks(&mut worth, &mut now, (2 * MOST_UNASKED as usize, bytes, LONG), |_| TOOK);
         }
         for (bytes, asleep, awake) in [
             (SHARED_FROM - 1, false, false),
@@ -275,6 +350,34 @@ mod tests {
                 );
                 assert!(shares >= 1);
             }
+        }
+    }
+
+    #[test]
+    fn few_tasks_are_asked_about_that_are_not_worth_it() {
+        for bytes in [LEAST, MIDDLING] {
+            let (mut worth, mut now, unasked) = (Worth::default(), Instant::now(), Unasked::new());
+            // In a loop of steps, to begin with, all are.
+            tasks(&mut worth, &mut now, (100, bytes, PATIENCE / 2), |_| 9 * TOOK);
+            let mut asked = 0;
+            for i in 0..1_000 {
+                // And once more at the end.
+                now += if i < 900 { LONG } else { PATIENCE / 2 };
+                if !unasked.count_down(bytes) {
+                    asked += 1;
+                    worth.begin(now, 1);
+                    if worth.shares(bytes, false) {
+                        worth.end_shared(now, bytes, 9 * TOOK);
+                    } else {
+                        unasked.set(bytes, worth.end_alone(now, bytes, TOOK));
+                    }
+                }
+                if i == 899 {
+                    assert!(asked < 100, "{asked} of 900");
+                    asked = 0;
+                }
+            }
+            assert!(asked > 60, "{asked} of 100");
         }
     }
 
@@ -347,12 +450,20 @@ mod tests {
         let (mut worth, mut now) = (Worth::default(), Instant::now());
         for helpers in [1, 2, 1] {
             let mut shared = 0;
+            let unasked = Unasked::new();
             for _ in 0..20 {
                 now += LONG;
+                if unasked.count_down(MIDDLING) {
+                    continue;
+                }
                 worth.begin(now, helpers);
                 let is_shared = worth.shares(MIDDLING, false);
                 shared += usize::from(is_shared);
-                worth.end(now, MIDDLING, if is_shared { 3 * TOOK } else { TOOK }, is_shared);
+                if is_shared {
+                    worth.end_shared(now, MIDDLING, 3 * TOOK);
+                } else {
+                    unasked.set(MIDDLING, worth.end_alone(now, MIDDLING, TOOK));
+                }
             }
             assert!((2..=4).contains(&shared), "{shared}");
         }
