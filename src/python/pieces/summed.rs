@@ -1,7 +1,7 @@
 //! The step of a piece whose gradient is the sum of several arrays. They are added in their order, tile by
 //! tile, and the sum is written nowhere else.
 //!
-//! What has room for tiles is never inlined, as in `pieces.rs`.
+//! What has room for tiles is never inlined, as in `run.rs`.
 
 use std::array;
 
