@@ -1,5 +1,8 @@
 //! Instruction levels: the element loop is compiled for each, and the best one is chosen once.
-#![expect(unsafe_code, reason = "calling code that is compiled for a CPU feature is unsafe")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "calling code that is compiled for a CPU feature is unsafe")
+)]
 
 use std::env;
 use std::sync::OnceLock;
