@@ -209,7 +209,6 @@ where
     ) -> usize {
         let of = Quick::<V, OPERATIONS, ROOT1, ROOT2>::of;
         let coefficients = arrays::from_fn(of(F::ONE), |i| of(self.coefficients[i]));
-        let (uses, states_use) = Uses::of::<R, H, C, S>();
         // Cut to one length, so that the compiler drops the bounds checks of the loop.
         let (p, g) = (&mut self.p[start..end], &self.g[start..end]);
         let state = parts(self.state, start..end);
@@ -218,7 +217,8 @@ where
             let (p_old, g) = (load(p), load(g));
             let old = arrays::from_fn(p_old, |k| load(state[k]));
             let (new, states) = R::update(coefficients, p_old, g, old);
-            if OPERATIONS > 1 || ROOT1 || ROOT2 {
+            if const { OPERATIONS > 1 || ROOT1 || ROOT2 } {
+                let (uses, states_use) = Uses::of::<R, H, C, S>();
                 let mut all = Register::of(F::nearest(0.0));
                 if uses.may_be_unknown() {
                     all = new.sum();
