@@ -37,6 +37,22 @@ def test_an_option_is_not_assigned_to_the_optimizer() -> None:
     assert opt.param_groups[0]["lr"] == 0.1
 
 
+def test_an_option_that_a_class_does_not_have() -> None:
+    for rule, option, meant in (
+        (instep.Adam, "learning_rate", "; did you mean lr?"),
+        (instep.AdamW, "beta1", "; did you mean betas?"),
+        (instep.RMSprop, "rho", "; did you mean alpha?"),
+        (instep.SGD, "weight_decy", "; did you mean weight_decay?"),
+        (instep.Adagrad, "foo", ""),
+    ):
+        given: dict[str, Any] = {option: 0.1}
+        with pytest.raises(TypeError) as info:
+            rule(np.ones(3), **given)
+        message = str(info.value)
+        assert message.startswith(f"{rule.__name__}() has no option {option!r}; wanted lr, ")
+        assert message.endswith(f", seed, bits{meant}")
+
+
 def test_groups_are_changed_and_not_replaced() -> None:
     opt = instep.Adam(net(), lr=0.1)
     with pytest.raises(AttributeError, match=r"opt.param_groups\[0\]\['lr'\] = 0.01"):
@@ -481,6 +497,35 @@ def test_a_hook_that_raises_before_a_step_prevents_it() -> None:
         opt.step(np.ones(2))
     assert opt.t == 0
     assert not p.any()
+
+
+@pytest.mark.parametrize("when", ["pre", "post"])
+def test_a_hook_may_remove_itself_or_be_registered_twice(when: str) -> None:
+    opt = instep.SGD(np.zeros(2), lr=1.0)
+    register = getattr(opt, f"register_step_{when}_hook")
+    seen: list[str] = []
+
+    def once(*_: Any) -> None:
+        seen.append("once")
+        remove_once()
+
+    def twice(*_: Any) -> None:
+        seen.append("twice")
+
+    remove_once = register(once)
+    remove = register(twice)
+    opt.step(np.ones(2))
+    opt.step(np.ones(2))
+    assert seen == ["once", "twice", "twice"]
+    remove_other = register(twice)
+    remove()
+    remove()
+    del seen[:]
+    opt.step(np.ones(2))
+    assert seen == ["twice"]
+    remove_other()
+    opt.step(np.ones(2))
+    assert seen == ["twice"]
 
 
 # NAdam's product

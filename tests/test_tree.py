@@ -97,6 +97,18 @@ def test_another_structure_is_refused(tree: Any, other: Any) -> None:
         assert str(info.value.args[0]).startswith("grads")
 
 
+def test_the_keys_of_the_course_are_told_apart() -> None:
+    p = {"W1": np.ones(2), "b1": np.ones(2)}
+    opt = instep.SGD(p)
+    with pytest.raises(KeyError) as info:
+        opt.step({"dW1": np.ones(2), "db1": np.ones(2)})
+    told = "the classes take the parameters' keys: 'W1', not 'dW1'"
+    assert info.value.args[0] == f'grads["W1"] is missing; {told}'
+    with pytest.raises(KeyError) as info:
+        opt.step({"b1": np.ones(2)})
+    assert info.value.args[0] == 'grads["W1"] is missing'
+
+
 def test_what_is_a_tree() -> None:
     """Dicts of all kinds are mappings, named tuples are tuples; all else is a leaf."""
     p: dict[str, Any] = {

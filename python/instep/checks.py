@@ -24,6 +24,7 @@ __all__ = [
     "check_plain",
     "is_masked",
     "kind_of",
+    "no_option",
 ]
 
 
@@ -154,6 +155,29 @@ def check_keys(name: str, mapping: Any, wanted: Iterable[object]) -> None:
     ]
     if wrong:
         raise ValueError(f"{name} {' and '.join(wrong)}")
+
+
+def no_option(function: str, option: str, known: Iterable[str]) -> TypeError:
+    """Return the error for an option that a class or function does not have."""
+    # Not at the top: the import takes longer than that of all of instep's checks.
+    from difflib import get_close_matches
+
+    names = list(known)
+    meant = [name for name in names if option in _ELSEWHERE.get(name, ())]
+    meant = meant or get_close_matches(option, names, 1)
+    hint = f"; did you mean {meant[0]}?" if meant else ""
+    return TypeError(f"{function} has no option {option!r}; wanted {', '.join(names)}{hint}")
+
+
+# What other libraries call options.
+_ELSEWHERE = {
+    "lr": ("learning_rate", "learn_rate", "rate", "step_size"),
+    "betas": ("beta", "beta1", "beta2", "beta_1", "beta_2", "b1", "b2"),
+    "alpha": ("rho", "beta", "decay_rate"),
+    "eps": ("epsilon",),
+    "weight_decay": ("decay", "wd", "l2", "L2"),
+    "average": ("ema", "use_ema", "ema_momentum"),
+}
 
 
 def check_json(name: str, value: Any) -> None:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from numpy.typing import NDArray
 
 from instep import _instep
 from instep._instep import BegunStep, StepResult
-from instep.arguments import Nonfinite
-from instep.checks import check_flag, check_integer, check_number, kind_of
+from instep.arguments import Common, Nonfinite
+from instep.checks import check_flag, check_integer, check_number, kind_of, no_option
 from instep.forest import Forest
 from instep.groups import (
     Group,
@@ -148,7 +148,11 @@ class Optimizer(Rule):
         state_dtype: StateDtype = "float32",
         seed: int = 0,
         bits: Bits | None = None,
+        **unknown: NoReturn,
     ) -> None:
+        for option in unknown:
+            known = (*options, *Common.__annotations__)
+            raise no_option(f"{type(self).__name__}()", option, known)
         if state is not None and not callable(state):
             raise TypeError(f"state is {kind_of(state)}; wanted a callable that makes arrays")
         self._make_state = state
@@ -163,7 +167,7 @@ class Optimizer(Rule):
         self._by_array: dict[int, Parameter] = {}
         self._groups: list[Group] = []
         self._forest = Forest(params)
-        self._hooks: dict[str, list[Callable[[Any, Any], Any]]] = {"before": [], "after": []}
+        self._hooks = _no_hooks()
         self._stepper = _instep.Stepper(self._forest.is_list, 0)
         self._stepper.seed = seed
         # Of parameters and states, where those are large and in files.
@@ -258,8 +262,8 @@ class Optimizer(Rule):
         overflows float64 is infinite. Clipping by it sets finite gradients to zero, as in torch;
         then only momentum and weight decay change the parameters.
         """
-        if self._hooks["before"] or self._hooks["after"]:
-            for hook in self._hooks["before"]:
+        if self._hooks["before"]:
+            for hook in list(self._hooks["before"].values()):
                 given = hook(self, grads)
                 grads = grads if given is None else given
         if self._maps:
@@ -278,8 +282,9 @@ class Optimizer(Rule):
                 nonfinite,
                 max_skips,
             )
-        for hook in self._hooks["after"]:
-            hook(self, result)
+        if self._hooks["after"]:
+            for hook in list(self._hooks["after"].values()):
+                hook(self, result)
         return result
 
     def check(self, grads: Any) -> tuple[Any, ...]:
@@ -443,12 +448,11 @@ class Optimizer(Rule):
     def _register(self, when: str, hook: Any) -> Callable[[], None]:
         if not callable(hook):
             raise TypeError(f"hook is {hook!r}; wanted a callable")
-        hooks = self._hooks[when]
-        hooks.append(hook)
+        hooks, key = self._hooks[when], object()
+        hooks[key] = hook
 
         def remove() -> None:
-            if hook in hooks:
-                hooks.remove(hook)
+            hooks.pop(key, None)
 
         return remove
 
@@ -1018,7 +1022,7 @@ class Optimizer(Rule):
         skips, seed = state.pop("skips"), state.pop("seed")
         self.__dict__.update(state)
         self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
-        self._hooks = {"before": [], "after": []}
+        self._hooks = _no_hooks()
         self._make_state = None
         self._maps = []
         self._stepper = _instep.Stepper(self._forest.is_list, t)
@@ -1057,6 +1061,11 @@ class Optimizer(Rule):
 _NOT_COPIED = ("_stepper", "_hooks", "_by_array", "_make_state", "_maps")
 
 _uses = itertools.count()
+
+
+def _no_hooks() -> dict[str, dict[object, Callable[[Any, Any], Any]]]:
+    """Return where hooks are registered: each under a key of its own, as one may be there twice."""
+    return {"before": {}, "after": {}}
 
 
 def _name_copied(role: int, index: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from instep import _instep, reference
 from instep.arguments import Common
-from instep.checks import check_flag, check_integer, check_number, kind_of
+from instep.checks import check_flag, check_integer, check_number, kind_of, no_option
 from instep.formula.explanation import explanation, summary
 from instep.formula.signature import as_float, norm
 from instep.formula.traced import Traced
@@ -196,8 +196,7 @@ class OwnRule(Optimizer, metaclass=OwnRuleType):
         common = {name: options.pop(name) for name in _COMMON if name in options}
         for name in options:
             if name not in own:
-                wanted = ", ".join((*own, *_COMMON))
-                raise TypeError(f"{traced.name} has no option {name!r}; wanted {wanted}")
+                raise no_option(traced.name, name, (*own, *_COMMON))
         own |= options
         for name, option in own.items():
             if option is inspect.Parameter.empty:

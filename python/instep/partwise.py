@@ -66,7 +66,7 @@ class Partwise(Generic[_Own]):
 
     def _before(self, grads: Any) -> Any:
         """Call the hooks; return the gradients that a step takes."""
-        for hook in self._own._hooks["before"]:
+        for hook in list(self._own._hooks["before"].values()):
             replaced = hook(self, grads)
             grads = grads if replaced is None else replaced
         return grads
@@ -77,6 +77,6 @@ class Partwise(Generic[_Own]):
             for gradient in given:
                 if gradient is not None:
                     gradient[...] = 0
-        for hook in self._own._hooks["after"]:
+        for hook in list(self._own._hooks["after"].values()):
             hook(self, result)
         return result

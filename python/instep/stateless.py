@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from instep import optimizers
-from instep.checks import check_integer
+from instep.checks import check_integer, no_option
 from instep.groups import work
 from instep.optimizer import Optimizer
 from instep.rule import TOO_MANY_STEPS, check_rate, compiled
@@ -159,5 +159,5 @@ def _merge(name: str, options: dict[str, Any]) -> dict[str, Any]:
     defaults = _defaults(name)
     for option in options:
         if option not in defaults:
-            raise TypeError(f"{name}() has no option {option!r}; wanted {', '.join(defaults)}")
+            raise no_option(f"{name}()", option, defaults)
     return {**defaults, **options}

@@ -76,7 +76,13 @@ class Tree:
                 raise TypeError(f"{name} is {kind_of(tree)}; wanted a dict, as in params")
             for key, child in self._children.items():
                 if key not in tree:
-                    raise KeyError(f"{called(argument, child.path)} is missing")
+                    course = f"d{key}"
+                    remedy = (
+                        f"; the classes take the parameters' keys: {key!r}, not {course!r}"
+                        if course in tree
+                        else ""
+                    )
+                    raise KeyError(f"{called(argument, child.path)} is missing{remedy}")
             for key in tree:
                 if key not in self._children:
                     raise ValueError(f"{name} has the key {key!r}, which params does not have")
