@@ -360,7 +360,7 @@ class Streamed(Streaming):
 
         Raises
         ------
-        OSError, TypeError, ValueError
+        OSError, TypeError, ValueError, ImportError
             What it raises there.
         RuntimeError
             A call within `averaged`, or as for `step`.
@@ -393,7 +393,7 @@ class Streamed(Streaming):
 
         Raises
         ------
-        OSError, ValueError
+        OSError, ValueError, ImportError
             What it raises there; a file of the folder could not be written. Nothing has changed.
         RuntimeError
             A call within `averaged`, or as for `step`.

@@ -914,6 +914,8 @@ class Optimizer(Rule):
             list or dict of parameters in which an array was replaced.
         RuntimeError
             A call within `averaged`.
+        ImportError
+            The package safetensors is missing: ``pip install 'instep[checkpoint]'``.
 
         Notes
         -----
@@ -991,6 +993,8 @@ class Optimizer(Rule):
             was replaced.
         RuntimeError
             A call within `averaged`.
+        ImportError
+            The package safetensors is missing, see `save`.
 
         Notes
         -----

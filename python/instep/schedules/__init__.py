@@ -1,7 +1,7 @@
 """Learning rates that change from step to step.
 
-A schedule is called with the number of a step and returns its learning rate. Wherever an optimizer
-takes a learning rate, it takes a schedule too. Schedules have no state, except `ReduceOnPlateau`,
+A schedule is called with the number of a step and returns its learning rate. An optimizer or a
+group takes it as its ``lr``; the ``lr`` of a single step is a number. Schedules have no state, except `ReduceOnPlateau`,
 to which you report a metric. Each is a small frozen dataclass: it is compared by value, hashed,
 copied and pickled like a tuple of its arguments, and its repr is the expression that makes it
 again.
