@@ -37,7 +37,12 @@ def assert_same(own: Params, one: Any, theirs: Params, two: Streamed) -> None:
 @pytest.mark.parametrize("chunk", [1, 1 << 20])
 def test_a_group_that_is_added_has_the_bits_of_memory(chunk: int, tmp_path: Path) -> None:
     """The second one has a state more than the first, so a file is made for it."""
-    options: dict[str, Any] = {"lr": 0.1, "average": 0.9}
+    options: dict[str, Any] = {
+        "lr": 0.1,
+        "average": 0.9,
+        "weight_decay_mask": lambda name, _: "V" not in name,
+        "freeze": lambda name, _: name in ("0.b", "1.strided"),
+    }
     own, theirs = make_params(), make_params()
     mine, yours = groups_of(own), groups_of(theirs)
     for groups in (mine, yours):

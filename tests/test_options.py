@@ -338,6 +338,31 @@ def test_a_mask_reaches_groups_that_are_added() -> None:
         instep.AdamW([{"params": a}], weight_decay_mask=[{}])
 
 
+def test_freeze_reaches_groups_that_are_added() -> None:
+    for is_assigned in (False, True):
+        a, b, c = net(), net(), net()
+        freeze: Any = lambda name, _: name.endswith("b")  # noqa: E731
+        opt = instep.SGD([{"params": a}], lr=0.1, freeze=None if is_assigned else freeze)
+        if is_assigned:
+            opt.freeze = freeze
+        opt.add_param_group({"params": b})
+        opt.step([net(1), net(1)])
+        for name in a:
+            assert_same_bits(a[name], b[name])
+            assert (a[name] == net()[name]).all() == name.endswith("b")
+        # A tree says nothing of what comes later.
+        opt.freeze = opt.freeze
+        opt.add_param_group({"params": c})
+        assert opt.freeze == [{name: name.endswith("b") for name in a}] * 2 + [
+            dict.fromkeys(c, False)
+        ]
+    unsure: Any = lambda name, _: "yes" if name.startswith("3") else False  # noqa: E731
+    opt.freeze = unsure
+    with pytest.raises(TypeError, match=r'freeze\["3.l1.W"\] is \'yes\''):
+        opt.add_param_group({"params": net()})
+    assert len(opt.param_groups) == 3
+
+
 def test_masks_are_checked() -> None:
     for argument in ("weight_decay_mask", "freeze"):
         for mask, kind, message in (
@@ -391,6 +416,52 @@ def test_masks_survive_copies() -> None:
         trained(twin)
         for name, p in twin.param_groups[0]["params"].items():
             assert_same_bits(p, params[name])
+
+
+def test_callables_of_masks_are_in_deep_copies_and_not_in_pickles() -> None:
+    masks: dict[str, Any] = {
+        "weight_decay_mask": lambda name, array: array.ndim > 1,
+        "freeze": lambda name, array: name.endswith("l2.W"),
+    }
+    opt = instep.AdamW([{"params": net()}], lr=0.1, weight_decay=0.5, **masks)
+    twins = copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))
+    all_decay = instep.AdamW([{"params": net()}], lr=0.1, weight_decay=0.5)
+    for each in (opt, *twins, all_decay):
+        each.add_param_group({"params": net()})
+        each.step([net(1), net(1)])
+    ends: list[Any] = [
+        [group["params"] for group in each.param_groups] for each in (opt, *twins, all_decay)
+    ]
+    for name in net():
+        # What was there keeps what the callables said; what is added has them in the deep copy.
+        assert_same_bits(ends[1][0][name], ends[0][0][name])
+        assert_same_bits(ends[1][1][name], ends[0][1][name])
+        assert_same_bits(ends[2][0][name], ends[0][0][name])
+        assert_same_bits(ends[2][1][name], ends[3][1][name])
+        assert (ends[0][1][name] != ends[3][1][name]).any() == (name != "l1.W")
+
+
+def test_a_hook_that_raises_after_a_step_leaves_it_done() -> None:
+    p = np.zeros(2)
+    opt = instep.SGD(p, lr=1.0)
+
+    def complain(opt: Any, result: Any) -> None:
+        raise LookupError
+
+    opt.register_step_post_hook(complain)
+    with pytest.raises(LookupError):
+        opt.step(np.ones(2))
+    assert opt.t == 1
+    assert (p == -1).all()
+
+
+def test_what_a_hook_returned_is_cleared_and_not_what_was_passed() -> None:
+    opt = instep.SGD(np.zeros(2), lr=1.0, zero_grads=True)
+    grads, clipped = np.ones(2), np.full(2, 0.5)
+    opt.register_step_pre_hook(lambda *_: clipped)
+    opt.step(grads)
+    assert (grads == 1).all()
+    assert (clipped == 0).all()
 
 
 def test_groups_by_pattern_keep_the_structure() -> None:

@@ -477,6 +477,7 @@ def test_a_group_that_is_added_has_the_bits_of_one_process(size: int, rule: Any)
         "lr": 0.1,
         "average": 0.9,
         "weight_decay_mask": lambda name, _: "V" not in name,
+        "freeze": lambda name, _: name in ("0.b", "1.strided"),
     }
     params = make_params()
     asked: list[dict[str, Any]] = [{}, {}, {"max_norm": 1.0}, {"nonfinite": "skip"}]

@@ -70,7 +70,7 @@ class Optimizer(Rule):
         ``lambda name, array: array.ndim > 1``, or a tree of booleans like `params`.
     freeze : callable or tree of bool, optional
         Which parameters steps don't change; their state and average stay too, and their gradients
-        are not checked. Can be assigned later.
+        are not checked. Can be assigned later; it is not saved.
     state : callable, optional
         Makes the state arrays, for example in files. It is called with the name of a parameter and
         of its state (``"average"`` for the moving average), and with the shape and dtype wanted.
@@ -126,8 +126,10 @@ class Optimizer(Rule):
     `copy.deepcopy` and `pickle` copy an optimizer with all its arrays, also the parameters: the
     copy steps its own. If a model is copied in the same call, the copies of model and optimizer
     share their parameters too. A deep copy shows one moment between two steps, whatever other
-    threads do. A pickle may not. Hooks are not copied. To copy only the state, use `state_dict` or
-    `save`.
+    threads do. A pickle may not. Hooks are not copied. Nor does a pickle have the callables of
+    `weight_decay_mask` and `freeze`, only what they said of each parameter: groups that are added
+    to what is unpickled have weight decay and are not frozen. To copy only the state, use
+    `state_dict` or `save`.
 
     Threads, forks and signal handlers see an optimizer only between its steps: a step waits for
     the step of another thread, and so does `os.fork`.
@@ -161,7 +163,8 @@ class Optimizer(Rule):
         self._average = average
         self._storage = Storage(master, state_dtype, seed, bits)
         self._defaults = options
-        self._mask = weight_decay_mask
+        self._mask = weight_decay_mask if callable(weight_decay_mask) else None
+        self._freeze: Callable[[str, NDArray[Any]], bool] | None = None
         self._parameters: list[Parameter] = []
         self._by_name: dict[str, Parameter] = {}
         self._by_array: dict[int, Parameter] = {}
@@ -174,7 +177,7 @@ class Optimizer(Rule):
         self._maps: list[mmap.mmap] = []
         self.zero_grads = zero_grads
         if not self._forest.is_list:
-            self._add_only_tree(params, groups)
+            self._add_only_tree(params, groups, weight_decay_mask)
         elif groups is not None:
             raise ValueError("groups was given, and params is a list of groups; wanted one of both")
         else:
@@ -255,12 +258,13 @@ class Optimizer(Rule):
 
         Notes
         -----
-        A call that raises an error has changed nothing. The step is one pass over the arrays, with
-        a second one over the gradients for norms and `nonfinite`. Nothing is allocated. The norm is
-        summed in float64 over fixed blocks in a fixed order, so it is bit-for-bit the same on every
-        machine. If two threads step the same optimizer, the second waits for the first. A norm that
-        overflows float64 is infinite. Clipping by it sets finite gradients to zero, as in torch;
-        then only momentum and weight decay change the parameters.
+        A call that raises an error has changed nothing, except if a hook after the step raises it:
+        then **the step is done**. The step is one pass over the arrays, with a second one over the
+        gradients for norms and `nonfinite`. Nothing is allocated. The norm is summed in float64
+        over fixed blocks in a fixed order, so it is bit-for-bit the same on every machine. If two
+        threads step the same optimizer, the second waits for the first. A norm that overflows
+        float64 is infinite. Clipping by it sets finite gradients to zero, as in torch; then only
+        momentum and weight decay change the parameters.
         """
         if self._hooks["before"]:
             for hook in list(self._hooks["before"].values()):
@@ -421,7 +425,9 @@ class Optimizer(Rule):
         ----------
         hook : callable
             Called with the optimizer and the gradients. If it returns something else than None,
-            that replaces the gradients.
+            that replaces the gradients. With ``zero_grads=True``, the step then clears what the
+            hook returned, and not the arrays that the caller passed. If it raises an error, there
+            is no step.
 
         Returns
         -------
@@ -436,7 +442,8 @@ class Optimizer(Rule):
         Parameters
         ----------
         hook : callable
-            Called with the optimizer and what the step returns.
+            Called with the optimizer and what the step returns. If it raises an error, `step`
+            raises that, but **the step is done**.
 
         Returns
         -------
@@ -483,8 +490,9 @@ class Optimizer(Rule):
         Parameters
         ----------
         group : dict
-            ``{"params": ..., "lr": ...}``. Options that are not in it are the optimizer's own. A
-            ``weight_decay_mask`` that is a callable is called for its parameters too.
+            ``{"params": ..., "lr": ...}``. Options that are not in it are the optimizer's own. If
+            ``weight_decay_mask`` or ``freeze`` is a callable, it is called for its parameters too;
+            if `freeze` is a tree, they are not frozen.
 
         Raises
         ------
@@ -500,11 +508,19 @@ class Optimizer(Rule):
             raise ValueError(f"group is {group!r}; wanted a dict with the key 'params'")
         options = with_own_options("params", self._defaults, group)
         tree, parameters = self._new_parameters(options["params"], (len(self._groups),))
-        if callable(self._mask):
+        if self._mask is not None:
             set_decay(self._mask, tree, parameters)
+        if self._freeze is not None:
+            frozen = flags("freeze", self._freeze, parameters)
+            for parameter, is_frozen in zip(parameters, frozen, strict=True):
+                parameter.is_frozen = is_frozen
         self._add(tree, options["params"], [(options, parameters)])
+        if self._freeze is not None:
+            self._stepper.set_frozen([parameter.is_frozen for parameter in self._parameters])
 
-    def _add_only_tree(self, params: Any, patterns: Mapping[str, Options] | None) -> None:
+    def _add_only_tree(
+        self, params: Any, patterns: Mapping[str, Options] | None, mask: Mask | None
+    ) -> None:
         """Add the parameters of an optimizer that is not given a list of groups."""
         tree, parameters = self._new_parameters(params, ())
         groups = []
@@ -518,8 +534,8 @@ class Optimizer(Rule):
             else:
                 options["params"] = params
             groups.append((options, members))
-        if self._mask is not None:
-            set_decay(self._mask, tree, parameters)
+        if mask is not None:
+            set_decay(mask, tree, parameters)
         self._add(tree, params, groups)
 
     def _new_parameters(
@@ -598,7 +614,8 @@ class Optimizer(Rule):
     def freeze(self) -> Any:
         """Which parameters steps don't change: booleans in the structure of the parameters.
 
-        You may assign a callable of name and array, such a tree, or None for no parameter.
+        You may assign a callable of name and array, such a tree, or None for no parameter. It is
+        not saved: assign it again after `load`.
         """
         return self._build([parameter.is_frozen for parameter in self._parameters])
 
@@ -613,6 +630,7 @@ class Optimizer(Rule):
             frozen = check_flags("freeze", self._leaves(freeze, "freeze"), parameters)
         for parameter, is_frozen in zip(parameters, frozen, strict=True):
             parameter.is_frozen = is_frozen
+        self._freeze = freeze if callable(freeze) else None
         self._stepper.set_frozen(frozen)
 
     @property
@@ -924,7 +942,8 @@ class Optimizer(Rule):
         ``params=True`` there is one file, of one moment between two steps. A run that is killed at
         any time and continues from it is bit-for-bit identical to one that never stopped, as long
         as everything else that the run depends on is in `extra`. The example does this for the
-        random numbers of its batches.
+        random numbers of its batches. ``zero_grads``, ``weight_decay_mask``, ``freeze`` and hooks
+        are not in the file: your program sets them again.
 
         The file is in the safetensors format; the parameters in it are named ``params/...``. It is
         written under another name in the same folder, flushed to disk, and renamed; then the folder
@@ -999,7 +1018,8 @@ class Optimizer(Rule):
         Notes
         -----
         A call that raises an error has changed nothing. Nothing in the file is executed. A checksum
-        over all of it is compared.
+        over all of it is compared. `freeze` stays as it is here: what the optimizer that was saved
+        had is not in the file, so assign it again.
 
         Examples
         --------
@@ -1027,7 +1047,7 @@ class Optimizer(Rule):
         self.__dict__.update(state)
         self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
         self._hooks = _no_hooks()
-        self._make_state = None
+        self._make_state = self._mask = self._freeze = None
         self._maps = []
         self._stepper = _instep.Stepper(self._forest.is_list, t)
         self._stepper.skips = skips
@@ -1043,6 +1063,7 @@ class Optimizer(Rule):
         """Copy it with all arrays, as they are at one moment between two steps."""
         copied = memo[id(self)] = type(self).__new__(type(self))
         copied.__setstate__(deepcopy(self.__getstate__(), memo))
+        copied._mask, copied._freeze = self._mask, self._freeze
         # Other threads may have done steps meanwhile: copy once more what they write.
         carried, own = (
             [each for group in groups for each in (group.carried, group.carried_at)]
@@ -1062,7 +1083,7 @@ class Optimizer(Rule):
         raise TypeError("an optimizer can't be copied without its arrays; use copy.deepcopy")
 
 
-_NOT_COPIED = ("_stepper", "_hooks", "_by_array", "_make_state", "_maps")
+_NOT_COPIED = ("_stepper", "_hooks", "_by_array", "_make_state", "_maps", "_mask", "_freeze")
 
 _uses = itertools.count()
 

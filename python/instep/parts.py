@@ -222,6 +222,7 @@ class InParts(Optimizer):
         grown: Any = type(self).__new__(type(self))
         grown.__setstate__(own)
         grown._hooks, grown._make_state = self._hooks, self._make_state
+        grown._mask, grown._freeze = self._mask, self._freeze
         grown.add_param_group(group)
         return grown
 

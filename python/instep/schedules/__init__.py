@@ -1,10 +1,10 @@
 """Learning rates that change from step to step.
 
 A schedule is called with the number of a step and returns its learning rate. An optimizer or a
-group takes it as its ``lr``; the ``lr`` of a single step is a number. Schedules have no state, except `ReduceOnPlateau`,
-to which you report a metric. Each is a small frozen dataclass: it is compared by value, hashed,
-copied and pickled like a tuple of its arguments, and its repr is the expression that makes it
-again.
+group takes it as its ``lr``; the ``lr`` of a single step is a number. Schedules have no state,
+except `ReduceOnPlateau`, to which you report a metric. Each is a small frozen dataclass: it is
+compared by value, hashed, copied and pickled like a tuple of its arguments, and its repr is the
+expression that makes it again.
 
 .. important::
    **Steps are counted from 0.** ``schedule(0)`` is the rate of the first step, ``schedule(t - 1)``
