@@ -174,6 +174,14 @@ def test_a_copy_goes_on_with_the_bits_of_the_original(name: str, how: str) -> No
     assert twins["dense"].tobytes() != params["dense"].tobytes()
 
 
+def test_what_is_no_path_is_refused() -> None:
+    opt = instep.SGD(np.ones(2))
+    for path, kind in ((None, "None"), (3, "an int"), (b"path", "a bytes")):
+        for call in (opt.save, opt.load):
+            with pytest.raises(TypeError, match=f"^path is {kind}; wanted a str or a pathlib.Path"):
+                call(path)  # type: ignore[arg-type]
+
+
 def test_options_are_those_that_were_saved() -> None:
     saved = instep.Adam(np.ones(2), lr=0.3, betas=[0.5, 0.6], maximize=True, eps_mode="hat")
     opt = instep.Adam(np.ones(2), average=None)

@@ -94,9 +94,7 @@ def test_momentum(net: str) -> None:
 def test_swapped_beta_and_learning_rate_warn() -> None:
     twins = Twins([3, 2])
     grads, v = twins.gradients(), course.initialize_velocity(twins.instep)
-    with pytest.warns(
-        UserWarning, match=r"`beta` is 0.01 .* 0.9, as if they were swapped"
-    ) as caught:
+    with pytest.warns(UserWarning, match=r"beta is 0.01 .* 0.9, as if they were swapped") as caught:
         course.update_parameters_with_momentum(twins.instep, grads, v, 0.01, 0.9)
     assert caught[0].filename == __file__
     for beta, learning_rate in ((0.9, 0.01), (0.0, 0.9), (0.1, 0.4), (0.05, 1.0)):

@@ -82,6 +82,20 @@ def test_a_boolean_is_no_word(rule: Any, name: str) -> None:
     rule(net(), **needed, **{name: np.True_})
 
 
+def test_a_number_is_no_mode() -> None:
+    for amsgrad in (1, 1.0, 0, np.int64(1)):
+        with pytest.raises(ValueError, match="wanted one of False, True, 'corrected'"):
+            instep.Adam(np.ones(2), amsgrad=amsgrad)  # type: ignore[arg-type]
+    true: Any = np.True_
+    assert list(instep.Adam(np.ones(2), amsgrad=true).state["params"]) == ["m", "v", "v_max"]
+
+
+def test_what_can_be_read_only_once_is_refused() -> None:
+    betas: Any = (beta for beta in (0.9, 0.99))
+    with pytest.raises(TypeError, match=r"^betas is a generator; wanted a tuple or list: tuple"):
+        instep.Adam(np.ones(2), betas=betas)
+
+
 def test_zero_grads_can_be_set_and_is_checked() -> None:
     opt = instep.SGD(net())
     opt.zero_grads = True
@@ -505,7 +519,16 @@ def test_groups_by_pattern_are_checked() -> None:
         ({"*": {}, "l1.*": {}}, ValueError, "groups has the pattern 'l1.*'"),
         ({"*.b": {"bogus": 1}}, ValueError, "the option 'bogus'"),
         ({"*.b": {"params": 1}}, ValueError, "groups['*.b'] has 'params'"),
-        ({"*.b": {"lr": -1}}, ValueError, "lr is -1"),
+        ({"*.b": {"lr": -1}}, ValueError, "groups['*.b']: lr is -1; wanted"),
+        ({"*": {}, "l1.b": {}}, ValueError, "no name that is left: earlier patterns match all"),
+        (
+            {"l1.*": {}, "l1.b": {}},
+            ValueError,
+            "'l1.b', which matches no name that is left: 'l2.W', 'l2.b'",
+        ),
+        ({"*.b": 0.1}, TypeError, "groups['*.b'] is a float; wanted a dict of options"),
+        ({0: {}}, TypeError, "groups has the pattern 0, an int; wanted a str"),
+        ({"*.b": {"learning_rate": 1}}, ValueError, "did you mean lr?"),
         ({"*.b": {"name": 1}}, TypeError, "the name 1; wanted a str"),
         ([{}], TypeError, "groups is a list; wanted a dict of options by pattern"),
     ]
@@ -513,6 +536,10 @@ def test_groups_by_pattern_are_checked() -> None:
         with pytest.raises(kind) as info:
             instep.SGD(net(), groups=groups)
         assert message in str(info.value)
+    with pytest.raises(ValueError, match=r"^param_groups\[1\]: lr is -1; wanted"):
+        instep.SGD([{"params": net()}, {"params": np.ones(2), "lr": -1}])
+    with pytest.raises(ValueError, match=r"^lr is -1; wanted"):
+        instep.SGD(net(), lr=-1, groups={"*.b": {}})
     with pytest.raises(ValueError, match="groups was given, and params is a list of groups"):
         instep.SGD([{"params": net()}], groups={})
 

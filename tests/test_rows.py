@@ -213,9 +213,13 @@ def test_values_that_cannot_be_cleared_are_refused(indices: list[int]) -> None:
     ("arguments", "kind", "message"),
     [
         (([0, 1], np.ones((2, 2))), TypeError, "indices is a list"),
-        ((np.array([0.0, 1.0]), np.ones((2, 2))), TypeError, "indices is a float64"),
-        ((np.array([True, False]), np.ones((2, 2))), TypeError, "indices is a bool"),
-        ((np.array([0, 1], "m8[s]"), np.ones((2, 2))), TypeError, "indices is a timedelta64"),
+        (
+            (np.array([0.0, 1.0]), np.ones((2, 2))),
+            TypeError,
+            "indices has dtype float64; wanted",
+        ),
+        ((np.array([True, False]), np.ones((2, 2))), TypeError, "indices has dtype bool"),
+        ((np.array([0, 1], "m8[s]"), np.ones((2, 2))), TypeError, "indices has dtype timedelta64"),
         ((np.array([[0, 1]]), np.ones((1, 2))), ValueError, r"indices has shape \(1, 2\)"),
         ((np.array([0, 1]), [[1.0], [2.0]]), TypeError, "values is a list"),
         ((np.array([0, 1]), np.ma.ones((2, 2))), TypeError, "values is a MaskedArray"),

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from instep import safetensors
 from instep.checks import check_flag, check_json
-from instep.files import replacing
+from instep.files import path_name, replacing
 from instep.state import HasState, arrays_of, check_format, copied, live, load_state_dict
 from instep.storage import as_bits
 
@@ -139,7 +139,7 @@ def read(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]], Any]:
     """Return what is in a file: a state dict, parameters or nothing, and the caller's own JSON."""
-    name = os.fspath(path)
+    name = path_name(path)
     arrays, texts = safetensors.read(path, lambda texts: check_texts(name, texts))
     if texts.pop("crc32", None) != _crc32(texts, arrays):
         raise corrupt(name)

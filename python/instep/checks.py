@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "is_masked",
     "kind_of",
     "no_option",
+    "wanted_options",
 ]
 
 
@@ -61,6 +62,9 @@ def check_number(name: str, number: Any, *, least: float = 0.0, below: float = m
 
 def check_numbers(name: str, numbers: Any, count: int, *, below: float) -> tuple[float, ...]:
     """Return several numbers as floats, if each is finite and ``0 <= number < below``."""
+    if isinstance(numbers, Iterator):
+        # Its numbers would be gone at the first step.
+        raise TypeError(f"{name} is {kind_of(numbers)}; wanted a tuple or list: tuple({name})")
     try:
         given = tuple(numbers)
     except TypeError:
@@ -79,7 +83,9 @@ def check_betas(betas: Any, count: int = 2) -> tuple[float, ...]:
 
 def check_mode(name: str, mode: Any, modes: Sequence[Any]) -> None:
     """Check that an option is one of some words, or True or False."""
-    if mode not in modes:
+    # 1 is equal to True, and no mode is a number.
+    is_number = isinstance(mode, Real) and not isinstance(mode, bool)
+    if is_number or mode not in modes:
         raise ValueError(f"{name} is {mode!r}; wanted one of {', '.join(map(repr, modes))}")
 
 
@@ -159,14 +165,19 @@ def check_keys(name: str, mapping: Any, wanted: Iterable[object]) -> None:
 
 def no_option(function: str, option: str, known: Iterable[str]) -> TypeError:
     """Return the error for an option that a class or function does not have."""
+    return TypeError(f"{function} has no option {option!r}{wanted_options(option, known)}")
+
+
+def wanted_options(option: object, known: Iterable[str]) -> str:
+    """Return what the error for an unknown option says of those that there are."""
     # Not at the top: the import takes longer than that of all of instep's checks.
     from difflib import get_close_matches
 
     names = list(known)
     meant = [name for name in names if option in _ELSEWHERE.get(name, ())]
-    meant = meant or get_close_matches(option, names, 1)
+    meant = meant or get_close_matches(str(option), names, 1)
     hint = f"; did you mean {meant[0]}?" if meant else ""
-    return TypeError(f"{function} has no option {option!r}; wanted {', '.join(names)}{hint}")
+    return f"; wanted {', '.join(names)}{hint}"
 
 
 # What other libraries call options.

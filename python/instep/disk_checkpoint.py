@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from instep import checkpoint, safetensors
 from instep.checks import check_flag
 from instep.chunked import Chunked
+from instep.files import path_name
 from instep.loaded_state import Loaded, checked
 from instep.safetensors import Place
 from instep.state import arrays_of
@@ -36,7 +37,7 @@ def save(
 def read(own: Chunked, path: str | os.PathLike[str], *, params: bool) -> tuple[Loaded, bool, Any]:
     """Check a file; return what it has, whether with parameters, and the caller's own JSON."""
     check_flag("params", params)
-    name = os.fspath(path)
+    name = path_name(path)
     places, texts = safetensors.places(path, lambda texts: checkpoint.check_texts(name, texts))
     arrays = {key: _mapped(path, place) for key, place in places.items()}
     described = {key: (array.dtype, array.shape) for key, array in arrays.items()}

@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["check_regular", "flush_folder", "replacing"]
+from instep.checks import kind_of
+
+__all__ = ["check_regular", "flush_folder", "path_name", "replacing"]
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -19,6 +21,19 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def path_name(path: str | os.PathLike[str]) -> str:
+    """Return a path as a str.
+
+    Raises
+    ------
+    TypeError
+        Something that is no path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path is {kind_of(path)}; wanted a str or a pathlib.Path")
+    return os.fspath(path)
 
 
 def check_regular(path: str | os.PathLike[str], wanted: str) -> None:
@@ -52,7 +67,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     OSError
         `path` is neither a regular file nor new, or can't be written.
     """
-    target = Path(os.path.realpath(os.fspath(path)))
+    target = Path(os.path.realpath(path_name(path)))
     with suppress(FileNotFoundError):
         check_regular(path, "a regular file or a new one")
     target.parent.stat()  # so that the error names the folder, and not the temporary file

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep import _instep
-from instep.checks import check_flag, check_keys, check_like, check_plain, kind_of
+from instep.checks import (
+    check_flag,
+    check_keys,
+    check_like,
+    check_plain,
+    kind_of,
+    wanted_options,
+)
 from instep.rule import Options, Rule, check_rate
 from instep.storage import BESIDE, FIRST_EXPONENTS, Storage, Stored, exponents_of
 from instep.tree import Tree, called
@@ -302,6 +309,11 @@ def match(
     """Return the parameters of each pattern, the first that matches, and then all others."""
     if not isinstance(patterns, Mapping):
         raise TypeError(f"groups is {kind_of(patterns)}; wanted a dict of options by pattern")
+    for pattern, own in patterns.items():
+        if not isinstance(pattern, str):
+            raise TypeError(f"groups has the pattern {pattern!r}, {kind_of(pattern)}; wanted a str")
+        if not isinstance(own, Mapping):
+            raise TypeError(f"groups[{pattern!r}] is {kind_of(own)}; wanted a dict of options")
     matched: dict[str, list[Parameter]] = {pattern: [] for pattern in patterns}
     others = []
     for parameter in parameters:
@@ -311,12 +323,15 @@ def match(
                 break
         else:
             others.append(parameter)
-    names = ", ".join(repr(parameter.name) for parameter in parameters[:8])
+    left = {parameter.name for parameter in parameters}
     for pattern, members in matched.items():
         if not members:
+            names = [repr(parameter.name) for parameter in parameters if parameter.name in left]
             raise ValueError(
-                f"groups has the pattern {pattern!r}, which matches no name that is left: {names}"
+                f"groups has the pattern {pattern!r}, which matches no name that is left: "
+                f"{', '.join(names[:8]) or 'earlier patterns match all'}"
             )
+        left -= {parameter.name for parameter in members}
     groups = [(pattern, patterns[pattern], members) for pattern, members in matched.items()]
     return [*groups, ("others", {}, others)] if others or not groups else groups
 
@@ -325,8 +340,8 @@ def with_own_options(name: str, defaults: Options, own: Options) -> dict[str, An
     """Return the options of a group: its own, and the defaults where it has none."""
     for option in own:
         if option not in ("params", "name") and option not in defaults:
-            wanted = ", ".join(defaults)
-            raise ValueError(f"{name} has a group with the option {option!r}; wanted {wanted}")
+            wanted = wanted_options(option, defaults)
+            raise ValueError(f"{name} has the option {option!r}{wanted}")
     if not isinstance(own.get("name", ""), str):
-        raise TypeError(f"{name} has a group with the name {own['name']!r}; wanted a str")
+        raise TypeError(f"{name} has the name {own['name']!r}; wanted a str")
     return {**defaults, **own}

@@ -506,7 +506,8 @@ class Optimizer(Rule):
             raise ValueError("params was not a list of groups, so no group can be added")
         if not isinstance(group, dict) or "params" not in group:
             raise ValueError(f"group is {group!r}; wanted a dict with the key 'params'")
-        options = with_own_options("params", self._defaults, group)
+        label = f"param_groups[{len(self._groups)}]"
+        options = with_own_options(label, self._defaults, group)
         tree, parameters = self._new_parameters(options["params"], (len(self._groups),))
         if self._mask is not None:
             set_decay(self._mask, tree, parameters)
@@ -514,7 +515,7 @@ class Optimizer(Rule):
             frozen = flags("freeze", self._freeze, parameters)
             for parameter, is_frozen in zip(parameters, frozen, strict=True):
                 parameter.is_frozen = is_frozen
-        self._add(tree, options["params"], [(options, parameters)])
+        self._add(tree, options["params"], [(label, options, parameters)])
         if self._freeze is not None:
             self._stepper.set_frozen([parameter.is_frozen for parameter in self._parameters])
 
@@ -525,15 +526,16 @@ class Optimizer(Rule):
         tree, parameters = self._new_parameters(params, ())
         groups = []
         for name, own, members in match({} if patterns is None else patterns, parameters):
+            label = f"groups[{name!r}]" if own else ""
             if "params" in own:
-                raise ValueError(f"groups[{name!r}] has 'params'; the pattern says which they are")
-            options = with_own_options("groups", self._defaults, own)
+                raise ValueError(f"{label} has 'params'; the pattern says which they are")
+            options = with_own_options(label, self._defaults, own)
             if patterns:
                 named = {parameter.name: parameter.array for parameter in members}
                 options |= {"name": own.get("name", name), "params": named}
             else:
                 options["params"] = params
-            groups.append((options, members))
+            groups.append((label, options, members))
         if mask is not None:
             set_decay(mask, tree, parameters)
         self._add(tree, params, groups)
@@ -547,18 +549,23 @@ class Optimizer(Rule):
         return tree, new_parameters(tree, params, self._storage, self._average, *known)
 
     def _add(
-        self, tree: Tree, params: Any, groups: list[tuple[dict[str, Any], list[Parameter]]]
+        self, tree: Tree, params: Any, groups: list[tuple[str, dict[str, Any], list[Parameter]]]
     ) -> None:
-        """Add the groups of a tree, all of them or none."""
+        """Add the groups of a tree, all of them or none; each with what errors call it."""
         added = []
-        for number, (options, members) in enumerate(groups, len(self._groups)):
-            group = Group(type(self), options, number, self.t)
+        for number, (label, options, members) in enumerate(groups, len(self._groups)):
+            try:
+                group = Group(type(self), options, number, self.t)
+            except (TypeError, ValueError) as error:
+                if not label or type(error) not in (TypeError, ValueError):
+                    raise
+                raise type(error)(f"{label}: {error}") from error
             for parameter in members:
                 parameter.group = number
                 self._start(group, parameter)
             added.append(group)
         # In the order of the tree, whatever groups they are in.
-        members = [parameter for _, members in groups for parameter in members]
+        members = [parameter for *_, members in groups for parameter in members]
         place = {path: number for number, path in enumerate(tree.paths)}
         members.sort(key=lambda parameter: place[parameter.path])
         self._groups += added
@@ -928,8 +935,9 @@ class Optimizer(Rule):
             The file could not be written, and the old one is intact; or `path` leads to something
             else than a regular file or a new one: a folder, a FIFO, a device, a circle of links.
         TypeError, ValueError
-            An `extra` that JSON can't express: the message names the key. With ``params=True``, a
-            list or dict of parameters in which an array was replaced.
+            A `path` that is neither a str nor a path; an `extra` that JSON can't express: the
+            message names the key. With ``params=True``, a list or dict of parameters in which an
+            array was replaced.
         RuntimeError
             A call within `averaged`.
         ImportError
@@ -1005,6 +1013,8 @@ class Optimizer(Rule):
         ------
         OSError
             The file does not exist, can't be read, or is not a regular file.
+        TypeError
+            A `path` that is neither a str nor a path.
         ValueError
             The file is truncated, corrupt, not from `save`, or of a newer format; its content does
             not fit the optimizer, see `load_state_dict`; its parameters have other names, dtypes or

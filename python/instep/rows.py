@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instep import codecs
-from instep.checks import is_masked
+from instep.checks import is_masked, kind_of
 
 __all__ = ["Rows"]
 
@@ -61,12 +61,12 @@ class Rows:
     """
 
     def __init__(self, indices: NDArray[Any], values: NDArray[Any]) -> None:
-        if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
-            kind = getattr(indices, "dtype", type(indices).__name__)
-            raise TypeError(f"indices is a {kind}; wanted a numpy.ndarray of integers")
+        if not isinstance(indices, np.ndarray):
+            raise TypeError(f"indices is {kind_of(indices)}; wanted a numpy.ndarray of integers")
+        if indices.dtype.kind not in "iu":
+            raise TypeError(f"indices has dtype {indices.dtype}; wanted integers")
         if not isinstance(values, np.ndarray) or is_masked(values):
-            kind = type(values).__name__
-            raise TypeError(f"values is a {kind}; wanted a plain numpy.ndarray")
+            raise TypeError(f"values is {kind_of(values)}; wanted a plain numpy.ndarray")
         if indices.ndim != 1:
             raise ValueError(f"indices has shape {indices.shape}; wanted one axis")
         if values.ndim < 1 or len(values) != len(indices):

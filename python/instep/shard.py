@@ -76,10 +76,10 @@ class Shard(InParts):
         return said
 
     def _add(
-        self, tree: Tree, params: Any, groups: list[tuple[dict[str, Any], list[Parameter]]]
+        self, tree: Tree, params: Any, groups: list[tuple[str, dict[str, Any], list[Parameter]]]
     ) -> None:
         place = {path: number for number, path in enumerate(tree.paths)}
-        members = sorted((p for _, own in groups for p in own), key=lambda p: place[p.path])
+        members = sorted((p for *_, own in groups for p in own), key=lambda p: place[p.path])
         loads = list(self.loads)
         owned = shares([p.array.size for p in members], loads)
         self.owned |= {p.name: bounds for p, bounds in zip(members, owned, strict=True)}

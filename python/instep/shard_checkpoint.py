@@ -19,7 +19,7 @@ from instep import checkpoint, safetensors
 from instep.checks import check_flag
 from instep.communicators import Communicator, agree, exchange
 from instep.crc import combined
-from instep.files import replacing
+from instep.files import path_name, replacing
 from instep.groups import Parameter
 from instep.parts import axes_in_memory
 from instep.safetensors import Place
@@ -57,7 +57,7 @@ def save(
         described = {
             key: (array.dtype, own[kinds[key][1]].array.shape) for key, array in arrays.items()
         }
-        target = os.path.realpath(os.fspath(path))
+        target = os.path.realpath(path_name(path))
         said = {"path": target, "params": params, **texts}
         return (arrays, texts, kinds, described, own), said
 
@@ -242,7 +242,7 @@ def _extended(crc: int, blocks: list[tuple[int, int, int]]) -> int:
 
 def load(comm: Communicator, shard: Shard, path: str | os.PathLike[str], *, params: bool) -> Any:
     """Continue from a file; return the caller's own JSON."""
-    name = os.fspath(path)
+    name = path_name(path)
 
     def look() -> tuple[Any, object]:
         shard.refuse_averages()

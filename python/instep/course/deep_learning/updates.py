@@ -167,8 +167,8 @@ def update_parameters_with_momentum(
     beta = check_number("beta", beta, below=1.0)
     if 0 < beta <= 0.1 and 0.5 <= learning_rate < 1:
         warnings.warn(
-            f"`beta` is {beta} and `learning_rate` is {learning_rate}, as if they were swapped: "
-            "`beta` comes first. Pass both by name",
+            f"beta is {beta} and learning_rate is {learning_rate}, as if they were swapped: "
+            "beta comes first. Pass both by name",
             stacklevel=2,
         )
     _MOMENTUM.step(parameters, grads, v, learning_rate, beta)
