@@ -42,13 +42,13 @@ than 1 is faster.
   `Adam.step`. A list of arrays costs one call, and less than a tenth of a microsecond for each
   array.
 - **Arrays that fit in a core's cache** are bound by arithmetic: one square root and one division
-  for each element. float64 takes three to four times as long as float32.
+  for each element. float64 takes about twice as long as float32.
 - **Large arrays** are bound by memory: instep moves each number once, and comes to 90 to 100 % of
   the limit. So do numba's loops, within a few percent. It matters where the system has put an
   array, so these are allocated four times. NumPy moves everything several times.
-- **Two threads** in a loop of nothing but steps are up to twice as fast as one, from some 30,000
-  elements on. A pool that keeps its threads awake, such as numba's, is a tenth faster around
-  100,000.
+- **Two threads** in a loop of nothing but steps save time from some 30,000 elements on. They are
+  about twice as fast as one from 100,000 to 3,000,000, where two cores also have two caches. A pool
+  that keeps its threads awake, such as numba's, is a tenth faster around 100,000.
 """
 
 BETWEEN = """\

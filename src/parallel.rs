@@ -185,6 +185,16 @@ mod tests {
         });
     }
 
+    #[test]
+    fn what_sharing_costs_is_known_for_the_setting_and_not_for_the_chunks_of_a_task() {
+        with_threads(4, || {
+            for chunks in [2, 9, 3] {
+                each(chunks, LARGE, &|_| ());
+                assert_eq!(Pool::of_this_process().lock().worth.helpers, 3);
+            }
+        });
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn woken_workers_have_other_cores_than_the_caller() {

@@ -30,7 +30,7 @@ pub(crate) fn root<V: Instructions>(x: Register<V>) -> Register<V> {
 ///
 /// `g = x*y` is rounded, in error by u of its size, and `h = -y/2` is not. So `g*h = -x*y*y/2*(1 + u')`,
 /// `abs(u') <= u`, and `r = 1/2 + g*h` is known but for a rounding of 2^-13*u. `1 + t`, with `t = r +
-/// 3/2*r^2 + 5/2*r^3`, is `1/sqrt(1 - 2*r)` but for `35/8*r^4 < 0.53*u`. So but for less than 0.6*u of
+/// 3/2*r^2 + 5/2*r^3`, is `1/sqrt(1 - 2*r)` but for `35/8*r^4 < 0.55*u`. So but for less than 0.6*u of
 /// their sizes, the next `g` and `-2*h` are, before they are rounded, `sqrt(x)*sqrt(1 + u')` and its
 /// inverse's like: `g` is off by less than `(0.5 + 0.6)*2*u`, and by u more once rounded (half of a unit
 /// in the last place): 3.2*u in all. `-2*h` is off by less than `(0.5 + 0.6 + 1)*u` of its size: 2.1*u.

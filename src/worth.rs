@@ -97,12 +97,12 @@ impl Unasked {
 /// What is known from the tasks so far.
 #[derive(Debug, Default)]
 pub(crate) struct Worth {
-    /// When the last task ended, if there was none since that nobody asked about.
+    /// When the last task ended, unless the next ones of its size are done without asking.
     ended: Option<Instant>,
-    /// Whether the last task came long after the one before.
+    /// Whether the last two tasks each came long after the one before.
     apart: bool,
-    /// How many workers are wanted. What is known holds for that number.
-    helpers: usize,
+    /// How many workers there may be. What is known holds for that number.
+    pub(crate) helpers: usize,
     /// How many have come within [`PATIENCE`] of the one before.
     streak: u32,
     /// Of tasks that come after other work, which has the caches, and of those within [`PATIENCE`].
@@ -200,14 +200,14 @@ impl OfSize {
 }
 
 impl Worth {
-    /// Takes note of a task that begins, for which so many workers are wanted.
+    /// Takes note of a task that begins, for which there may be so many workers.
     pub(crate) fn begin(&mut self, now: Instant, helpers: usize) {
         if self.helpers != helpers {
             *self = Self { helpers, ..Self::default() };
         }
         let gap = self.ended.map(|ended| now.saturating_duration_since(ended));
         let soon = gap.is_some_and(|gap| gap < PATIENCE);
-        self.apart = gap.is_some() && !soon;
+        self.apart = gap.is_some() && !soon && self.streak == 0;
         self.streak = if soon { self.streak.saturating_add(1) } else { 0 };
     }
 
@@ -378,6 +378,36 @@ mod tests {
                 }
             }
             assert!(asked > 60, "{asked} of 100");
+        }
+    }
+
+    #[test]
+    fn bursts_of_tasks_are_shared_where_that_pays() {
+        for (bytes, most) in [(LEAST, 8), (MIDDLING, 9)] {
+            let (mut worth, mut now, unasked) = (Worth::default(), Instant::now(), Unasked::new());
+            let mut total = Duration::ZERO;
+            for i in 0..12_000 {
+                // The first of each dozen has to wait for a worker that sleeps.
+                let begins = i % 12 == 0;
+                now += if begins { LONG } else { Duration::ZERO };
+                let mut took = TOOK;
+                if !unasked.count_down(bytes) {
+                    worth.begin(now, 1);
+                    if worth.shares(bytes, !begins) {
+                        took = if begins { 3 * TOOK } else { TOOK / 2 };
+                        worth.end_shared(now + took, bytes, took);
+                    } else {
+                        unasked.set(bytes, worth.end_alone(now + took, bytes, took));
+                    }
+                }
+                now += took;
+                total += took;
+            }
+            assert!(
+                total < 12_000 * TOOK * most / 12,
+                "{:?}",
+                total.div_duration_f64(12_000 * TOOK)
+            );
         }
     }
 

@@ -213,6 +213,17 @@ def test_zero_grads_clears_the_pieces_that_are_stepped() -> None:
     assert flat[PIECE:].all()
 
 
+def test_a_step_that_is_skipped_clears_what_it_was_to_clear() -> None:
+    params, grads = trees()
+    opt = instep.SGD(layouts(params), zero_grads=True)
+    grads["V"][0] = np.nan
+    with pytest.raises(FloatingPointError):
+        opt.begin(grads, nonfinite="raise").skip(3)
+    assert all(grad.any() for grad in grads.values() if grad.size)
+    assert opt.begin(grads, nonfinite="skip").skip(3).skipped
+    assert not any(grad.any() for grad in grads.values())
+
+
 def test_a_step_that_was_begun_is_refused_once_it_is_not_the_next() -> None:
     params, grads = trees()
     opt = instep.Adam(params, average=0.5)

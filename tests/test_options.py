@@ -118,6 +118,19 @@ def test_a_dtype_that_is_wrong_comes_with_the_remedy() -> None:
     opt = instep.SGD([np.ones(2, np.float32)])
     with pytest.raises(TypeError, match=r"of params\[0\]: pass grads\[0\].astype\(np.float32\)"):
         opt.step([np.ones(2)])
+    opt = instep.SGD([np.ones(2)])
+    with pytest.raises(TypeError, match=r"pass grads\[0\].astype\(np.float64\)$"):
+        opt.step([np.ones(2, np.int64)])
+    for dtype, option in ((np.uint16, 'bits="bfloat16"'), (np.float16, 'master="float32"')):
+        with pytest.raises(TypeError, match=rf"astype\(np.float32\), or give {option}"):
+            instep.SGD([np.ones(2, dtype)])
+
+
+def test_weights_that_are_tied_by_a_view_are_told_what_to_do() -> None:
+    E = np.ones((2, 3))
+    opt = instep.SGD({"in": E, "out": E.T})
+    with pytest.raises(ValueError, match="step only one, with the sum of the gradients of both"):
+        opt.step({"in": np.ones((2, 3)), "out": np.ones((3, 2))})
 
 
 # Options that change between steps

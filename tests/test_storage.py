@@ -283,13 +283,16 @@ def test_options_around_a_step(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMBINATIONS)
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-def test_no_weight_decay_leaves_zeros_their_signs(name: str, momentum: float, level: str) -> None:
+@pytest.mark.parametrize("decay", [0.0, 1e-46])
+def test_zeros_keep_their_signs_unless_weights_decay_be_it_by_what_rounds_to_nothing(
+    name: str, momentum: float, decay: float, level: str
+) -> None:
     if momentum == 0 and COMBINATIONS[name][0] == FLOAT32:
         momentum = 0.9  # states in fewer bytes are all that there is
     dtype, options = COMBINATIONS[name]
-    zeros = np.array([0.0, -0.0, 1.0, -1.0], np.float32)
+    zeros = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf], np.float32)
     W, g = (store(each.ravel(), dtype) for each in np.meshgrid(zeros, zeros))
-    opt = instep.SGD({"W": W}, lr=0.5, momentum=momentum, **options)
+    opt = instep.SGD({"W": W}, lr=0.5, momentum=momentum, weight_decay=decay, **options)
     model = Model(opt)
     for grads in (g, np.copy(g[::-1]), g):
         model.step(grads)

@@ -10,7 +10,7 @@ import instep
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from instep.tree import Tree, called
+from instep.tree import Tree
 
 Pair = namedtuple("Pair", ["first", "second"])
 
@@ -251,22 +251,23 @@ def test_groups_whose_trees_were_changed_are_refused() -> None:
     assert (a["w"] == 1).all()
 
 
-def test_other_mappings_are_not_watched() -> None:
-    params = MappingProxyType({"a": np.ones(2)})
-    opt = instep.SGD(params, lr=0.5)
-    opt.step({"a": np.ones(2)})
-    assert (params["a"] == 0.5).all()
-
-
-@pytest.mark.parametrize(
-    ("path", "wanted"),
-    [
-        ((), "grads"),
-        ((3,), "grads[3]"),
-        (("W",), 'grads["W"]'),
-        (("layers", 0, "W"), 'grads["layers.0.W"]'),
-        ((0, 1), 'grads["0.1"]'),
-    ],
-)
-def test_what_errors_call_a_leaf(path: tuple[object, ...], wanted: str) -> None:
-    assert called("grads", path) == wanted
+@pytest.mark.parametrize("kind", [OrderedDict, UserDict, MappingProxyType])
+def test_lists_and_mappings_of_other_kinds_are_watched_too(kind: Any) -> None:
+    inner, p = {"a": np.ones(2)}, np.ones(2)
+    given: Any = {"x": kind(inner), "b": p}
+    inside: Any = inner if kind is MappingProxyType else given["x"]
+    opt = instep.SGD(given, lr=0.5, average=0.5)
+    grads = {"x": {"a": np.ones(2)}, "b": np.ones(2)}
+    opt.step(grads)
+    for place, name in ((given, "b"), (inside, "x.a")):
+        key = name[-1]
+        before, place[key] = place[key], np.ones(2)
+        with pytest.raises(ValueError, match=rf'params\["{name}"\] is no longer the array'):
+            opt.step(grads)
+        with pytest.raises(ValueError, match="is no longer the array"), opt.averaged():
+            pass
+        place[key] = before
+    opt.step(grads)
+    with opt.averaged():
+        given["b"] = np.ones(2)
+    assert (opt.t, p[0]) == (2, 0)

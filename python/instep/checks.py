@@ -130,9 +130,10 @@ def is_masked(array: NDArray[Any]) -> bool:
 def check_dtype(name: str, array: NDArray[Any]) -> None:
     """Check that an array is of float32 or float64, as this machine has them."""
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
+        options = {"uint16": ', or give bits="bfloat16"', "float16": ', or give master="float32"'}
         raise TypeError(
             f"{name} has dtype {array.dtype}; wanted float32 or float64, in this machine's "
-            f"byte order: pass {name}.astype(np.float32)"
+            f"byte order: pass {name}.astype(np.float32){options.get(str(array.dtype), '')}"
         )
 
 

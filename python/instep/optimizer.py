@@ -390,7 +390,7 @@ class Optimizer(Rule):
             Counts the step, and returns its result.
         ``skip(parameter)``
             Leaves it out, because that gradient is not finite: counts it as skipped, or raises, as
-            `nonfinite` and `max_skips` say.
+            `nonfinite` and `max_skips` say. If it is skipped, `zero_grads` clears all gradients.
 
         **All or nothing is up to the caller.** A step of a piece can't be undone, and a piece that
         is stepped twice has had two steps. So first do everything that can fail, then step each

@@ -115,7 +115,8 @@ impl Pool {
         mut start: Instant,
     ) -> Option<Posted<'a>> {
         let mut state = self.lock();
-        state.worth.begin(start, helpers);
+        // The setting, for the passes of a step differ in their chunks.
+        state.worth.begin(start, super::threads().saturating_sub(1));
         let awake = state.workers - state.sleepers;
         if state.task.is_some() || !state.worth.shares(bytes, awake > 0) {
             return None;

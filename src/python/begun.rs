@@ -174,12 +174,20 @@ impl BegunStep {
     }
 
     /// Leaves the step out, of which no piece was done, for the gradient of a parameter that is not
-    /// finite: counts it as skipped, or raises, as was asked.
+    /// finite: counts it as skipped, or raises, as was asked. One that is skipped clears the gradients that
+    /// it was to clear.
     #[pyo3(signature = (parameter, /))]
     fn skip(&self, py: Python<'_>, parameter: usize) -> PyResult<StepResult> {
         let shared = &self.shared;
         let skips = Turn::take(py, &shared.state, false).state.skips;
-        self.conclude(py, &self.asked.found_nonfinite(parameter, skips))
+        let found = self.asked.found_nonfinite(parameter, skips);
+        if self.zero_grads && matches!(found, Found::Skipped) {
+            self.visit(py, None, |plan, _, _| {
+                plan.clear_gradients();
+                Ok(())
+            })?;
+        }
+        self.conclude(py, &found)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

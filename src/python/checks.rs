@@ -49,20 +49,16 @@ impl Refusal {
     ) -> PyResult<Error> {
         let Self { place, what } = self;
         let parameter = Place { role: PARAMETER, ..place };
-        let dtype = || match call.array(place) {
-            Some(array) => {
-                let dtype = array.object().bind(py).getattr("dtype")?;
-                Ok(dtype.str()?.to_string())
-            }
-            None => Ok::<_, PyErr>(String::new()),
-        };
+        let dtype = || dtype(py, call, place);
         let here = name(place)?;
         Ok(match what {
-            What::Dtype => Error::Type(format!(
-                "{here} has dtype {}; wanted float32 or float64, in this machine's byte order: \
-                 pass {here}.astype(np.float32)",
-                dtype()?
-            )),
+            What::Dtype => {
+                let (has, wanted) = (dtype()?, wanted_dtype(py, call, place)?);
+                Error::Type(format!(
+                    "{here} has dtype {has}; wanted float32 or float64, in this machine's byte order: \
+                     pass {here}.astype(np.{wanted})"
+                ))
+            }
             What::DtypeOfAnother { has, wanted } => {
                 let (has, wanted) = (has.name(), wanted.name());
                 let of = name(parameter)?;
@@ -133,13 +129,30 @@ impl Refusal {
                  pass a copy"
             )),
             What::Shared { with } => {
-                let other = name(with)?;
+                let (other, are_tied) = (name(with)?, [place.role, with.role] == [PARAMETER; 2]);
+                let remedy = if are_tied {
+                    "both of them; step only one, with the sum of the gradients of both, or pass a copy"
+                } else {
+                    "one of them; pass a copy"
+                };
                 Error::Value(format!(
-                    "{here} shares memory with {other}, and a step writes one of them; pass a copy"
+                    "{here} shares memory with {other}, and a step writes {remedy}"
                 ))
             }
         })
     }
+}
+
+/// The dtype of the array at a place, as Python prints it.
+fn dtype(py: Python<'_>, call: &Call<'_>, place: Place) -> PyResult<String> {
+    let Some(array) = call.array(place) else { return Ok(String::new()) };
+    Ok(array.object().bind(py).getattr("dtype")?.str()?.to_string())
+}
+
+/// The dtype that an array of none that a step can have is to be converted to: that of its parameter.
+fn wanted_dtype(py: Python<'_>, call: &Call<'_>, place: Place) -> PyResult<&'static str> {
+    let own = dtype(py, call, Place { role: PARAMETER, ..place })?;
+    Ok(if own == "float64" { "float64" } else { "float32" })
 }
 
 /// A shape as Python prints it.

@@ -185,7 +185,8 @@ impl Job {
         Self { addends, ..self }
     }
 
-    /// Whether a rule can be given its arrays as they are, for its gradient has no scale of its own.
+    /// Whether a rule can be given its arrays as they are: each is a slice, and nothing is to be done to one
+    /// before.
     #[inline]
     pub(super) fn has_slices(&self) -> bool {
         let has_own_scale = self.scale.to_bits() != 1.0_f64.to_bits();
@@ -286,8 +287,8 @@ impl Job {
         self.data[role]
     }
 
-    /// Takes a view in the place of a term of its gradient, which had the same layout, if it is aligned as
-    /// that was; returns whether it is.
+    /// Takes a view in the place of a term of its gradient, which had the same layout; returns whether it is
+    /// aligned as that was. If not, the job is of no use any more.
     #[inline(always)]
     pub(super) fn move_gradient(&mut self, term: usize, view: &View<'_>) -> bool {
         let data = match term.checked_sub(1) {

@@ -74,7 +74,7 @@ impl Plan {
             };
             layouts = rest;
             job.set_work(parameter.work);
-            let spans = &mut self.seen.moved;
+            let moved_spans = &mut self.seen.moved;
             match gradient {
                 Gradient::Absent => {}
                 Gradient::Dense(_) | Gradient::Sum(_) => {
@@ -91,18 +91,19 @@ impl Plan {
                         let moved = job.term_of(GRADIENT, term) != before;
                         any_moved |= moved;
                         if moved || call.writes_gradients {
-                            spans.extend(View::of(array, quiet).span());
+                            moved_spans.extend(View::of(array, quiet).span());
                         }
                     }
                 }
                 Gradient::Rows(rows) => {
                     // What came twice is summed: neither may be of what is written.
-                    spans.extend(rows.given.as_ref().and_then(|own| View::of(own, quiet).span()));
+                    moved_spans
+                        .extend(rows.given.as_ref().and_then(|own| View::of(own, quiet).span()));
                     let Some(values) = take_rows(job, call, number, rows, quiet) else {
                         return false;
                     };
                     (any_moved, any_rows) = (true, true);
-                    spans.extend(values.span());
+                    moved_spans.extend(values.span());
                 }
             }
         }

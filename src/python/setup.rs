@@ -25,9 +25,18 @@ pub(super) struct Setup {
 /// A tree of parameters.
 pub(super) struct Root {
     tree: Tree,
-    /// The lists and dicts themselves, if it can be seen at each step that they hold their arrays.
-    watched: Option<Py<PyAny>>,
+    watched: Watched,
     count: usize,
+}
+
+/// How each step sees that the lists and dicts of parameters still hold their arrays.
+enum Watched {
+    /// There are none, only an array.
+    Nothing,
+    /// By a look at these.
+    Here(Py<PyAny>),
+    /// By asking Python: they are of other kinds.
+    InPython,
 }
 
 impl Root {
@@ -38,13 +47,22 @@ impl Root {
         parameters: &[Parameter],
     ) -> PyResult<Self> {
         let tree = Tree::of(skeleton)?;
-        let is_watched = !matches!(tree, Tree::Leaf) && holds(&tree, &params, parameters)?;
-        let watched = is_watched.then(|| params.unbind());
+        let watched = if matches!(tree, Tree::Leaf) {
+            Watched::Nothing
+        } else if holds(&tree, &params, parameters)? {
+            Watched::Here(params.unbind())
+        } else {
+            Watched::InPython
+        };
         Ok(Self { tree, watched, count: parameters.len() })
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        let watched = self.watched.as_ref().map(|watched| watched.clone_ref(py));
+        let watched = match &self.watched {
+            Watched::Nothing => Watched::Nothing,
+            Watched::Here(params) => Watched::Here(params.clone_ref(py)),
+            Watched::InPython => Watched::InPython,
+        };
         Self { tree: self.tree.clone_ref(py), watched, count: self.count }
     }
 }
@@ -73,7 +91,9 @@ impl Setup {
             parameter.exponents.iter().try_for_each(|array| visit.call(array.object()))?;
         }
         for root in &self.roots {
-            visit.call(&root.watched)?;
+            if let Watched::Here(params) = &root.watched {
+                visit.call(params)?;
+            }
             root.tree.keys(&mut |key| visit.call(key))?;
         }
         self.groups.iter().try_for_each(|options| visit.call(options))
@@ -149,15 +169,21 @@ impl Setup {
         Gradient::given(item, || describe(optimizer, Place { parameter, role: GRADIENT }))
     }
 
-    fn refuse_detached(&self, optimizer: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Checks that the trees of parameters still hold their arrays; Python code may run.
+    pub(super) fn refuse_detached(&self, optimizer: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = optimizer.py();
         let mut first = 0;
         for root in &self.roots {
             let parameters = &self.parameters[first..first + root.count];
-            if let Some(watched) = &root.watched
-                && !holds(&root.tree, watched.bind(py), parameters)?
-            {
+            let is_doubtful = match &root.watched {
+                Watched::Nothing => false,
+                Watched::Here(params) => !holds(&root.tree, params.bind(py), parameters)?,
+                Watched::InPython => true,
+            };
+            if is_doubtful {
+                // It looks at all of them.
                 optimizer.call_method0("_refuse_detached")?;
+                return Ok(());
             }
             first += root.count;
         }

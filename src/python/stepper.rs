@@ -301,6 +301,9 @@ impl Stepper {
     ) -> PyResult<()> {
         let py = optimizer.py();
         let setup = Arc::clone(&lock(&self.shared.setup));
+        if enter {
+            setup.refuse_detached(optimizer)?;
+        }
         let mut parameters = Vec::with_capacity(setup.parameters.len());
         let mut averages = Vec::with_capacity(setup.parameters.len());
         for parameter in &setup.parameters {

@@ -29,7 +29,7 @@ pub(crate) trait WordInstructions: Instructions<Element = f32> {
     const STORE_LOWER: unsafe fn(*mut Half, Self, Self);
 }
 
-/// A register of words: the bits of one of floats, to be used only where that is.
+/// A register of words: the bits of one of floats, to be used only where the CPU has its instructions.
 #[derive(Clone, Copy)]
 pub(crate) struct Words<V>(Register<V>);
 
@@ -76,8 +76,7 @@ impl<V: WordInstructions> Words<V> {
     pub(crate) fn load_pairs(slice: &[Half]) -> [Self; 2] {
         let slice = &slice[..2 * V::N];
         // SAFETY: a register is as large as these halves, and any bits will do for it.
-        let both = Register(unsafe { slice.as_ptr().cast::<V>().read_unaligned() });
-        let both = Self(both);
+        let both = Self(Register(unsafe { slice.as_ptr().cast::<V>().read_unaligned() }));
         let (even, odd) = (both.left_16(), both.right::<16>().left_16());
         if cfg!(target_endian = "big") { [odd, even] } else { [even, odd] }
     }

@@ -146,6 +146,8 @@ struct Around {
     weight_decay: f32,
     /// Whether there is a decay.
     decays: bool,
+    /// Whether some of the parameter is added to the gradient, be it so little that it rounds to 0.
+    adds: bool,
 }
 
 impl Around {
@@ -155,6 +157,7 @@ impl Around {
             shrink: f32::nearest(extras.shrink),
             weight_decay: f32::nearest(extras.weight_decay),
             decays: extras.shrink.to_bits() != 1.0_f64.to_bits() || extras.weight_decay != 0.0,
+            adds: extras.weight_decay != 0.0,
         }
     }
 
@@ -171,7 +174,7 @@ impl Around {
             return (p, g);
         }
         let p = Register::of(self.shrink) * p;
-        if self.weight_decay == 0.0 {
+        if !self.adds {
             return (p, g);
         }
         (p, g + Register::of(self.weight_decay) * p)
