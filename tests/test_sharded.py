@@ -536,7 +536,11 @@ def test_a_group_that_is_wrong_on_one_rank_is_added_on_none(bad_rank: int) -> No
         is_bad = comm.rank == bad_rank
         cases: list[tuple[type[Exception], str, Any]] = [
             (TypeError, f"rank {bad_rank}: params", {"params": [3]}),
-            (ValueError, rf"rank {bad_rank}: param_groups\[1\] has the option", {**groups[1], "beta": 1}),
+            (
+                ValueError,
+                rf"rank {bad_rank}: param_groups\[1\] has the option",
+                {**groups[1], "beta": 1},
+            ),
             (ValueError, r"\['lr'\] differs: ", {**groups[1], "lr": 0.7}),
             (ValueError, "rank .: .* same array as", groups[0]),
             (ValueError, r'checksum of params\["1\.0"\] differs', {"params": [np.ones(3)]}),
