@@ -76,14 +76,12 @@ impl Unasked {
 
     /// Whether a task of so many bytes is one of them; counts it.
     pub(crate) fn count_down(&self, bytes: usize) -> bool {
-        let left = self.0.get(place(bytes));
-        left.is_some_and(|left| match left.load(Ordering::Relaxed) {
-            0 => false,
-            count => {
-                left.store(count - 1, Ordering::Relaxed);
-                true
-            }
-        })
+        let Some(left) = self.0.get(place(bytes)) else { return false };
+        let count = left.load(Ordering::Relaxed);
+        if count > 0 {
+            left.store(count - 1, Ordering::Relaxed);
+        }
+        count > 0
     }
 
     /// So many of that size are, from now on.
