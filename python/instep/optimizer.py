@@ -70,7 +70,7 @@ class Optimizer(Rule):
         ``lambda name, array: array.ndim > 1``, or a tree of booleans like `params`.
     freeze : callable or tree of bool, optional
         Which parameters steps don't change; their state and average stay too, and their gradients
-        are not checked. Can be assigned later; it is not saved.
+        are neither checked nor cleared by `zero_grads`. Can be assigned later; it is not saved.
     state : callable, optional
         Makes the state arrays, for example in files. It is called with the name of a parameter and
         of its state (``"average"`` for the moving average), and with the shape and dtype wanted.
