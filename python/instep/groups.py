@@ -25,11 +25,12 @@ __all__ = [
     "MakeState",
     "Mask",
     "Parameter",
-    "check_flags",
-    "flags",
+    "answers",
     "match",
+    "new_group",
     "new_parameters",
     "set_decay",
+    "set_frozen",
     "started",
     "with_own_options",
     "work",
@@ -276,31 +277,51 @@ def new_parameters(
     return list(names.values())
 
 
-def flags(
-    argument: str, mask: Callable[[str, NDArray[Any]], bool], parameters: list[Parameter]
+def answers(
+    argument: str,
+    mask: Mask | None,
+    leaves: Callable[[Any, str], Iterable[Any]],
+    parameters: list[Parameter],
 ) -> list[bool]:
-    """Return what a callable of name and array says of each parameter."""
-    answers = [mask(parameter.name, parameter.array) for parameter in parameters]
-    return check_flags(argument, answers, parameters)
-
-
-def check_flags(argument: str, answers: Iterable[Any], parameters: list[Parameter]) -> list[bool]:
-    """Return booleans, one for each parameter, as bools."""
+    """Return what a mask says of each parameter; `leaves` takes those out of a tree."""
+    if mask is None:
+        return [False] * len(parameters)
+    if callable(mask):
+        said: Iterable[Any] = [mask(parameter.name, parameter.array) for parameter in parameters]
+    else:
+        said = leaves(mask, argument)
     return [
         check_flag(called(argument, parameter.path), answer)
-        for parameter, answer in zip(parameters, answers, strict=True)
+        for parameter, answer in zip(parameters, said, strict=True)
     ]
 
 
 def set_decay(mask: Mask, tree: Tree, parameters: list[Parameter]) -> None:
     """Set which parameters of a tree weight decay reaches."""
-    argument = "weight_decay_mask"
-    if callable(mask):
-        decay = flags(argument, mask, parameters)
-    else:
-        decay = check_flags(argument, tree.leaves(mask, argument), parameters)
+    decay = answers("weight_decay_mask", mask, tree.leaves, parameters)
     for parameter, decays in zip(parameters, decay, strict=True):
         parameter.decays = decays
+
+
+def set_frozen(
+    mask: Mask | None,
+    leaves: Callable[[Any, str], Iterable[Any]],
+    parameters: list[Parameter],
+) -> None:
+    """Set which parameters steps don't change."""
+    frozen = answers("freeze", mask, leaves, parameters)
+    for parameter, is_frozen in zip(parameters, frozen, strict=True):
+        parameter.is_frozen = is_frozen
+
+
+def new_group(label: str, rule: type[Rule], options: dict[str, Any], number: int, t: int) -> Group:
+    """Return a group; errors begin with the label, if there is one."""
+    try:
+        return Group(rule, options, number, t)
+    except (TypeError, ValueError) as error:
+        if not label or type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(f"{label}: {error}") from error
 
 
 def match(

@@ -24,13 +24,14 @@ from instep.groups import (
     MakeState,
     Mask,
     Parameter,
-    check_flags,
-    flags,
     match,
+    new_group,
     new_parameters,
     set_decay,
+    set_frozen,
     with_own_options,
 )
+from instep.hooks import Hooks, register
 from instep.mapped import maps_of, sequential
 from instep.rule import TOO_MANY_STEPS, Options, Rule
 from instep.storage import Bits, Master, StateDtype, Storage
@@ -170,7 +171,7 @@ class Optimizer(Rule):
         self._by_array: dict[int, Parameter] = {}
         self._groups: list[Group] = []
         self._forest = Forest(params)
-        self._hooks = _no_hooks()
+        self._hooks = Hooks()
         self._stepper = _instep.Stepper(self._forest.is_list, 0)
         self._stepper.seed = seed
         # Of parameters and states, where those are large and in files.
@@ -266,10 +267,8 @@ class Optimizer(Rule):
         float64 is infinite. Clipping by it sets finite gradients to zero, as in torch; then only
         momentum and weight decay change the parameters.
         """
-        if self._hooks["before"]:
-            for hook in list(self._hooks["before"].values()):
-                given = hook(self, grads)
-                grads = grads if given is None else given
+        if self._hooks.before:
+            grads = self._hooks.call_before(self, grads)
         if self._maps:
             with sequential(self._maps + maps_of(self._leaves(grads))):
                 asked = grad_scale, max_norm, max_array_norm, max_value, nonfinite, max_skips
@@ -286,9 +285,8 @@ class Optimizer(Rule):
                 nonfinite,
                 max_skips,
             )
-        if self._hooks["after"]:
-            for hook in list(self._hooks["after"].values()):
-                hook(self, result)
+        if self._hooks.after:
+            self._hooks.call_after(self, result)
         return result
 
     def check(self, grads: Any) -> tuple[Any, ...]:
@@ -434,7 +432,7 @@ class Optimizer(Rule):
         remove : callable
             Call it to remove the hook.
         """
-        return self._register("before", hook)
+        return register(self._hooks.before, hook)
 
     def register_step_post_hook(self, hook: Callable[[Any, StepResult], Any]) -> Callable[[], None]:
         """Have a callable called after every step that does not raise an error.
@@ -450,18 +448,7 @@ class Optimizer(Rule):
         remove : callable
             Call it to remove the hook.
         """
-        return self._register("after", hook)
-
-    def _register(self, when: str, hook: Any) -> Callable[[], None]:
-        if not callable(hook):
-            raise TypeError(f"hook is {hook!r}; wanted a callable")
-        hooks, key = self._hooks[when], object()
-        hooks[key] = hook
-
-        def remove() -> None:
-            hooks.pop(key, None)
-
-        return remove
+        return register(self._hooks.after, hook)
 
     @property
     def param_groups(self) -> tuple[dict[str, Any], ...]:
@@ -511,13 +498,9 @@ class Optimizer(Rule):
         tree, parameters = self._new_parameters(options["params"], (len(self._groups),))
         if self._mask is not None:
             set_decay(self._mask, tree, parameters)
-        if self._freeze is not None:
-            frozen = flags("freeze", self._freeze, parameters)
-            for parameter, is_frozen in zip(parameters, frozen, strict=True):
-                parameter.is_frozen = is_frozen
+        set_frozen(self._freeze, tree.leaves, parameters)
         self._add(tree, options["params"], [(label, options, parameters)])
-        if self._freeze is not None:
-            self._stepper.set_frozen([parameter.is_frozen for parameter in self._parameters])
+        self._stepper.set_frozen([parameter.is_frozen for parameter in self._parameters])
 
     def _add_only_tree(
         self, params: Any, patterns: Mapping[str, Options] | None, mask: Mask | None
@@ -554,12 +537,7 @@ class Optimizer(Rule):
         """Add the groups of a tree, all of them or none; each with what errors call it."""
         added = []
         for number, (label, options, members) in enumerate(groups, len(self._groups)):
-            try:
-                group = Group(type(self), options, number, self.t)
-            except (TypeError, ValueError) as error:
-                if not label or type(error) not in (TypeError, ValueError):
-                    raise
-                raise type(error)(f"{label}: {error}") from error
+            group = new_group(label, type(self), options, number, self.t)
             for parameter in members:
                 parameter.group = number
                 self._start(group, parameter)
@@ -628,17 +606,9 @@ class Optimizer(Rule):
 
     @freeze.setter
     def freeze(self, freeze: Mask | None) -> None:
-        parameters = self._parameters
-        if freeze is None:
-            frozen = [False] * len(parameters)
-        elif callable(freeze):
-            frozen = flags("freeze", freeze, parameters)
-        else:
-            frozen = check_flags("freeze", self._leaves(freeze, "freeze"), parameters)
-        for parameter, is_frozen in zip(parameters, frozen, strict=True):
-            parameter.is_frozen = is_frozen
+        set_frozen(freeze, self._leaves, self._parameters)
         self._freeze = freeze if callable(freeze) else None
-        self._stepper.set_frozen(frozen)
+        self._stepper.set_frozen([parameter.is_frozen for parameter in self._parameters])
 
     @property
     def t(self) -> int:
@@ -1056,7 +1026,7 @@ class Optimizer(Rule):
         skips, seed = state.pop("skips"), state.pop("seed")
         self.__dict__.update(state)
         self._by_array = {id(parameter.array): parameter for parameter in self._parameters}
-        self._hooks = _no_hooks()
+        self._hooks = Hooks()
         self._make_state = self._mask = self._freeze = None
         self._maps = []
         self._stepper = _instep.Stepper(self._forest.is_list, t)
@@ -1096,11 +1066,6 @@ class Optimizer(Rule):
 _NOT_COPIED = ("_stepper", "_hooks", "_by_array", "_make_state", "_maps", "_mask", "_freeze")
 
 _uses = itertools.count()
-
-
-def _no_hooks() -> dict[str, dict[object, Callable[[Any, Any], Any]]]:
-    """Return where hooks are registered: each under a key of its own, as one may be there twice."""
-    return {"before": {}, "after": {}}
 
 
 def _name_copied(role: int, index: int) -> str:

@@ -66,10 +66,7 @@ class Partwise(Generic[_Own]):
 
     def _before(self, grads: Any) -> Any:
         """Call the hooks; return the gradients that a step takes."""
-        for hook in list(self._own._hooks["before"].values()):
-            replaced = hook(self, grads)
-            grads = grads if replaced is None else replaced
-        return grads
+        return self._own._hooks.call_before(self, grads)
 
     def _end(self, result: StepResult, given: Sequence[Any]) -> StepResult:
         """Clear gradients, if they are to be, and call the hooks."""
@@ -77,6 +74,5 @@ class Partwise(Generic[_Own]):
             for gradient in given:
                 if gradient is not None:
                     gradient[...] = 0
-        for hook in list(self._own._hooks["after"].values()):
-            hook(self, result)
+        self._own._hooks.call_after(self, result)
         return result
