@@ -49,6 +49,11 @@ pub fn set_threads(count: NonZero<usize>) {
     THREADS.store(count.get(), Ordering::Relaxed);
 }
 
+/// In a forked child, which has no workers: what its parent found not worth sharing is asked about anew.
+pub fn after_fork_in_child() {
+    UNASKED.clear();
+}
+
 /// The number of threads to begin with: what `INSTEP_NUM_THREADS` says, or as many as this process
 /// may use at a time, by its affinity mask and its cgroup's quota.
 ///

@@ -5,22 +5,18 @@
 //! of microseconds if they sleep, milliseconds if other work has their core. So the past cost of sharing
 //! decides.
 
+mod sizes;
+mod unasked;
+
 use std::mem;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Below as many bytes nothing is shared, and nothing is timed.
-pub const SHARED_FROM: usize = 64 << 10;
-
-/// From as many bytes on workers that sleep are woken.
-pub(crate) const WOKEN_FROM: usize = 256 << 10;
-
-/// From as many bytes on everything is shared: a step alone takes longer than a worker that was stopped is away.
-const ALWAYS_FROM: usize = 16 << 20;
-
-/// Of a task that is always shared.
 #[cfg(test)]
-pub(crate) const LARGE: usize = ALWAYS_FROM;
+pub(crate) use self::sizes::LARGE;
+pub use self::sizes::SHARED_FROM;
+pub(crate) use self::sizes::WOKEN_FROM;
+use self::sizes::{ALWAYS_FROM, SIZES, place};
+pub(crate) use self::unasked::Unasked;
 
 /// How long workers look out for another task in a loop of steps.
 pub(crate) const PATIENCE: Duration = Duration::from_micros(200);
@@ -54,43 +50,6 @@ const MOST_SHARED: u32 = 256;
 
 /// How many tasks in a row are done alone without a question, at most.
 const MOST_UNASKED: u32 = 32;
-
-/// The sizes of tasks that are looked at together: from a power of 2 to the next.
-const SIZES: usize = (ALWAYS_FROM / SHARED_FROM).ilog2() as usize;
-
-/// The place of a task's size among them, or a higher number if it is shared always.
-fn place(bytes: usize) -> usize {
-    (bytes / SHARED_FROM).max(1).ilog2() as usize
-}
-
-/// How many tasks of each size are still to be done alone without asking [`Worth`]: after other work, which
-/// has the caches, to ask takes microseconds.
-///
-/// Threads that count down at the same time may miss one of each other's, which does no harm.
-pub(crate) struct Unasked([AtomicU32; SIZES]);
-
-impl Unasked {
-    pub(crate) const fn new() -> Self {
-        Self([const { AtomicU32::new(0) }; SIZES])
-    }
-
-    /// Whether a task of so many bytes is one of them; counts it.
-    pub(crate) fn count_down(&self, bytes: usize) -> bool {
-        let Some(left) = self.0.get(place(bytes)) else { return false };
-        let count = left.load(Ordering::Relaxed);
-        if count > 0 {
-            left.store(count - 1, Ordering::Relaxed);
-        }
-        count > 0
-    }
-
-    /// So many of that size are, from now on.
-    pub(crate) fn set(&self, bytes: usize, count: u32) {
-        if let Some(left) = self.0.get(place(bytes)) {
-            left.store(count, Ordering::Relaxed);
-        }
-    }
-}
 
 /// What is known from the tasks so far.
 #[derive(Debug, Default)]

@@ -109,10 +109,11 @@ mod _instep {
         turn::after_fork_in_parent();
     }
 
-    /// After a fork, in the child: lets steps continue.
+    /// After a fork, in the child: lets steps continue, and has it see for itself what threads save.
     #[pyfunction]
     fn after_fork_in_child() {
         turn::after_fork_in_child();
+        parallel::after_fork_in_child();
     }
 
     /// Has arrays of the type with this number taken as those of bfloat16.
