@@ -64,10 +64,7 @@ A pool that spins between steps, such as numba's or that of torch's OpenMP, can 
 the BLAS has one thread. If the BLAS has more threads, both want more cores than there are, and
 single steps take milliseconds. instep's workers soon go to sleep, and a step uses several threads
 only while that has saved time so far. Trying it takes a small part of the time.
-
-Here the threads of all these libraries are in one process. For a while after their own steps they
-look for work, which slows down whatever has two threads next, instep too. In an environment without
-them, the same command shows instep beside NumPy alone.
+All these libraries have their threads in one process here.
 
 ![The same with a matrix product between steps](between.png)
 """

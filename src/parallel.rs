@@ -37,6 +37,7 @@ const VARIABLE: &str = "INSTEP_NUM_THREADS";
 
 static THREADS: AtomicUsize = AtomicUsize::new(1);
 
+/// Beside the pool and not in it: to find that of this process takes a call of the system.
 static UNASKED: Unasked = Unasked::new();
 
 /// The largest number of threads for a task, with the caller's: 1 until it is set.
